@@ -1,0 +1,1 @@
+"""Reaching and seeing a cluster: addresses, security, clients, topology, placement. Ordinary blocking Python."""

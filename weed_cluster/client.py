@@ -1,0 +1,738 @@
+"""Clients for masters and volume servers: one method per RPC used, each with a deadline, errors turned into ours.
+
+A method is the RPC's name in snake case and takes the request's fields by name; it returns the response message, or
+an iterator of them. Every call is made as a future and awaited, so that under gevent a waiting call costs no thread;
+one channel per server is kept for all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+
+from proto_gen import master_pb2 as m
+from proto_gen import volume_server_pb2 as v
+from weed_cluster.address import Address
+from weed_cluster.leash import Leash
+from weed_errors import BadTask, ServerFailed, ServerTimedOut
+
+MAX_MESSAGE = 1 << 30
+"""Largest message in bytes, both ways, as SeaweedFS's servers have it (grpc's own default is 4 MiB)."""
+
+OPTIONS = (
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    # 3.97 servers punish pings less than 60 s apart.
+    ("grpc.keepalive_time_ms", 75_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+
+SHORT = 30.0
+"""Deadline in seconds of calls that only look or flip a flag."""
+
+LONG = 600.0
+"""Deadline in seconds of calls that move data, where the caller knows no better."""
+
+RETRY_PAUSES = (0.2, 0.8)
+"""Seconds between the tries of a call that is harmless to repeat."""
+
+NOT_LEADER = "not current leader"
+
+Message = TypeVar("Message")
+Observer = Callable[[str, str, str], None]
+"""Told of every call: (server, RPC, outcome), where the outcome is "" when it is sent, then "OK" or a status code."""
+
+
+def _ignore(_server: str, _call: str, _outcome: str) -> None:
+    """Observe nothing."""
+
+
+class Channels:
+    """One cached channel per server, all made with the same credentials."""
+
+    def __init__(
+        self,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Iterable[tuple[str, Any]] = (),
+        observe: Observer = _ignore,
+    ) -> None:
+        self.observe = observe
+        self._credentials = credentials
+        self._options = [*OPTIONS, *options]
+        self._lock = threading.Lock()
+        self._channels: dict[Address, grpc.Channel] = {}
+
+    def to(self, address: Address) -> grpc.Channel:
+        """The channel to a server; opened on first use."""
+        with self._lock:
+            channel = self._channels.get(address)
+            if channel is None:
+                if self._credentials is None:
+                    channel = grpc.insecure_channel(address.grpc, options=self._options)
+                else:
+                    channel = grpc.secure_channel(address.grpc, self._credentials, options=self._options)
+                self._channels[address] = channel
+            return channel
+
+    def renew(self, credentials: grpc.ChannelCredentials | None) -> None:
+        """Use new credentials from now on; calls under way finish on their old channels."""
+        with self._lock:
+            self._credentials = credentials
+            self._channels = {}
+
+    def close(self) -> None:
+        """Close every channel; calls under way fail as cancelled."""
+        with self._lock:
+            channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            channel.close()
+
+
+class Upload:
+    """One ReceiveFile under way: `done()` awaits the server's answer, `cancel()` breaks it off."""
+
+    def __init__(self, client: _Client, call: str, future: Any) -> None:
+        self._client = client
+        self._call = call
+        self._future = future
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has answered or the stream broke; feeding further bytes is pointless."""
+        return bool(self._future.done())
+
+    def done(self) -> v.ReceiveFileResponse:
+        """Await the answer."""
+        return self._client._result(self._call, self._future)  # type: ignore[no-any-return]
+
+    def cancel(self) -> None:
+        """Break the stream off; the server removes the partial file."""
+        self._future.cancel()
+
+
+class _Client:
+    """What Master and VolumeServer share: calling, and turning failures into ServerFailed."""
+
+    SERVICE = ""
+
+    def __init__(self, channels: Channels, address: Address, leash: Leash) -> None:
+        self.address = address
+        self._channels = channels
+        self._leash = leash
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.address})"
+
+    def _method(self, call: str, kind: str, request: Any, response: Any) -> Any:
+        factory = getattr(self._channels.to(self.address), kind)
+        return factory(
+            f"/{self.SERVICE}/{call}",
+            request_serializer=request.SerializeToString,
+            response_deserializer=response.FromString,
+        )
+
+    def _unary(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Message:
+        """Send one message, await one."""
+        self._begin(call)
+        method = self._method(call, "unary_unary", type(request), response)
+        return self._result(call, method.future(request, timeout=self._leash.limit(timeout)))  # type: ignore[no-any-return]
+
+    def _look(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Message:
+        """Send one message that is harmless to repeat; repeat it a little later where the server was unreachable."""
+        for pause in RETRY_PAUSES:
+            try:
+                return self._unary(call, request, response, timeout)
+            except ServerFailed as error:
+                if error.code != "UNAVAILABLE":
+                    raise
+            self._leash.wait(pause)
+        return self._unary(call, request, response, timeout)
+
+    def _stream(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Iterator[Message]:
+        """Send one message, yield many. Closing the iterator cancels the call."""
+        self._begin(call)
+        method = self._method(call, "unary_stream", type(request), response)
+        replies = method(request, timeout=self._leash.limit(timeout))
+        try:
+            with self._leash.holding(replies):
+                yield from replies
+        except grpc.RpcError as error:
+            raise self._failure(call, error) from None
+        else:
+            self._channels.observe(str(self.address), call, "OK")
+        finally:
+            replies.cancel()
+
+    def _begin(self, call: str) -> None:
+        self._leash.check()
+        self._channels.observe(str(self.address), call, "")
+
+    def _result(self, call: str, future: Any) -> Any:
+        try:
+            with self._leash.holding(future):
+                result = future.result()
+        except grpc.RpcError as error:
+            raise self._failure(call, error) from None
+        except grpc.FutureCancelledError:
+            self._leash.check()
+            raise ServerFailed(str(self.address), call, "CANCELLED", "broken off by this worker") from None
+        except BaseException:
+            future.cancel()  # the job was killed while waiting: do not leave the call behind
+            raise
+        self._channels.observe(str(self.address), call, "OK")
+        return result
+
+    def _failure(self, call: str, error: Any) -> ServerFailed:
+        code, detail = error.code().name, error.details() or ""
+        self._channels.observe(str(self.address), call, code)
+        self._leash.check()  # broken off because the job must end: say so, not that the server failed
+        # A deadline that passes may surface as a reset (CANCELLED) that nobody asked for.
+        kind = ServerTimedOut if code == "DEADLINE_EXCEEDED" or "RST_STREAM" in detail else ServerFailed
+        return kind(str(self.address), call, code, detail)
+
+
+class Master(_Client):
+    """The cluster's masters as one: calls go to the leader, which is looked for again when it moved or died."""
+
+    SERVICE = "master_pb.Seaweed"
+
+    def __init__(self, channels: Channels, addresses: Iterable[Address], leash: Leash) -> None:
+        self._known = list(addresses)
+        if not self._known:
+            raise BadTask("no master is known; name one with -master=host:9333")
+        super().__init__(channels, self._known[0], leash)
+
+    def _unary(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Message:
+        try:
+            return super()._unary(call, request, response, timeout)
+        except ServerFailed as error:
+            if not self._moved(error):
+                raise
+        return super()._unary(call, request, response, timeout)
+
+    def _stream(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Iterator[Message]:
+        started = False
+        try:
+            for reply in super()._stream(call, request, response, timeout):
+                started = True
+                yield reply
+            return
+        except ServerFailed as error:
+            if started or not self._moved(error):
+                raise
+        yield from super()._stream(call, request, response, timeout)
+
+    def _moved(self, error: ServerFailed) -> bool:
+        """Whether the leader is now known to be another master than the one that answered so."""
+        if NOT_LEADER not in error.detail.lower() and error.code != "UNAVAILABLE":
+            return False
+        before = self.address
+        others = [address for address in self._known if address != before]
+        for address in [before, *others] if error.code != "UNAVAILABLE" else others:
+            asked = m.GetMasterConfigurationRequest()
+            peer = _Client(self._channels, address, self._leash)
+            peer.SERVICE = self.SERVICE
+            try:
+                leader = peer._unary("GetMasterConfiguration", asked, m.GetMasterConfigurationResponse, SHORT).leader
+            except ServerFailed:
+                continue
+            self.address = Address.parse(leader) if leader else address
+            if self.address not in self._known:
+                self._known.append(self.address)
+            return self.address != before
+        return False
+
+    def lookup_volume(
+        self, *, volume_or_file_ids: Iterable[str] = (), collection: str = "", timeout: float = SHORT
+    ) -> m.LookupVolumeResponse:
+        return self._look(
+            "LookupVolume",
+            m.LookupVolumeRequest(volume_or_file_ids=volume_or_file_ids, collection=collection),
+            m.LookupVolumeResponse,
+            timeout,
+        )
+
+    def volume_list(
+        self, *, collection: str = "", volume_id: int = 0, default_collection_only: bool = False, timeout: float = SHORT
+    ) -> m.VolumeListResponse:
+        return self._look(
+            "VolumeList",
+            m.VolumeListRequest(
+                collection=collection, volume_id=volume_id, default_collection_only=default_collection_only
+            ),
+            m.VolumeListResponse,
+            timeout,
+        )
+
+    def volume_list_stream(
+        self, *, collection: str = "", volume_id: int = 0, default_collection_only: bool = False, timeout: float = LONG
+    ) -> Iterator[m.VolumeListStreamResponse]:
+        return self._stream(
+            "VolumeListStream",
+            m.VolumeListRequest(
+                collection=collection, volume_id=volume_id, default_collection_only=default_collection_only
+            ),
+            m.VolumeListStreamResponse,
+            timeout,
+        )
+
+    def lookup_ec_volume(self, *, volume_id: int = 0, timeout: float = SHORT) -> m.LookupEcVolumeResponse:
+        return self._look(
+            "LookupEcVolume", m.LookupEcVolumeRequest(volume_id=volume_id), m.LookupEcVolumeResponse, timeout
+        )
+
+    def disable_vacuum(self, *, by_plugin: bool = False, timeout: float = SHORT) -> m.DisableVacuumResponse:
+        return self._unary(
+            "DisableVacuum", m.DisableVacuumRequest(by_plugin=by_plugin), m.DisableVacuumResponse, timeout
+        )
+
+    def enable_vacuum(self, *, by_plugin: bool = False, timeout: float = SHORT) -> m.EnableVacuumResponse:
+        return self._unary("EnableVacuum", m.EnableVacuumRequest(by_plugin=by_plugin), m.EnableVacuumResponse, timeout)
+
+    def get_master_configuration(self, *, timeout: float = SHORT) -> m.GetMasterConfigurationResponse:
+        return self._look(
+            "GetMasterConfiguration", m.GetMasterConfigurationRequest(), m.GetMasterConfigurationResponse, timeout
+        )
+
+    def lease_admin_token(
+        self,
+        *,
+        previous_token: int = 0,
+        previous_lock_time: int = 0,
+        lock_name: str = "",
+        client_name: str = "",
+        message: str = "",
+        timeout: float = SHORT,
+    ) -> m.LeaseAdminTokenResponse:
+        return self._unary(
+            "LeaseAdminToken",
+            m.LeaseAdminTokenRequest(
+                previous_token=previous_token,
+                previous_lock_time=previous_lock_time,
+                lock_name=lock_name,
+                client_name=client_name,
+                message=message,
+            ),
+            m.LeaseAdminTokenResponse,
+            timeout,
+        )
+
+    def release_admin_token(
+        self, *, previous_token: int = 0, previous_lock_time: int = 0, lock_name: str = "", timeout: float = SHORT
+    ) -> m.ReleaseAdminTokenResponse:
+        return self._unary(
+            "ReleaseAdminToken",
+            m.ReleaseAdminTokenRequest(
+                previous_token=previous_token, previous_lock_time=previous_lock_time, lock_name=lock_name
+            ),
+            m.ReleaseAdminTokenResponse,
+            timeout,
+        )
+
+    def ping(self, *, target: str = "", target_type: str = "", timeout: float = SHORT) -> m.PingResponse:
+        return self._look("Ping", m.PingRequest(target=target, target_type=target_type), m.PingResponse, timeout)
+
+
+class VolumeServer(_Client):
+    """One volume server."""
+
+    SERVICE = "volume_server_pb.VolumeServer"
+
+    def receive_file(self, *, info: v.ReceiveFileInfo, chunks: Iterable[bytes], timeout: float = LONG) -> Upload:
+        """Start sending one file: its info, then its bytes as the iterator yields them.
+
+        N.B. the server reports success for a stream that ended early: compare bytes_written with the size.
+        The iterator must end even after a cancel, or its consumer thread waits for ever.
+        """
+        call = "ReceiveFile"
+        self._begin(call)
+
+        def messages() -> Iterator[v.ReceiveFileRequest]:
+            yield v.ReceiveFileRequest(info=info)
+            for chunk in chunks:
+                yield v.ReceiveFileRequest(file_content=chunk)
+
+        method = self._method(call, "stream_unary", v.ReceiveFileRequest, v.ReceiveFileResponse)
+        return Upload(self, call, method.future(messages(), timeout=self._leash.limit(timeout)))
+
+    def batch_delete(
+        self, *, file_ids: Iterable[str] = (), skip_cookie_check: bool = False, timeout: float = SHORT
+    ) -> v.BatchDeleteResponse:
+        return self._unary(
+            "BatchDelete",
+            v.BatchDeleteRequest(file_ids=file_ids, skip_cookie_check=skip_cookie_check),
+            v.BatchDeleteResponse,
+            timeout,
+        )
+
+    def vacuum_volume_check(self, *, volume_id: int, timeout: float = LONG) -> v.VacuumVolumeCheckResponse:
+        return self._look(
+            "VacuumVolumeCheck", v.VacuumVolumeCheckRequest(volume_id=volume_id), v.VacuumVolumeCheckResponse, timeout
+        )
+
+    def vacuum_volume_compact(
+        self, *, volume_id: int, preallocate: int = 0, timeout: float = LONG
+    ) -> Iterator[v.VacuumVolumeCompactResponse]:
+        return self._stream(
+            "VacuumVolumeCompact",
+            v.VacuumVolumeCompactRequest(volume_id=volume_id, preallocate=preallocate),
+            v.VacuumVolumeCompactResponse,
+            timeout,
+        )
+
+    def vacuum_volume_commit(self, *, volume_id: int, timeout: float = LONG) -> v.VacuumVolumeCommitResponse:
+        return self._unary(
+            "VacuumVolumeCommit",
+            v.VacuumVolumeCommitRequest(volume_id=volume_id),
+            v.VacuumVolumeCommitResponse,
+            timeout,
+        )
+
+    def vacuum_volume_cleanup(self, *, volume_id: int, timeout: float = SHORT) -> v.VacuumVolumeCleanupResponse:
+        return self._unary(
+            "VacuumVolumeCleanup",
+            v.VacuumVolumeCleanupRequest(volume_id=volume_id),
+            v.VacuumVolumeCleanupResponse,
+            timeout,
+        )
+
+    def volume_mount(self, *, volume_id: int, timeout: float = SHORT) -> v.VolumeMountResponse:
+        return self._look("VolumeMount", v.VolumeMountRequest(volume_id=volume_id), v.VolumeMountResponse, timeout)
+
+    def volume_unmount(self, *, volume_id: int, timeout: float = SHORT) -> v.VolumeUnmountResponse:
+        return self._look(
+            "VolumeUnmount", v.VolumeUnmountRequest(volume_id=volume_id), v.VolumeUnmountResponse, timeout
+        )
+
+    def volume_delete(
+        self, *, volume_id: int, only_empty: bool = False, keep_remote_data: bool = False, timeout: float = SHORT
+    ) -> v.VolumeDeleteResponse:
+        return self._unary(
+            "VolumeDelete",
+            v.VolumeDeleteRequest(volume_id=volume_id, only_empty=only_empty, keep_remote_data=keep_remote_data),
+            v.VolumeDeleteResponse,
+            timeout,
+        )
+
+    def volume_mark_readonly(
+        self, *, volume_id: int, persist: bool = False, can_delete: bool = False, timeout: float = SHORT
+    ) -> v.VolumeMarkReadonlyResponse:
+        return self._look(
+            "VolumeMarkReadonly",
+            v.VolumeMarkReadonlyRequest(volume_id=volume_id, persist=persist, can_delete=can_delete),
+            v.VolumeMarkReadonlyResponse,
+            timeout,
+        )
+
+    def volume_mark_writable(self, *, volume_id: int, timeout: float = SHORT) -> v.VolumeMarkWritableResponse:
+        return self._unary(
+            "VolumeMarkWritable",
+            v.VolumeMarkWritableRequest(volume_id=volume_id),
+            v.VolumeMarkWritableResponse,
+            timeout,
+        )
+
+    def volume_status(self, *, volume_id: int, timeout: float = SHORT) -> v.VolumeStatusResponse:
+        return self._look("VolumeStatus", v.VolumeStatusRequest(volume_id=volume_id), v.VolumeStatusResponse, timeout)
+
+    def get_state(self, *, timeout: float = SHORT) -> v.GetStateResponse:
+        return self._look("GetState", v.GetStateRequest(), v.GetStateResponse, timeout)
+
+    def volume_copy(
+        self,
+        *,
+        volume_id: int,
+        collection: str = "",
+        replication: str = "",
+        ttl: str = "",
+        source_data_node: str = "",
+        disk_type: str = "",
+        io_byte_per_second: int = 0,
+        timeout: float = LONG,
+    ) -> Iterator[v.VolumeCopyResponse]:
+        return self._stream(
+            "VolumeCopy",
+            v.VolumeCopyRequest(
+                volume_id=volume_id,
+                collection=collection,
+                replication=replication,
+                ttl=ttl,
+                source_data_node=source_data_node,
+                disk_type=disk_type,
+                io_byte_per_second=io_byte_per_second,
+            ),
+            v.VolumeCopyResponse,
+            timeout,
+        )
+
+    def read_volume_file_status(self, *, volume_id: int, timeout: float = SHORT) -> v.ReadVolumeFileStatusResponse:
+        return self._look(
+            "ReadVolumeFileStatus",
+            v.ReadVolumeFileStatusRequest(volume_id=volume_id),
+            v.ReadVolumeFileStatusResponse,
+            timeout,
+        )
+
+    def copy_file(
+        self,
+        *,
+        volume_id: int,
+        ext: str = "",
+        compaction_revision: int = 0,
+        stop_offset: int = 0,
+        collection: str = "",
+        is_ec_volume: bool = False,
+        ignore_source_file_not_found: bool = False,
+        timeout: float = LONG,
+    ) -> Iterator[v.CopyFileResponse]:
+        return self._stream(
+            "CopyFile",
+            v.CopyFileRequest(
+                volume_id=volume_id,
+                ext=ext,
+                compaction_revision=compaction_revision,
+                stop_offset=stop_offset,
+                collection=collection,
+                is_ec_volume=is_ec_volume,
+                ignore_source_file_not_found=ignore_source_file_not_found,
+            ),
+            v.CopyFileResponse,
+            timeout,
+        )
+
+    def read_needle_blob(
+        self, *, volume_id: int, offset: int = 0, size: int = 0, timeout: float = SHORT
+    ) -> v.ReadNeedleBlobResponse:
+        return self._look(
+            "ReadNeedleBlob",
+            v.ReadNeedleBlobRequest(volume_id=volume_id, offset=offset, size=size),
+            v.ReadNeedleBlobResponse,
+            timeout,
+        )
+
+    def read_needle_meta(
+        self, *, volume_id: int, needle_id: int = 0, offset: int = 0, size: int = 0, timeout: float = SHORT
+    ) -> v.ReadNeedleMetaResponse:
+        return self._look(
+            "ReadNeedleMeta",
+            v.ReadNeedleMetaRequest(volume_id=volume_id, needle_id=needle_id, offset=offset, size=size),
+            v.ReadNeedleMetaResponse,
+            timeout,
+        )
+
+    def write_needle_blob(
+        self, *, volume_id: int, needle_id: int = 0, size: int = 0, needle_blob: bytes = b"", timeout: float = SHORT
+    ) -> v.WriteNeedleBlobResponse:
+        return self._unary(
+            "WriteNeedleBlob",
+            v.WriteNeedleBlobRequest(volume_id=volume_id, needle_id=needle_id, size=size, needle_blob=needle_blob),
+            v.WriteNeedleBlobResponse,
+            timeout,
+        )
+
+    def volume_ec_shards_copy(
+        self,
+        *,
+        volume_id: int,
+        collection: str = "",
+        shard_ids: Iterable[int] = (),
+        copy_ecx_file: bool = False,
+        source_data_node: str = "",
+        copy_ecj_file: bool = False,
+        copy_vif_file: bool = False,
+        disk_id: int = 0,
+        copy_ecsum_file: bool = False,
+        io_byte_per_second: int = 0,
+        timeout: float = LONG,
+    ) -> v.VolumeEcShardsCopyResponse:
+        return self._unary(
+            "VolumeEcShardsCopy",
+            v.VolumeEcShardsCopyRequest(
+                volume_id=volume_id,
+                collection=collection,
+                shard_ids=shard_ids,
+                copy_ecx_file=copy_ecx_file,
+                source_data_node=source_data_node,
+                copy_ecj_file=copy_ecj_file,
+                copy_vif_file=copy_vif_file,
+                disk_id=disk_id,
+                copy_ecsum_file=copy_ecsum_file,
+                io_byte_per_second=io_byte_per_second,
+            ),
+            v.VolumeEcShardsCopyResponse,
+            timeout,
+        )
+
+    def volume_ec_shards_delete(
+        self,
+        *,
+        volume_id: int,
+        collection: str = "",
+        shard_ids: Iterable[int] = (),
+        full_teardown: bool = False,
+        encode_ts_ns: int = 0,
+        timeout: float = SHORT,
+    ) -> v.VolumeEcShardsDeleteResponse:
+        return self._unary(
+            "VolumeEcShardsDelete",
+            v.VolumeEcShardsDeleteRequest(
+                volume_id=volume_id,
+                collection=collection,
+                shard_ids=shard_ids,
+                full_teardown=full_teardown,
+                encode_ts_ns=encode_ts_ns,
+            ),
+            v.VolumeEcShardsDeleteResponse,
+            timeout,
+        )
+
+    def volume_ec_shards_mount(
+        self,
+        *,
+        volume_id: int,
+        collection: str = "",
+        shard_ids: Iterable[int] = (),
+        source_disk_type: str = "",
+        recover_missing_index: bool = False,
+        timeout: float = SHORT,
+    ) -> v.VolumeEcShardsMountResponse:
+        return self._look(
+            "VolumeEcShardsMount",
+            v.VolumeEcShardsMountRequest(
+                volume_id=volume_id,
+                collection=collection,
+                shard_ids=shard_ids,
+                source_disk_type=source_disk_type,
+                recover_missing_index=recover_missing_index,
+            ),
+            v.VolumeEcShardsMountResponse,
+            timeout,
+        )
+
+    def volume_ec_shards_unmount(
+        self, *, volume_id: int, shard_ids: Iterable[int] = (), encode_ts_ns: int = 0, timeout: float = SHORT
+    ) -> v.VolumeEcShardsUnmountResponse:
+        return self._unary(
+            "VolumeEcShardsUnmount",
+            v.VolumeEcShardsUnmountRequest(volume_id=volume_id, shard_ids=shard_ids, encode_ts_ns=encode_ts_ns),
+            v.VolumeEcShardsUnmountResponse,
+            timeout,
+        )
+
+    def volume_ec_shard_read(
+        self,
+        *,
+        volume_id: int,
+        shard_id: int = 0,
+        offset: int = 0,
+        size: int = 0,
+        file_key: int = 0,
+        encode_ts_ns: int = 0,
+        timeout: float = LONG,
+    ) -> Iterator[v.VolumeEcShardReadResponse]:
+        return self._stream(
+            "VolumeEcShardRead",
+            v.VolumeEcShardReadRequest(
+                volume_id=volume_id,
+                shard_id=shard_id,
+                offset=offset,
+                size=size,
+                file_key=file_key,
+                encode_ts_ns=encode_ts_ns,
+            ),
+            v.VolumeEcShardReadResponse,
+            timeout,
+        )
+
+    def volume_ec_shards_info(self, *, volume_id: int, timeout: float = SHORT) -> v.VolumeEcShardsInfoResponse:
+        return self._look(
+            "VolumeEcShardsInfo",
+            v.VolumeEcShardsInfoRequest(volume_id=volume_id),
+            v.VolumeEcShardsInfoResponse,
+            timeout,
+        )
+
+    def volume_tier_move_dat_to_remote(
+        self,
+        *,
+        volume_id: int,
+        collection: str = "",
+        destination_backend_name: str = "",
+        keep_local_dat_file: bool = False,
+        timeout: float = LONG,
+    ) -> Iterator[v.VolumeTierMoveDatToRemoteResponse]:
+        return self._stream(
+            "VolumeTierMoveDatToRemote",
+            v.VolumeTierMoveDatToRemoteRequest(
+                volume_id=volume_id,
+                collection=collection,
+                destination_backend_name=destination_backend_name,
+                keep_local_dat_file=keep_local_dat_file,
+            ),
+            v.VolumeTierMoveDatToRemoteResponse,
+            timeout,
+        )
+
+    def volume_tier_move_dat_from_remote(
+        self, *, volume_id: int, collection: str = "", keep_remote_dat_file: bool = False, timeout: float = LONG
+    ) -> Iterator[v.VolumeTierMoveDatFromRemoteResponse]:
+        return self._stream(
+            "VolumeTierMoveDatFromRemote",
+            v.VolumeTierMoveDatFromRemoteRequest(
+                volume_id=volume_id, collection=collection, keep_remote_dat_file=keep_remote_dat_file
+            ),
+            v.VolumeTierMoveDatFromRemoteResponse,
+            timeout,
+        )
+
+    def volume_server_status(self, *, timeout: float = SHORT) -> v.VolumeServerStatusResponse:
+        return self._look("VolumeServerStatus", v.VolumeServerStatusRequest(), v.VolumeServerStatusResponse, timeout)
+
+    def scrub_volume(
+        self, *, mode: int, volume_ids: Iterable[int], mark_broken_volumes_readonly: bool = False, timeout: float = LONG
+    ) -> v.ScrubVolumeResponse:
+        return self._unary(
+            "ScrubVolume",
+            v.ScrubVolumeRequest(
+                mode=mode, volume_ids=volume_ids, mark_broken_volumes_readonly=mark_broken_volumes_readonly
+            ),
+            v.ScrubVolumeResponse,
+            timeout,
+        )
+
+    def volume_needle_status(
+        self, *, volume_id: int, needle_id: int = 0, timeout: float = SHORT
+    ) -> v.VolumeNeedleStatusResponse:
+        return self._look(
+            "VolumeNeedleStatus",
+            v.VolumeNeedleStatusRequest(volume_id=volume_id, needle_id=needle_id),
+            v.VolumeNeedleStatusResponse,
+            timeout,
+        )
+
+    def ping(self, *, target: str = "", target_type: str = "", timeout: float = SHORT) -> v.PingResponse:
+        return self._look("Ping", v.PingRequest(target=target, target_type=target_type), v.PingResponse, timeout)
+
+
+class Cluster:
+    """Every server a job talks to, on that job's leash."""
+
+    def __init__(self, channels: Channels, masters: Iterable[Address] = (), leash: Leash | None = None) -> None:
+        self.channels = channels
+        self.leash = leash or Leash()
+        self._masters = list(masters)
+
+    def master(self) -> Master:
+        """The masters; raise BadTask where none is known."""
+        return Master(self.channels, self._masters, self.leash)
+
+    def volume(self, address: Address | str) -> VolumeServer:
+        """The volume server at an address; raise BadTask for what is no address."""
+        where = Address.parse(address) if isinstance(address, str) else address
+        return VolumeServer(self.channels, where, self.leash)

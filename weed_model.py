@@ -1,0 +1,160 @@
+"""The words that protocol, tasks, agent and console share: jobs, proposals, descriptors.
+
+Pure data. Knows neither the wire of either admin dialect nor how a task works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from proto_gen import worker_pb2
+
+Value = bool | int | float | str | bytes | list[str]
+"""What a configuration or parameter value can be once it is off the wire."""
+
+LOW, NORMAL, HIGH = "low", "normal", "high"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work, as either dialect hands it over.
+
+    `params` is what classic admins send and what plugin admins carry in `task_params_pb`; where a plugin job has
+    only scalars, `params` is empty and `parameters` holds them. `type` is the task's module name.
+    """
+
+    id: str
+    type: str
+    params: worker_pb2.TaskParams
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    config: Mapping[str, Value] = field(default_factory=dict)
+    masters: tuple[str, ...] = ()
+    attempt: int = 1
+
+    @property
+    def volume_ids(self) -> tuple[int, ...]:
+        """The volumes this job touches: the unit of the worker's locks (several for a batch of moves)."""
+        moves = self.params.balance_params.moves if self.params.HasField("balance_params") else ()
+        ids = {move.volume_id for move in moves} | {self.params.volume_id}
+        ids.add(int(self.parameters.get("volume_id", 0) or 0))  # type: ignore[arg-type]
+        return tuple(sorted(ids - {0}))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a task did, in one sentence and in figures."""
+
+    summary: str
+    outputs: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DetectionRequest:
+    """One look for work. `config` holds admin and worker form values merged over the descriptor's defaults."""
+
+    job_type: str
+    config: Mapping[str, Value]
+    masters: tuple[str, ...]
+    max_results: int = 0  # 0: no limit
+    sequence: int = 0  # the admin's clock in nanoseconds, stamped into encodes
+    volume_id: int = 0  # 0: all; the console narrows a plan to one volume
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Work that detection found worth doing."""
+
+    id: str
+    dedupe_key: str
+    summary: str
+    params: worker_pb2.TaskParams
+    detail: str = ""
+    priority: str = NORMAL
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    estimated_seconds: int = 0
+    bytes_to_move: int = 0
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A volume that detection passed over, and why (one sentence, and a short key to count by)."""
+
+    volume_id: int
+    reason: str
+    key: str
+    collection: str = ""
+    server: str = ""
+    size: int = 0  # bytes
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What detection found. `has_more` says that max_results cut the list."""
+
+    proposals: list[Proposal]
+    skipped: list[Skipped] = field(default_factory=list)
+    has_more: bool = False
+    seen: int = 0
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a configuration form. `kind`: "bool", "int", "double", "string" or "enum"."""
+
+    name: str
+    label: str
+    kind: str
+    default: Value
+    help: str
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    required: bool = False
+    placeholder: str = ""
+    options: tuple[tuple[str, str], ...] = ()  # (value, label), for kind "enum"
+    scope: str = "worker"  # "worker" or "admin": the form it stands in
+    section: str = ""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How the admin should schedule a job type, unless the operator decides otherwise."""
+
+    enabled: bool = True
+    detection_interval_minutes: int = 17
+    detection_timeout_seconds: int = 300
+    max_jobs_per_detection: int = 500
+    global_execution_concurrency: int = 16
+    per_worker_execution_concurrency: int = 4
+    retry_limit: int = 1
+    retry_backoff_seconds: int = 30
+    job_type_max_runtime_seconds: int = 1800
+    execution_timeout_seconds: int = 1800
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What a job type is called, shows and can be configured with.
+
+    `name` is the task module's name and the classic dialect's task type; `job_type` the plugin dialect's.
+    """
+
+    name: str
+    job_type: str
+    display_name: str
+    description: str
+    icon: str
+    fields: tuple[Field, ...]
+    runtime: Runtime
+    weight: int
+    aliases: tuple[str, ...] = ()
+    heavy: bool = False
+    version: int = 1
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every form field's default value by name."""
+        return {field.name: field.default for field in self.fields}

@@ -1,0 +1,1 @@
+"""The admin's two dialects, translated to and from plain commands and reports. Pure: no sockets, no gevent."""

@@ -1,0 +1,99 @@
+"""The job types, and what a running one may use.
+
+A task is a module in this package with
+
+    DESCRIPTOR              what the admin shows and configures
+    detect(request, ctx)    -> Detection      looks only; changes nothing
+    run(job, ctx)           -> Result         blocking Python; raises TaskError
+    recover(entry, ctx)     -> None           undoes what a killed run of it left behind, as its journal entry says
+
+Nothing here knows the admin's dialects, greenlets or signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from weed_cluster.address import Address
+from weed_cluster.client import Cluster, Master, VolumeServer
+from weed_cluster.rates import Rates
+from weed_model import Value
+from weed_tasks.journal import Entry
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the operator set for all tasks."""
+
+    ec_window: int = 64 << 20  # bytes of volume data that one encode may hold in memory
+    data_dirs: tuple[Path, ...] = ()  # volume directories of this host that may be read directly
+    dry_run: bool = False
+    use_shell_lock: bool = False  # hold the cluster's exclusive lock while changing anything
+
+
+def _run_here(function: Callable[..., R], *args: Any) -> R:
+    return function(*args)
+
+
+def _no_progress(_fraction: float, _stage: str, _figures: Mapping[str, Value]) -> None:
+    """Drop progress."""
+
+
+@dataclass
+class Context:
+    """What one job may use: the cluster on the job's leash, its journal entry, progress, native CPU, parallel calls."""
+
+    cluster: Cluster
+    journal: Entry
+    report: Callable[[float, str, Mapping[str, Value]], None] = _no_progress
+    compute: Callable[..., Any] = _run_here
+    rates: Rates = field(default_factory=Rates)
+    options: Options = field(default_factory=Options)
+    log: Callable[[str], None] = lambda _line: None
+
+    def master(self) -> Master:
+        """The masters; raises BadTask where none is known."""
+        return self.cluster.master()
+
+    def volume(self, address: Address | str) -> VolumeServer:
+        """A volume server; raises BadTask for what is no address."""
+        return self.cluster.volume(address)
+
+    def progress(self, fraction: float, stage: str, **figures: Value) -> None:
+        """Tell how far the job is (0..1) and what it does; a point where it can be cancelled."""
+        self.cluster.leash.check()
+        self.report(fraction, stage, figures)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep; raises when the job is cancelled or passes its deadline."""
+        self.cluster.leash.wait(seconds)
+
+    def each(self, function: Callable[[T], R], items: Iterable[T], most: int = 16) -> list[R]:
+        """Call a function for every item, up to `most` at once; return the results in order.
+
+        All calls are awaited, then the first exception is raised.
+        """
+        todo = list(items)
+        if len(todo) < 2:
+            return [function(item) for item in todo]
+        with ThreadPoolExecutor(min(most, len(todo))) as pool:
+            futures = [pool.submit(function, item) for item in todo]
+        return [future.result() for future in futures]
+
+    def until(self, done: Callable[[], bool], timeout: float, pause: float = 0.25) -> bool:
+        """Ask again and again until it is done; False when `timeout` seconds passed."""
+        waited = 0.0
+        while not done():
+            if waited >= timeout:
+                return False
+            self.wait(pause)
+            waited += pause
+            pause = min(pause * 1.5, 5.0)
+        return True
