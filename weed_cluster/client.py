@@ -695,7 +695,12 @@ class VolumeServer(_Client):
         return self._look("VolumeServerStatus", v.VolumeServerStatusRequest(), v.VolumeServerStatusResponse, timeout)
 
     def scrub_volume(
-        self, *, mode: int, volume_ids: Iterable[int], mark_broken_volumes_readonly: bool = False, timeout: float = LONG
+        self,
+        *,
+        mode: v.VolumeScrubMode,
+        volume_ids: Iterable[int],
+        mark_broken_volumes_readonly: bool = False,
+        timeout: float = LONG,
     ) -> v.ScrubVolumeResponse:
         return self._unary(
             "ScrubVolume",
