@@ -1,0 +1,51 @@
+"""Write the hashes into requirements.txt and requirements-dev.txt, from the versions that stand there.
+
+Versions, markers and comments are people's work and stay as they are; only the --hash lines are replaced.
+"""
+
+import hashlib
+import re
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from wheels import ARCHITECTURES, PYTHONS, ROOT, download
+
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(\s*;[^\\]*)?")
+
+
+def normalised(name: str) -> str:
+    """Spell a project's name as wheel file names do."""
+    return re.sub(r"[-_.]+", "_", name).lower()
+
+
+def wheel_hashes(pins: list[re.Match[str]]) -> dict[str, set[str]]:
+    """Map each project to the SHA-256 of its wheels for every target; raise CalledProcessError where one has none."""
+    hashes = defaultdict(set)
+    with tempfile.TemporaryDirectory() as scratch:
+        bare = Path(scratch, "pins.txt")
+        bare.write_text("".join(f"{pin[1]}=={pin[2]}\n" for pin in pins))
+        for python in PYTHONS:
+            for architecture in ARCHITECTURES:
+                folder = Path(scratch, f"{python}-{architecture}")
+                download(bare, python, architecture, folder)
+                for wheel in folder.glob("*.whl"):
+                    hashes[normalised(wheel.name.split("-")[0])].add(hashlib.sha256(wheel.read_bytes()).hexdigest())
+    return hashes
+
+
+def pin(path: Path) -> None:
+    """Rewrite one requirements file with fresh hashes."""
+    lines = [line.rstrip(" \\") for line in path.read_text().splitlines() if not line.startswith("    --hash=")]
+    pins = {line: match for line in lines if (match := PIN.match(line))}
+    hashes = wheel_hashes(list(pins.values()))
+    written = []
+    for line in lines:
+        own = sorted(hashes[normalised(pins[line][1])]) if line in pins else []
+        written.append(" \\\n    ".join([line, *(f"--hash=sha256:{digest}" for digest in own)]))
+    path.write_text("\n".join(written) + "\n")
+
+
+if __name__ == "__main__":
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        pin(ROOT / name)
