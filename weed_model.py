@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proto_gen import worker_pb2
+from weed_values import as_int
 
 Value = bool | int | float | str | bytes | list[str]
 """What a configuration or parameter value can be once it is off the wire."""
@@ -22,7 +23,8 @@ class Job:
     """One piece of work, as either dialect hands it over.
 
     `params` is what classic admins send and what plugin admins carry in `task_params_pb`; where a plugin job has
-    only scalars, `params` is empty and `parameters` holds them. `type` is the task's module name.
+    only scalars, `params` is empty and `parameters` holds them. `type` is the task's module name. `config` is as in
+    DetectionRequest, and empty for classic jobs.
     """
 
     id: str
@@ -36,9 +38,10 @@ class Job:
     @property
     def volume_ids(self) -> tuple[int, ...]:
         """The volumes this job touches: the unit of the worker's locks (several for a batch of moves)."""
-        moves = self.params.balance_params.moves if self.params.HasField("balance_params") else ()
-        ids = {move.volume_id for move in moves} | {self.params.volume_id}
-        ids.add(int(self.parameters.get("volume_id", 0) or 0))  # type: ignore[arg-type]
+        ids = {self.params.volume_id}
+        ids |= {move.volume_id for move in self.params.balance_params.moves}
+        ids |= {move.volume_id for move in self.params.ec_balance_params.moves}
+        ids.add(as_int(self.parameters.get("volume_id"), 0, 0))
         return tuple(sorted(ids - {0}))
 
 
@@ -52,7 +55,11 @@ class Result:
 
 @dataclass(frozen=True)
 class DetectionRequest:
-    """One look for work. `config` holds admin and worker form values merged over the descriptor's defaults."""
+    """One look for work.
+
+    `config` holds the admin's and the worker's form values as the admin sent them; weed_values.settings merges them
+    over the descriptor's defaults before a task sees them.
+    """
 
     job_type: str
     config: Mapping[str, Value]

@@ -5,9 +5,11 @@ A dialect is a module with
     NAME        "classic" or "plugin"
     METHOD      the full gRPC method path of its one bidirectional stream
     decode(message bytes) -> Command              never raises on what it does not know: see Unknown
-    encode(report, identity) -> bytes | None      None where the dialect has no words for the report
+    encode(report, identity, now) -> list[bytes]  the messages, in order, that tell the report; empty where the dialect
+                                                  has no words for it; `now` is unix seconds
 
-Both are pure; the agent owns the stream, the clock and the slots.
+Both are pure; the agent owns the stream, the clock and the slots. Job types are task module names on this side of a
+dialect, whatever the admin calls them.
 """
 
 from __future__ import annotations
@@ -204,7 +206,7 @@ class Detected:
     """What a detection found, or why it failed (`error`)."""
 
     request_id: str
-    job_type: str  # as the request named it
+    job_type: str  # the task's module name
     detection: Detection | None
     error: str = ""
 

@@ -1,0 +1,30 @@
+"""Free text on its way to an admin: always encodable, never misread."""
+
+from __future__ import annotations
+
+import re
+
+LIMIT = 4000  # characters; an error may quote a server at length, an admin page need not
+
+_ABSENCE = re.compile(r"not\s+found", re.IGNORECASE)
+
+
+def valid(text: str) -> str:
+    """Make a text fit for a protobuf string, which takes valid UTF-8 only.
+
+    A completion whose error quotes an odd file name must still be encodable, or its job would never end.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def printable(text: str) -> str:
+    """Make a text for people to read valid, and no longer than LIMIT characters."""
+    return valid(text if len(text) <= LIMIT else text[: LIMIT - 3] + "...")
+
+
+def retriable(text: str) -> str:
+    """Rephrase "not found" as "missing".
+
+    A 4.44 admin fails a classic task for ever where its error says "not found"; other failures it tries again.
+    """
+    return _ABSENCE.sub("missing", text)
