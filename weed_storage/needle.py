@@ -79,7 +79,7 @@ class SuperBlock:
 class Needle:
     """One record of a `.dat`. `flags` name what is compressed or present; packing adds those of non-empty fields.
 
-    `last_modified` is in Unix seconds. `checksum` is what the record carries: computed when packed, read when parsed.
+    `last_modified` is in Unix seconds. `checksum` is what the record carries; where there is data, packing computes it.
     A needle without data keeps none of name, mime, last_modified, ttl and pairs: so SeaweedFS writes it.
     """
 
@@ -118,7 +118,7 @@ def pack_needle(needle: Needle, version: int = CURRENT_VERSION) -> bytes:
     OverflowError if name or mime are over 255 bytes, pairs over 65535.
     """
     body = _pack_body(needle) if needle.data else b""
-    tail = struct.pack(">I", crc_value(needle.data))
+    tail = struct.pack(">I", crc_value(needle.data) if needle.data else needle.checksum)
     if version == 3:
         tail += struct.pack(">Q", needle.append_at_ns)
     record = _HEADER.pack(needle.cookie, needle.id, len(body)) + body + tail

@@ -99,6 +99,9 @@ def parse_vif(blob: bytes) -> VolumeInfo | None:
     if not blob:
         return None
     try:
-        return json_format.Parse(blob, VolumeInfo(), ignore_unknown_fields=True)
-    except (json_format.ParseError, UnicodeDecodeError) as error:
+        fields = json.loads(blob)
+        if not isinstance(fields, dict):
+            raise json_format.ParseError("no JSON object")
+        return json_format.ParseDict(fields, VolumeInfo(), ignore_unknown_fields=True)
+    except (json_format.ParseError, ValueError) as error:
         raise Mismatch(f".vif is damaged: {error}") from error
