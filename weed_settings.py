@@ -1,0 +1,337 @@
+"""The command line: Go-style flags, read by docopt, checked before anything is dialled.
+
+Flags are those of `weed worker`, letter for letter; `-flag=value`, `-flag value` and `--flag=value` mean the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import time
+from pathlib import Path
+
+import docopt
+
+from weed_cluster.address import Address
+from weed_errors import BadTask, ConfigError
+
+USAGE = """\
+Maintenance worker for SeaweedFS: takes tasks from an admin server and runs them on the volume servers.
+
+Usage:
+  weed_worker [worker] [options]
+  weed_worker (plan | run | status | doctor) ...   one-shot commands; see `weed_worker plan -h`
+
+Options:
+  -admin=<host:port>       admin server; gRPC is port+10000 unless it says otherwise [default: localhost:23646]
+  -capabilities=<types>    task types: vacuum, erasure_coding (ec), balance, ec_balance, replication,
+                           remote_upload (remote), or all [default: vacuum,erasure_coding,balance]
+  -jobType=<types>         today's name of -capabilities; wins where both are given
+  -maxConcurrent=<n>       tasks run at once [default: 2]
+  -maxExecute=<n>          today's name of -maxConcurrent; wins where both are given
+  -maxDetect=<n>           detections run at once [default: 1]
+  -heartbeat=<duration>    how often to tell admin that this worker lives [default: 30s]
+  -taskInterval=<duration>  how often to ask admin for tasks [default: 5s]
+  -taskTimeout=<duration>  deadline of a task that neither names one nor has a volume size [default: 2h]
+  -reconnect=<duration>    first pause before connecting again; doubles up to 1m, with jitter [default: 5s]
+  -grace=<duration>        how long a stopping worker lets running tasks finish [default: 8h]
+  -id=<name>               worker id; otherwise the one kept in worker.id under -workingDir
+  -address=<host>          address to show in admin; otherwise the host's name
+  -workingDir=<dir>        keeps worker.id, results not yet delivered, the journal, task logs [default: .]
+  -protocol=<dialect>      auto, plugin (admins from 4.14) or classic (before) [default: auto]
+  -master=<addresses>      masters, comma separated; otherwise as admin names them
+  -config_dir=<dir>        where security.toml is looked for first
+  -maxMBps=<n>             megabytes per second that all tasks together may move, 0 for no limit [default: 0]
+  -maxMBpsPerServer=<n>    the same for each volume server [default: 0]
+  -ecWindowMB=<n>          memory that one erasure coding task may fill with volume data [default: 40]
+  -dataDir=<dirs>          volume directories of this host that may be read directly, comma separated
+  -profile=<name>          background, balanced or fast: rates and concurrency in one word
+  -window=<windows>        when a task type may start, e.g. erasure_coding=22:00-06:00,vacuum=00:00-05:00
+  -pauseFile=<file>        take no new work while this file exists; its first line is shown as the reason
+  -metricsPort=<n>         serve /metrics, /health, /ready and /status here, 0 for not at all [default: 0]
+  -metricsIp=<ip>          where the metrics port listens [default: 0.0.0.0]
+  -logFormat=<format>      text or json [default: text]
+  -v=<level>               0: connections, tasks, errors; 1: stages; 2: decisions; 3: messages; 4: calls [default: 0]
+  -options=<file>          more flags, one name=value a line; SIGHUP reads it again for rates and -v
+  -version                 print the version
+  -h, -help                print this text
+"""
+
+TASK_TYPES = ("vacuum", "erasure_coding", "balance", "ec_balance", "replication", "remote_upload")
+
+ALIASES = {
+    "ec": "erasure_coding",
+    "erasure-coding": "erasure_coding",
+    "erasure.coding": "erasure_coding",
+    "vol.vacuum": "vacuum",
+    "volume.vacuum": "vacuum",
+    "volume_balance": "balance",
+    "volume.balance": "balance",
+    "volume-balance": "balance",
+    "ec-balance": "ec_balance",
+    "ec.balance": "ec_balance",
+    "ec_shard_balance": "ec_balance",
+    "fix_replication": "replication",
+    "fix.replication": "replication",
+    "volume.fix.replication": "replication",
+    "remote": "remote_upload",
+    "remote-upload": "remote_upload",
+    "remote.upload": "remote_upload",
+    "tier.upload": "remote_upload",
+}
+
+CATEGORIES = {
+    "all": TASK_TYPES,
+    "default": ("vacuum", "balance", "ec_balance", "replication"),
+    "heavy": ("erasure_coding", "remote_upload"),
+}
+
+PROFILES = {  # (megabytes per second in all, per server, tasks at once); 0: as the other flags say
+    "background": (20.0, 10.0, 1),
+    "balanced": (200.0, 100.0, 2),
+    "fast": (0.0, 0.0, 4),
+}
+
+LONGEST_SILENCE = 30.0
+"""Seconds: admins forget a worker that was silent for two minutes; a few beats may be lost before that."""
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_TAKES_VALUE = dict(re.findall(r"^  -(\w+)(=)?", USAGE, re.M)) | {"help": ""}
+_CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+
+
+@dataclass(frozen=True)
+class Window:
+    """The hours of the day, local time, in which a task type may start; they may span midnight."""
+
+    start: time
+    end: time
+
+    def is_open(self, now: time) -> bool:
+        """Whether work may start now."""
+        if self.start <= self.end:
+            return self.start <= now < self.end
+        return now >= self.start or now < self.end
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M}-{self.end:%H:%M}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every flag, checked and in seconds and bytes."""
+
+    admin: Address
+    task_types: tuple[str, ...]
+    max_execute: int
+    max_detect: int
+    heartbeat: float
+    task_interval: float
+    task_timeout: float
+    reconnect: float
+    grace: float
+    worker_id: str
+    address: str
+    working_dir: Path
+    protocol: str
+    masters: tuple[Address, ...]
+    config_dir: Path | None
+    total_rate: float
+    server_rate: float
+    ec_window: int
+    data_dirs: tuple[Path, ...]
+    windows: Mapping[str, Window]
+    pause_file: Path | None
+    metrics_port: int
+    metrics_ip: str
+    log_format: str
+    verbosity: int
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a Go duration such as 30s, 1m30s or 1.5h; raise ValueError for anything else."""
+    if text == "0":
+        return 0.0
+    if not text or _PART.sub("", text):
+        raise ValueError(f"{text!r} is no duration; write it like 30s, 1m30s or 2h")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+def normalise(argv: Sequence[str]) -> list[str]:
+    """Rewrite Go-style flags for docopt: one dash becomes two, every value is joined by `=`; refuse unknown flags.
+
+    docopt reads `-admin=h:1` as seven short flags, and takes any prefix of a long one.
+    """
+    out: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("-") or word == "-":
+            if word == "worker" and not out:
+                continue
+            raise ConfigError(f"unexpected argument {word!r}; flags start with a dash, -h lists them")
+        name, equals, value = word.lstrip("-").partition("=")
+        if name not in _TAKES_VALUE:
+            raise ConfigError(f"unknown flag -{name}; -h lists the flags")
+        if not _TAKES_VALUE[name]:
+            out.append(f"--{'help' if name == 'h' else name}")
+            continue
+        if not equals:
+            value = next(words, "-")
+            if value.startswith("-") and value != "-":
+                raise ConfigError(f"flag -{name} needs a value: -{name}=...")
+            if value == "-":
+                raise ConfigError(f"flag -{name} needs a value: -{name}=...")
+        out.append(f"--{name}={value}")
+    return out
+
+
+def read_options(path: str) -> list[str]:
+    """The flags in an options file: `name=value` or `name value` a line, with or without dashes, # for comments."""
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read -options={path}: {error}") from None
+    flags = []
+    for line in lines:
+        text = line.split("#", 1)[0].strip()
+        if text:
+            name, _, value = re.sub(r"^-*(\w+)\s*[= ]?\s*", r"\1=", text).partition("=")
+            flags.append(f"-{name}={value.strip()}")
+    return flags
+
+
+def flags(argv: Sequence[str]) -> dict[str, str]:
+    """Every flag's text by name: command line over options file over default."""
+    given = normalise(argv)
+    from_file = [word.partition("=")[2] for word in given if word.startswith("--options=")]
+    merged: dict[str, str] = {}
+    for word in [*(normalise(read_options(from_file[-1])) if from_file else ()), *given]:
+        name, _, value = word[2:].partition("=")
+        merged[name] = value
+    options = USAGE[USAGE.index("Options:") : USAGE.index("  -version")].replace("\n  -", "\n  --")
+    parsed = docopt.docopt(
+        f"Usage:\n  weed_worker [options]\n\n{options}", [f"--{name}={value}" for name, value in merged.items()]
+    )
+    return {name[2:]: value for name, value in parsed.items() if value is not None}
+
+
+def _number(given: Mapping[str, str], name: str, kind: type[int] | type[float], least: float) -> float:
+    try:
+        value = kind(given[name])
+    except ValueError:
+        raise ConfigError(f"-{name}={given[name]} is no number") from None
+    if not least <= value < 1e9:
+        raise ConfigError(f"-{name}={given[name]} is out of range; at least {least:g}")
+    return value
+
+
+def _duration(given: Mapping[str, str], name: str, least: float) -> float:
+    try:
+        seconds = parse_duration(given[name])
+    except ValueError as error:
+        raise ConfigError(f"-{name}: {error}") from None
+    if seconds < least:
+        raise ConfigError(f"-{name}={given[name]} is too short; at least {least:g}s")
+    return seconds
+
+
+def _addresses(given: Mapping[str, str], name: str) -> tuple[Address, ...]:
+    try:
+        return tuple(Address.parse(part) for part in given.get(name, "").split(",") if part.strip())
+    except BadTask as error:
+        raise ConfigError(f"-{name}: {error}") from None
+
+
+def _one_of(given: Mapping[str, str], name: str, known: Sequence[str]) -> str:
+    if given[name] not in known:
+        raise ConfigError(f"-{name}={given[name]} is unknown; one of {', '.join(known)}")
+    return given[name]
+
+
+def parse_task_types(text: str, flag: str = "capabilities") -> tuple[str, ...]:
+    """Task types by name, alias or category, in the order given; raise ConfigError naming what is unknown."""
+    found: list[str] = []
+    for word in (part.strip().lower() for part in text.split(",")):
+        if not word:
+            continue
+        names = CATEGORIES.get(word) or (ALIASES.get(word, word),)
+        if names[0] not in TASK_TYPES:
+            raise ConfigError(f"-{flag}: unknown task type {word!r}; known are {', '.join(TASK_TYPES)}")
+        found += [name for name in names if name not in found]
+    if not found:
+        raise ConfigError(f"-{flag} names no task type; known are {', '.join(TASK_TYPES)}")
+    return tuple(found)
+
+
+def parse_windows(text: str) -> dict[str, Window]:
+    """Maintenance windows by task type, e.g. `ec=22:00-06:00`; raise ConfigError naming what is wrong."""
+    windows = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, hours = part.partition("=")
+        ends = [_CLOCK.fullmatch(end.strip()) for end in hours.split("-")]
+        if len(ends) != 2 or None in ends:
+            raise ConfigError(f"-window: {part!r} is no window; write it like erasure_coding=22:00-06:00")
+        start, end = (time(int(match[1]), int(match[2])) for match in ends if match)
+        for task_type in parse_task_types(name, "window"):
+            windows[task_type] = Window(start, end)
+    return windows
+
+
+def _working_dir(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise ConfigError(f"-workingDir={text} is not a directory; create it, or name another")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"-workingDir={text} is not writable for this user; name one that is")
+    return path.resolve()
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """Read and check every flag; raise ConfigError with one clear line for the first that is wrong."""
+    given = flags(argv)
+    admin = _addresses(given, "admin")
+    if len(admin) != 1:
+        raise ConfigError(f"-admin={given['admin']} names {len(admin)} servers; expected one host:port")
+    which = "jobType" if "jobType" in given else "capabilities"
+    profile: tuple[float, float, int] = (0.0, 0.0, 0)
+    if "profile" in given:
+        profile = PROFILES[_one_of(given, "profile", tuple(PROFILES))]
+    explicit = {word[2:].partition("=")[0] for word in normalise(argv)}
+    if "options" in given:
+        explicit |= {word[2:].partition("=")[0] for word in normalise(read_options(given["options"]))}
+    total, per_server = (
+        _number(given, name, float, 0) if name in explicit else profile[place]
+        for place, name in enumerate(("maxMBps", "maxMBpsPerServer"))
+    )
+    slots = "maxExecute" if "maxExecute" in given else "maxConcurrent"
+    concurrent = profile[2] if profile[2] and slots not in explicit else int(_number(given, slots, int, 1))
+    return Settings(
+        admin=admin[0],
+        task_types=parse_task_types(given[which], which),
+        max_execute=concurrent,
+        max_detect=int(_number(given, "maxDetect", int, 1)),
+        heartbeat=min(_duration(given, "heartbeat", 0.05), LONGEST_SILENCE),
+        task_interval=_duration(given, "taskInterval", 0.05),
+        task_timeout=_duration(given, "taskTimeout", 1),
+        reconnect=_duration(given, "reconnect", 0.05),
+        grace=_duration(given, "grace", 0),
+        worker_id=given.get("id", ""),
+        address=given.get("address", ""),
+        working_dir=_working_dir(given["workingDir"]),
+        protocol=_one_of(given, "protocol", ("auto", "plugin", "classic")),
+        masters=_addresses(given, "master"),
+        config_dir=Path(given["config_dir"]).expanduser() if "config_dir" in given else None,
+        total_rate=total * 1e6,
+        server_rate=per_server * 1e6,
+        ec_window=int(_number(given, "ecWindowMB", int, 16)) << 20,
+        data_dirs=tuple(Path(part) for part in given.get("dataDir", "").split(",") if part),
+        windows=parse_windows(given.get("window", "")),
+        pause_file=Path(given["pauseFile"]).expanduser() if "pauseFile" in given else None,
+        metrics_port=int(_number(given, "metricsPort", int, 0)),
+        metrics_ip=given["metricsIp"],
+        log_format=_one_of(given, "logFormat", ("text", "json")),
+        verbosity=int(_number(given, "v", int, 0)),
+    )

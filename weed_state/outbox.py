@@ -1,0 +1,75 @@
+"""What waits to be sent on one stream, in the order that admins need.
+
+The only writer of a stream. Answers and completions leave first and in order; heartbeats and progress are news, kept
+only in their newest form, so a slow admin gets fewer of them instead of a growing backlog.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from weed_protocol.commands import Completed, Heartbeat, Hello, Progress, Report
+
+Encode = Callable[[Report], list[bytes]]
+
+
+class Outbox:
+    """One stream's outgoing reports. `sent(report)` is called once the transport has asked for what follows it."""
+
+    def __init__(self, encode: Encode, sent: Callable[[Report], None]) -> None:
+        self._encode = encode
+        self._sent = sent
+        self._ready = threading.Condition()
+        self._queue: deque[Report] = deque([Hello()])
+        self._beat: Heartbeat | None = None
+        self._progress: dict[str, Progress] = {}
+        self._ended = False
+        self.last_sent = time.monotonic()
+
+    def put(self, report: Report) -> None:
+        """Send this as soon as the stream takes it."""
+        with self._ready:
+            if isinstance(report, Heartbeat):
+                self._beat = report
+            elif isinstance(report, Progress):
+                self._progress[report.job_id] = report
+            else:
+                if isinstance(report, Completed):
+                    # N.B. an update behind the completion brings a task back to life on every admin.
+                    self._progress.pop(report.job_id, None)
+                self._queue.append(report)
+            self._ready.notify()
+
+    def end(self) -> None:
+        """End the stream behind what is queued; heartbeats and progress still waiting are dropped."""
+        with self._ready:
+            self._ended = True
+            self._ready.notify()
+
+    def messages(self) -> Iterator[bytes]:
+        """The stream's request iterator: gRPC asks for the next message when it has taken the one before."""
+        while (report := self._next()) is not None:
+            yield from self._encode(report)
+            self.last_sent = time.monotonic()
+            self._sent(report)
+
+    def is_drained(self) -> bool:
+        """Whether nothing but news waits."""
+        return not self._queue
+
+    def _next(self) -> Report | None:
+        with self._ready:
+            while True:
+                if self._queue:
+                    return self._queue.popleft()
+                if self._ended:
+                    return None
+                if self._beat is not None:
+                    beat, self._beat = self._beat, None
+                    return beat
+                if self._progress:
+                    return self._progress.pop(next(iter(self._progress)))
+                self._ready.wait()

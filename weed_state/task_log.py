@@ -1,0 +1,169 @@
+"""A log for every task, as JSON lines on disk, and the answers to an admin that asks for one.
+
+The layout is `weed worker`'s: `task_logs/<task>_<type>_<worker>_<time>/task.log` and `metadata.json`, so the tools
+that read one read the other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from weed_model import Job
+from weed_protocol.commands import Log, LogEntry, LogMetadata, SendLog
+from weed_state.files import safe_name
+
+log = logging.getLogger(__name__)
+
+KEPT = 100
+"""Task logs kept; the oldest are removed when a new one is opened."""
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _seconds(stamp: str | None) -> int:
+    return int(datetime.fromisoformat(stamp).timestamp()) if stamp else 0
+
+
+class TaskLog:
+    """One task's log. A disk that does not take a line is said once, and never fails the task."""
+
+    def __init__(self, directory: Path, job: Job, worker_id: str, server: str) -> None:
+        stamp = f"{_now():%Y%m%d_%H%M%S_%f}"
+        self._path = directory / f"{safe_name(job.id)}_{job.type}_{safe_name(worker_id)}_{stamp}"
+        self._broken = False
+        self._metadata: dict[str, Any] = {
+            "task_id": job.id,
+            "task_type": job.type,
+            "worker_id": worker_id,
+            "start_time": _now().isoformat(),
+            "status": "started",
+            "progress": 0.0,
+            "volume_id": job.volume_ids[0] if job.volume_ids else 0,
+            "server": server,
+            "collection": job.params.collection,
+            "log_file_path": str(self._path / "task.log"),
+            "created_at": _now().isoformat(),
+        }
+        try:
+            _remove_oldest(directory, KEPT - 1)
+            self._path.mkdir(parents=True)
+        except OSError as error:
+            self._give_up(error)
+        self._write_metadata()
+
+    def line(self, message: str, level: str = "INFO", fields: Mapping[str, object] | None = None, **more: Any) -> None:
+        """Append one line; `more` may hold progress (percent) and status."""
+        record: dict[str, Any] = {"timestamp": _now().isoformat(), "level": level, "message": message}
+        if fields:
+            record["fields"] = {name: str(value) for name, value in fields.items()}
+        record.update(more)
+        self._metadata["progress"] = more.get("progress", self._metadata["progress"])
+        if self._broken:
+            return
+        try:
+            with (self._path / "task.log").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self, status: str, error: str = "") -> None:
+        """Write how it ended: "completed" or "failed"."""
+        if error:
+            self.line(error, "ERROR", status=status)
+        start, end = datetime.fromisoformat(self._metadata["start_time"]), _now()
+        nanoseconds = int((end - start).total_seconds() * 1e9)
+        self._metadata.update(status=status, end_time=end.isoformat(), duration=nanoseconds)
+        if status == "completed":
+            self._metadata["progress"] = 100.0
+        self._write_metadata()
+
+    def _write_metadata(self) -> None:
+        if self._broken:
+            return
+        try:
+            (self._path / "metadata.json").write_text(json.dumps(self._metadata, indent=2), encoding="utf-8")
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._broken = True
+        log.warning("cannot write the log of task %s: %s", self._metadata["task_id"], error)
+
+
+def _remove_oldest(directory: Path, keep: int) -> None:
+    if directory.is_dir():
+        logs = sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in logs[keep:]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def answer(directory: Path, request: SendLog) -> Log:
+    """What an admin asked of a task's log; an unreadable line ends it there, the lines before are sent."""
+    prefix = f"{safe_name(request.task_id)}_"
+    found = sorted(path for path in directory.glob("*") if path.name.startswith(prefix)) if directory.is_dir() else []
+    if not found:
+        return Log(request.task_id, request.worker_id, error=f"Task log directory not found: {request.task_id}")
+    path = found[-1]
+    metadata = None
+    try:
+        if request.include_metadata:
+            metadata = _read_metadata(json.loads((path / "metadata.json").read_text(encoding="utf-8")))
+        entries = _read_entries(path / "task.log")
+    except (OSError, ValueError, KeyError) as error:
+        return Log(request.task_id, request.worker_id, error=f"cannot read the log of task {request.task_id}: {error}")
+    wanted = [
+        entry
+        for entry in entries
+        if (not request.level or entry.level.lower() == request.level.lower())
+        and (not request.start_time or entry.timestamp >= request.start_time)
+        and (not request.end_time or entry.timestamp <= request.end_time)
+    ]
+    if request.max_entries > 0:
+        wanted = wanted[-request.max_entries :]
+    return Log(request.task_id, request.worker_id, tuple(wanted), metadata)
+
+
+def _read_entries(path: Path) -> list[LogEntry]:
+    entries: list[LogEntry] = []
+    if not path.exists():
+        return entries
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+            entries.append(
+                LogEntry(
+                    timestamp=_seconds(record["timestamp"]),
+                    level=record["level"],
+                    message=record["message"],
+                    fields=record.get("fields", {}),
+                    progress=float(record.get("progress", 0.0)),
+                    status=record.get("status", ""),
+                )
+            )
+        except (ValueError, KeyError, TypeError):
+            break
+    return entries
+
+
+def _read_metadata(record: Mapping[str, Any]) -> LogMetadata:
+    return LogMetadata(
+        task_type=record["task_type"],
+        start_time=_seconds(record["start_time"]),
+        end_time=_seconds(record.get("end_time")),
+        duration_ms=int(record.get("duration", 0) / 1e6),
+        status=record["status"],
+        progress=float(record["progress"]),
+        volume_id=record["volume_id"],
+        server=record["server"],
+        collection=record["collection"],
+        log_file_path=record["log_file_path"],
+        created_at=_seconds(record["created_at"]),
+    )
