@@ -1,0 +1,201 @@
+"""Making a volume read-only for the time of a job, and writable again if it was so before.
+
+Only what the job itself froze is thawed: a volume that an operator, a full disk or an I/O error had made read-only
+stays so. Each freeze is in the journal before it is made. Knows nothing of why a volume must hold still.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
+from weed_cluster.address import Address
+from weed_errors import Mismatch, ServerFailed, TimedOut
+from weed_storage.volume_info import Generation, server_generation
+from weed_tasks import Context
+from weed_tasks.journal import Entry, Step
+
+STEP = "freeze"
+"""The journal step of one frozen volume; its facts are server, volume_id and persist."""
+
+STILL_WITHIN = 60.0
+"""Seconds in which the last writes admitted before a freeze must have ended."""
+
+
+@dataclass
+class Frozen:
+    """A volume made read-only on one server. `step` is None where it was read-only before: then nothing is thawed."""
+
+    server: Address
+    volume_id: int
+    persist: bool
+    step: Step | None
+
+    @property
+    def was_writable(self) -> bool:
+        """Whether this job froze it."""
+        return self.step is not None
+
+    def keep(self, entry: Entry) -> None:
+        """Settle it as frozen for good: the volume is gone, or another owner answers for it now."""
+        if self.step is not None:
+            entry.settle(self.step)
+            self.step = None
+
+
+def freeze(ctx: Context, server: Address, volume_id: int, persist: bool) -> Frozen:
+    """Make a volume refuse writes and deletes; return what thaw() needs.
+
+    `persist` keeps it so over a restart of the server. A volume that is read-only already is left as it is, unless an
+    earlier run of this job froze it: then it is this job's again. Mismatch if the server does not confirm; on any
+    failure the volume is thawed before the error is raised.
+    """
+    earlier = next((step for step in ctx.journal.open if _is_of(step, server, volume_id)), None)
+    if earlier is not None:
+        frozen = Frozen(server, volume_id, persist or bool(earlier.facts["persist"]), earlier)
+    elif ctx.volume(server).volume_status(volume_id=volume_id).is_read_only:
+        return Frozen(server, volume_id, persist, None)
+    else:
+        step = ctx.journal.plan(STEP, server=str(server), volume_id=volume_id, persist=persist)
+        frozen = Frozen(server, volume_id, persist, step)
+    try:
+        seal(ctx, frozen)
+    except BaseException:
+        thaw(ctx, frozen)
+        raise
+    return frozen
+
+
+def seal(ctx: Context, frozen: Frozen) -> None:
+    """Mark the volume read-only (again) and have the server confirm it; to be repeated right before a deletion.
+
+    A restart of the server forgets a freeze that is not persistent, and a disk that is full no longer may have been
+    the only reason for refusing writes: so compare the volume's status after this with the one before.
+    """
+    volume = ctx.volume(frozen.server)
+    volume.volume_mark_readonly(volume_id=frozen.volume_id, persist=frozen.persist)
+    if not volume.volume_status(volume_id=frozen.volume_id).is_read_only:
+        raise Mismatch(f"volume {frozen.volume_id} on {frozen.server} does not become read-only")
+
+
+def thaw(ctx: Context, frozen: Frozen) -> None:
+    """Make the volume writable again if this job froze it; never interrupted.
+
+    ServerFailed leaves the step open for recovery. A volume that is gone, or that somebody else has made read-only
+    for good meanwhile, is left alone.
+    """
+    if frozen.step is None:
+        return
+    with ctx.cluster.leash.shielded():
+        try:
+            _thaw(ctx, frozen)
+        except ServerFailed as error:
+            if not _is_gone(error):
+                raise
+            ctx.log(f"volume {frozen.volume_id} is no longer on {frozen.server}; nothing to make writable there")
+        frozen.keep(ctx.journal)
+
+
+def recover_freezes(entry: Entry, ctx: Context) -> None:
+    """Thaw whatever a killed run froze, all volumes; then raise the first ServerFailed, if any."""
+    failed: list[ServerFailed] = []
+    for step in entry.open:
+        if step.what != STEP:
+            continue
+        server, volume_id = Address.parse(step.facts["server"]), int(step.facts["volume_id"])
+        try:
+            _thaw(ctx, Frozen(server, volume_id, bool(step.facts["persist"]), step))
+        except ServerFailed as error:
+            if not _is_gone(error):
+                failed.append(error)
+                continue
+        entry.settle(step)
+        ctx.log(f"volume {volume_id} on {server} is no longer held read-only by job {entry.job_id}")
+    if failed:
+        raise failed[0]
+
+
+def wait_still(
+    ctx: Context, server: Address, volume_id: int, quiet_seconds: float, within: float = STILL_WITHIN
+) -> ReadVolumeFileStatusResponse:
+    """Wait until a frozen volume's files have not changed for `quiet_seconds`; return their status.
+
+    TimedOut if they change for longer than `within` seconds; Mismatch if the volume is not healthy.
+    """
+    before = file_status(ctx, server, volume_id)
+    began = since = time.monotonic()
+    while True:
+        left = quiet_seconds - (time.monotonic() - since)
+        ctx.wait(max(0.0, min(left, 0.5)))
+        now = file_status(ctx, server, volume_id)
+        if not same_files(before, now):
+            before, since = now, time.monotonic()
+            if since - began > within:
+                raise TimedOut(
+                    f"volume {volume_id} on {server} is read-only and yet still changes after {within:.0f} s"
+                )
+        elif left <= 0:
+            return now
+
+
+def file_status(ctx: Context, server: Address, volume_id: int) -> ReadVolumeFileStatusResponse:
+    """Ask for the sizes and counts of a volume's files; Mismatch if its data cannot be read.
+
+    A server that has lost a volume's data file still answers the one call with zeros; the other tells.
+    """
+    volume = ctx.volume(server)
+    volume.volume_status(volume_id=volume_id)
+    status = volume.read_volume_file_status(volume_id=volume_id)
+    if not status.dat_file_size:
+        raise Mismatch(f"volume {volume_id} on {server} has no data file; look at the server's log")
+    return status
+
+
+def same_files(a: ReadVolumeFileStatusResponse, b: ReadVolumeFileStatusResponse) -> bool:
+    """Whether sizes, count and revision are all equal: nothing was written, deleted or compacted in between."""
+    return figures(a) == figures(b)
+
+
+def figures(status: ReadVolumeFileStatusResponse) -> tuple[int, int, int, int]:
+    """Return .dat bytes, .idx bytes, file count and compaction revision."""
+    return status.dat_file_size, status.idx_file_size, status.file_count, status.compaction_revision
+
+
+def generation_of(ctx: Context, server: Address) -> Generation:
+    """Ask a server which release it is."""
+    return server_generation(ctx.volume(server).volume_server_status().version)
+
+
+def _thaw(ctx: Context, frozen: Frozen) -> None:
+    volume = ctx.volume(frozen.server)
+    volume_id = frozen.volume_id
+    if not volume.volume_status(volume_id=volume_id).is_read_only:
+        return
+    info = volume.read_volume_file_status(volume_id=volume_id).volume_info
+    if info.read_only and not frozen.persist:
+        ctx.log(f"volume {volume_id} on {frozen.server} was made read-only for good by somebody else; it stays so")
+        return
+    volume.volume_mark_writable(volume_id=volume_id)
+    if frozen.persist and generation_of(ctx, frozen.server) < Generation.V4_44:
+        # A server of that age that restarted meanwhile has opened the index for reading only, and would damage it
+        # with the first write; mounting opens it anew.
+        volume.volume_unmount(volume_id=volume_id)
+        volume.volume_mount(volume_id=volume_id)
+    if volume.volume_status(volume_id=volume_id).is_read_only:
+        ctx.log(
+            f"volume {volume_id} on {frozen.server} is still read-only, but no longer by this job; is its disk full?"
+        )
+
+
+def _is_gone(error: ServerFailed) -> bool:
+    """Whether the server says it has no such volume, rather than one whose data is broken."""
+    return error.says_absent and "backend" not in error.detail
+
+
+def _is_of(step: Step, server: Address, volume_id: int) -> bool:
+    return (
+        step.what == STEP
+        and int(step.facts["volume_id"]) == volume_id
+        and Address.parse(step.facts["server"]) == server
+    )
