@@ -156,6 +156,8 @@ class Encoder:
         if self._library is None:
             _apply_python(rows, inputs, outputs)
             return
+        if len(inputs[0]) > isal.MAX_LENGTH:
+            raise ValueError(f"blocks of {len(inputs[0])} bytes are too long for one call; give at most 2 GiB")
         tables = _isal_tables(self._library, tuple(rows))
         with ExitStack() as pins:
             sources = [pins.enter_context(isal.address(view)) for view in inputs]

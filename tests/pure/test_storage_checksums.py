@@ -32,22 +32,22 @@ CANONICAL_CONTENT = Ecsum(
 )
 
 
-def test_the_library_and_the_table_agree_on_the_known_value():
+def test_the_library_and_the_table_agree_on_the_known_value() -> None:
     assert isal.load() is not None
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(b"123456789", use_isal=False) == 0xE3069283
     assert crc32c(b"") == crc32c(b"", use_isal=False) == 0
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=300))
-def test_a_crc_goes_on_from_the_one_before(first, second):
+def test_a_crc_goes_on_from_the_one_before(first: bytes, second: bytes) -> None:
     assert crc32c(second, crc32c(memoryview(first))) == crc32c(bytearray(first + second), use_isal=False)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=400), st.integers(1, 64), st.lists(st.integers(0, 90), max_size=20))
-def test_block_checksums_do_not_depend_on_how_the_bytes_are_cut(data, block_size, cuts):
+def test_block_checksums_do_not_depend_on_how_the_bytes_are_cut(data: bytes, block_size: int, cuts: list[int]) -> None:
     sums = BlockChecksums(block_size)
     start = 0
     for cut in (*cuts, len(data)):
@@ -57,12 +57,12 @@ def test_block_checksums_do_not_depend_on_how_the_bytes_are_cut(data, block_size
     assert sums.result() == ShardChecksums(len(data), tuple(map(crc32c, blocks)))
 
 
-def test_the_canonical_sample_is_written_and_read():
+def test_the_canonical_sample_is_written_and_read() -> None:
     assert dump_ecsum(CANONICAL_CONTENT) == CANONICAL
     assert parse_ecsum(CANONICAL) == CANONICAL_CONTENT
 
 
-def test_the_checksums_of_a_real_volume_equal_those_the_server_wrote():
+def test_the_checksums_of_a_real_volume_equal_those_the_server_wrote() -> None:
     dat = (GOLDEN / "before.dat").read_bytes()
     row = dat.ljust(10 << 20, b"\0")
     blocks = [row[at << 20 : (at + 1) << 20] for at in range(10)] + Encoder().encode_rows(row, 1 << 20)
@@ -75,13 +75,13 @@ def test_the_checksums_of_a_real_volume_equal_those_the_server_wrote():
     assert dump_ecsum(Ecsum(shards, parse_ecsum(ECSUM).encode_uuid)) == ECSUM
 
 
-def test_a_shard_of_several_blocks_comes_back():
+def test_a_shard_of_several_blocks_comes_back() -> None:
     content = Ecsum({s: ShardChecksums(2 * BLOCK_SIZE + 5, (s, 2, 0xFFFFFFFF)) for s in range(14)}, bytes(16))
     assert parse_ecsum(dump_ecsum(content)) == content
 
 
 @pytest.mark.parametrize("at", [0, 5, 9, 12, 30, len(ECSUM) - 1])
-def test_a_damaged_checksum_file_is_refused(at):
+def test_a_damaged_checksum_file_is_refused(at: int) -> None:
     damaged = bytearray(ECSUM)
     damaged[at] ^= 1
     with pytest.raises(Mismatch, match="ecsum is damaged"):
@@ -89,12 +89,12 @@ def test_a_damaged_checksum_file_is_refused(at):
 
 
 @pytest.mark.parametrize("length", [0, 13, 14, len(ECSUM) - 1])
-def test_a_checksum_file_cut_short_is_refused(length):
+def test_a_checksum_file_cut_short_is_refused(length: int) -> None:
     with pytest.raises(Mismatch, match="ecsum"):
         parse_ecsum(ECSUM[:length])
 
 
-def enveloped(payload):
+def enveloped(payload: bytes) -> bytes:
     return struct.pack(">IHII", 0x45435355, 1, len(payload), crc32c(payload)) + payload
 
 
@@ -110,7 +110,7 @@ def enveloped(payload):
     ],
     ids=["no protobuf", "other ratio", "block size", "nothing covered", "no words", "a shard twice"],
 )
-def test_a_checksum_file_that_contradicts_itself_is_refused(payload):
+def test_a_checksum_file_that_contradicts_itself_is_refused(payload: bytes) -> None:
     assert payload != CANONICAL[14:]
     with pytest.raises(Mismatch, match="ecsum"):
         parse_ecsum(enveloped(payload))

@@ -4,6 +4,8 @@ import hashlib
 import itertools
 import json
 import os
+import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,28 +26,38 @@ GIB, MIB = 1 << 30, 1 << 20
 ENCODERS = {"isa-l": Encoder(), "python": Encoder(use_isal=False)}
 
 
-def shards_of(dat, encoder, strict=False, large=1 << 30, small=1 << 20):
+def shards_of(
+    dat: bytes, encoder: Encoder, strict: bool = False, large: int = 1 << 30, small: int = 1 << 20
+) -> list[bytes]:
     """Encode a whole .dat the plain way: row by row, each shard one buffer."""
     shards = [bytearray() for _ in range(14)]
     for offset, block_size, shard_offset in layout(len(dat), strict, large, small):
         row = dat[offset : offset + 10 * block_size].ljust(10 * block_size, b"\0")
         blocks = [row[at * block_size : (at + 1) * block_size] for at in range(10)]
-        for shard, block in zip(shards, blocks + encoder.encode_rows(row, block_size)):
+        for shard, block in zip(shards, [*blocks, *encoder.encode_rows(row, block_size)]):
             assert len(shard) == shard_offset
             shard += block
-    return shards
+    return list(map(bytes, shards))
 
 
-def read(shards, offset, size, dat_size, strict=False, large=1 << 30, small=1 << 20):
+def read(
+    shards: Mapping[int, bytes],
+    offset: int,
+    size: int,
+    dat_size: int,
+    strict: bool = False,
+    large: int = 1 << 30,
+    small: int = 1 << 20,
+) -> bytes:
     pieces = locate(offset, size, dat_size, strict, large, small)
     return b"".join(shards[shard][start : start + length] for shard, start, length in pieces)
 
 
-def test_both_backends_are_under_test():
+def test_both_backends_are_under_test() -> None:
     assert {name: encoder.backend for name, encoder in ENCODERS.items()} == {"isa-l": "isa-l", "python": "python"}
 
 
-def test_the_matrix_has_the_parity_rows_of_seaweedfs():
+def test_the_matrix_has_the_parity_rows_of_seaweedfs() -> None:
     assert [row.hex(" ") for row in MATRIX[10:]] == [
         "81 96 af b8 d2 c4 fe e8 03 02",
         "96 81 b8 af c4 d2 e8 fe 02 03",
@@ -56,7 +68,7 @@ def test_the_matrix_has_the_parity_rows_of_seaweedfs():
 
 
 @pytest.mark.parametrize("backend", ENCODERS)
-def test_the_golden_vector_gives_the_golden_shards(backend):
+def test_the_golden_vector_gives_the_golden_shards(backend: str) -> None:
     dat, x = bytearray(3158073), 1
     for at in range(len(dat)):
         x = (x * 1664525 + 1013904223) & 0xFFFFFFFF
@@ -72,7 +84,7 @@ def test_the_golden_vector_gives_the_golden_shards(backend):
 
 
 @pytest.mark.parametrize("backend", ENCODERS)
-def test_a_real_volume_gives_the_shards_that_the_server_wrote(backend):
+def test_a_real_volume_gives_the_shards_that_the_server_wrote(backend: str) -> None:
     shards = shards_of((GOLDEN / "before.dat").read_bytes(), ENCODERS[backend])
     for shard, expected in enumerate(json.loads((GOLDEN / "shards.json").read_text()).values()):
         assert len(shards[shard]) == expected["size"]
@@ -80,7 +92,7 @@ def test_a_real_volume_gives_the_shards_that_the_server_wrote(backend):
 
 
 @pytest.mark.parametrize("lost", [(), (0, 1, 10, 13), (0, 1, 2, 3)])
-def test_every_needle_of_a_real_volume_is_read_from_its_shards(lost):
+def test_every_needle_of_a_real_volume_is_read_from_its_shards(lost: Sequence[int]) -> None:
     dat = (GOLDEN / "before.dat").read_bytes()
     shards = dict(enumerate(shards_of(dat, ENCODERS["isa-l"])))
     kept = {shard: content for shard, content in shards.items() if shard not in lost}
@@ -97,15 +109,15 @@ def test_every_needle_of_a_real_volume_is_read_from_its_shards(lost):
 # -- the code -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(1, 200), st.randoms(use_true_random=False))
-def test_isal_computes_what_the_reference_computes(block_size, draw):
+def test_isal_computes_what_the_reference_computes(block_size: int, draw: random.Random) -> None:
     row = draw.randbytes(10 * block_size)
     fast, plain = (ENCODERS[backend].encode_rows(row, block_size) for backend in ("isa-l", "python"))
-    assert list(map(bytes, fast)) == list(map(bytes, plain))
+    assert fast == plain
 
 
-def test_parity_is_written_into_the_buffer_given_and_nowhere_else():
+def test_parity_is_written_into_the_buffer_given_and_nowhere_else() -> None:
     row = os.urandom(10 * 1000)
     for encoder in ENCODERS.values():
         room = bytearray(b"\xaa" * 4100)
@@ -114,7 +126,7 @@ def test_parity_is_written_into_the_buffer_given_and_nowhere_else():
         assert b"".join(blocks) == room[50:4050] == b"".join(encoder.encode_rows(bytearray(row), 1000))
 
 
-def test_parts_of_a_row_give_the_parts_of_its_parity():
+def test_parts_of_a_row_give_the_parts_of_its_parity() -> None:
     row, encoder = os.urandom(10 * 1000), ENCODERS["isa-l"]
     whole = encoder.encode_rows(row, 1000)
     for start, end in ((0, 300), (300, 1000)):
@@ -124,27 +136,27 @@ def test_parts_of_a_row_give_the_parts_of_its_parity():
 
 @pytest.mark.parametrize(("data", "parity"), [(99, 40), (100, 39), (110, 40)])
 @pytest.mark.parametrize("backend", ENCODERS)
-def test_buffers_of_a_wrong_length_are_refused(backend, data, parity):
+def test_buffers_of_a_wrong_length_are_refused(backend: str, data: int, parity: int) -> None:
     with pytest.raises(ValueError, match="blocks of 10"):
         ENCODERS[backend].encode_rows(bytes(data), 10, bytearray(parity))
 
 
 @pytest.mark.parametrize("backend", ENCODERS)
-def test_a_read_only_buffer_for_parity_is_refused(backend):
+def test_a_read_only_buffer_for_parity_is_refused(backend: str) -> None:
     with pytest.raises((BufferError, TypeError)):
         ENCODERS[backend].encode_rows(bytes(100), 10, memoryview(bytes(40)))
 
 
 @pytest.mark.parametrize("backend", ENCODERS)
-def test_every_choice_of_four_lost_shards_comes_back(backend):
+def test_every_choice_of_four_lost_shards_comes_back(backend: str) -> None:
     encoder = ENCODERS[backend]
-    shards = dict(enumerate(map(bytes, shards_of(os.urandom(10 * SMALL), encoder, large=LARGE, small=SMALL))))
+    shards = dict(enumerate(shards_of(os.urandom(10 * SMALL), encoder, large=LARGE, small=SMALL)))
     for lost in itertools.combinations(range(14), 4):
         kept = {shard: content for shard, content in shards.items() if shard not in lost}
         assert encoder.reconstruct(kept, lost) == {shard: shards[shard] for shard in lost}
 
 
-def boundaries():
+def boundaries() -> st.SearchStrategy[int]:
     """Sizes of a .dat around nothing, a row, all small rows, and one, two and three large rows."""
     edges = [0, 10 * SMALL, 20 * SMALL, 10 * LARGE - 10 * SMALL]
     edges += [rows * 10 * LARGE + more for rows in (1, 2, 3) for more in (0, 10 * SMALL)]
@@ -160,9 +172,11 @@ def boundaries():
     backend=st.sampled_from(sorted(ENCODERS)),
     draw=st.randoms(use_true_random=False),
 )
-def test_any_volume_comes_back_after_the_loss_of_any_four_shards(size, strict, lost, backend, draw):
+def test_any_volume_comes_back_after_the_loss_of_any_four_shards(
+    size: int, strict: bool, lost: set[int], backend: str, draw: random.Random
+) -> None:
     dat, encoder = draw.randbytes(size), ENCODERS[backend]
-    shards = dict(enumerate(map(bytes, shards_of(dat, encoder, strict, LARGE, SMALL))))
+    shards = dict(enumerate(shards_of(dat, encoder, strict, LARGE, SMALL)))
     assert {len(shard) for shard in shards.values()} == {shard_size(size, strict, LARGE, SMALL)}
     kept = {shard: content for shard, content in shards.items() if shard not in lost}
     assert encoder.reconstruct(kept, sorted(lost)) == {shard: shards[shard] for shard in lost}
@@ -174,13 +188,13 @@ def test_any_volume_comes_back_after_the_loss_of_any_four_shards(size, strict, l
 
 
 @pytest.mark.parametrize("backend", ENCODERS)
-def test_nine_shards_are_too_few(backend):
+def test_nine_shards_are_too_few(backend: str) -> None:
     with pytest.raises(Mismatch, match="9 shards"):
         ENCODERS[backend].reconstruct(dict.fromkeys(range(9), b"x"), [13])
 
 
 @pytest.mark.parametrize("backend", ENCODERS)
-def test_shards_of_different_lengths_do_not_belong_together(backend):
+def test_shards_of_different_lengths_do_not_belong_together(backend: str) -> None:
     with pytest.raises(Mismatch, match=r"lengths \[1, 2\]"):
         ENCODERS[backend].reconstruct({shard: b"xx" if shard == 11 else b"x" for shard in range(12)}, [13])
 
@@ -208,7 +222,9 @@ def test_shards_of_different_lengths_do_not_belong_together(backend):
         (30 * GIB + 16, True, 3, 1),
     ],
 )
-def test_the_rows_of_real_sizes_are_those_the_servers_read(dat_size, strict, large_rows, small_rows):
+def test_the_rows_of_real_sizes_are_those_the_servers_read(
+    dat_size: int, strict: bool, large_rows: int, small_rows: int
+) -> None:
     rows = list(layout(dat_size, strict))
     assert [row.block_size for row in rows] == [GIB] * large_rows + [MIB] * small_rows
     assert shard_size(dat_size, strict) == large_rows * GIB + small_rows * MIB
@@ -218,20 +234,20 @@ def test_the_rows_of_real_sizes_are_those_the_servers_read(dat_size, strict, lar
         offset, shard_offset = offset + 10 * row.block_size, shard_offset + row.block_size
 
 
-def large_rows_read(dat_size, strict):
+def large_rows_read(dat_size: int, strict: bool) -> int:
     """What the servers' readers compute, 4.44's and that of 3.97 and 4.13, told the size of the .dat."""
     block = dat_size // 10
     return (int((block - 1) / LARGE) if block else 0) if strict else block // LARGE
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(boundaries(), st.booleans())
-def test_the_writer_lays_out_the_rows_that_the_reader_assumes(dat_size, strict):
+def test_the_writer_lays_out_the_rows_that_the_reader_assumes(dat_size: int, strict: bool) -> None:
     rows = list(layout(dat_size, strict, LARGE, SMALL))
     assert sum(row.block_size == LARGE for row in rows) == large_rows_read(dat_size, strict)
 
 
-def test_a_range_outside_of_the_volume_is_refused():
+def test_a_range_outside_of_the_volume_is_refused() -> None:
     for offset, size in ((-8, 8), (96, 8), (200, 0)):
         with pytest.raises(Mismatch, match="outside"):
             locate(offset, size, 100)
@@ -240,7 +256,9 @@ def test_a_range_outside_of_the_volume_is_refused():
 # -- the library ----------------------------------------------------------------------------------------------------
 
 
-def test_the_library_named_in_the_environment_is_a_candidate_after_the_bundled_one(monkeypatch):
+def test_the_library_named_in_the_environment_is_a_candidate_after_the_bundled_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("WEED_ISAL", "/nowhere/libisal.so")
     found = list(isal.candidates())
     assert "pyeclib.libs/libisal-pyeclib" in found[0]
@@ -248,7 +266,7 @@ def test_the_library_named_in_the_environment_is_a_candidate_after_the_bundled_o
     assert found[-1] == "libisal.so.2"
 
 
-def test_a_host_without_the_library_computes_in_python_and_says_so(monkeypatch):
+def test_a_host_without_the_library_computes_in_python_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.path", ["/nowhere"])
     monkeypatch.setenv("WEED_ISAL", "/nowhere/libisal.so")
     monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
