@@ -211,7 +211,7 @@ class Row(NamedTuple):
 def _large_rows(dat_size: int, strict: bool, large: int) -> int:
     """Count the rows of large blocks.
 
-    `strict` is what volume servers 3.97 and 4.13 assume when they read, given the `.dat` size in the `.vif`. It differs
+    `strict` is what volume servers before 4.19 assume when they read, given the `.dat` size in the `.vif`. It differs
     where the size is a multiple of ten large blocks, or up to 9 bytes more; there their own encoders and readers
     disagree, and the reader is the one to follow.
     """
@@ -222,7 +222,7 @@ def _large_rows(dat_size: int, strict: bool, large: int) -> int:
 def layout(dat_size: int, strict: bool = False, large: int = LARGE_BLOCK, small: int = SMALL_BLOCK) -> Iterator[Row]:
     """Yield the rows of a `.dat` of `dat_size` bytes: the large ones, then the small ones.
 
-    What a row reads past the end of the `.dat` counts as zeros. `strict` for volume servers before 4.44.
+    What a row reads past the end of the `.dat` counts as zeros. `strict` for volume servers before 4.19.
     """
     offset = shard_offset = 0
     large_end = _large_rows(dat_size, strict, large) * large * DATA_SHARDS

@@ -22,12 +22,13 @@ class Generation(str, Enum):
 
     V3_97 = "3.97"
     V4_13 = "4.13"
+    V4_19 = "4.19"
     V4_44 = "4.44"
 
     @property
     def strict_rows(self) -> bool:
         """Whether its servers read shards by the strict rule of weed_storage.reed_solomon.layout."""
-        return self < Generation.V4_44
+        return self < Generation.V4_19
 
     @property
     def knows_ecsum(self) -> bool:

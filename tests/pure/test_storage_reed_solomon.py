@@ -36,7 +36,7 @@ def shards_of(
         blocks = [row[at * block_size : (at + 1) * block_size] for at in range(10)]
         for shard, block in zip(shards, [*blocks, *encoder.encode_rows(row, block_size)]):
             assert len(shard) == shard_offset
-            shard += block
+            shard += bytes(block)
     return list(map(bytes, shards))
 
 
@@ -235,7 +235,7 @@ def test_the_rows_of_real_sizes_are_those_the_servers_read(
 
 
 def large_rows_read(dat_size: int, strict: bool) -> int:
-    """What the servers' readers compute, 4.44's and that of 3.97 and 4.13, told the size of the .dat."""
+    """What the servers' readers compute, those of 4.44 and of 3.97, told the size of the .dat."""
     block = dat_size // 10
     return (int((block - 1) / LARGE) if block else 0) if strict else block // LARGE
 

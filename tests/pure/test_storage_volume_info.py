@@ -32,9 +32,10 @@ def test_a_3_97_server_gets_the_fields_it_knows() -> None:
     assert json.loads(dump_vif(EC_VOLUME, Generation.V3_97)) == OLDEST
 
 
-def test_a_4_13_server_gets_the_ratio_too() -> None:
+@pytest.mark.parametrize("generation", [Generation.V4_13, Generation.V4_19])
+def test_a_4_13_server_gets_the_ratio_too(generation: Generation) -> None:
     expected = OLDEST | {"ecShardConfig": {"dataShards": 10, "parityShards": 4}}
-    assert json.loads(dump_vif(EC_VOLUME, Generation.V4_13)) == expected
+    assert json.loads(dump_vif(EC_VOLUME, generation)) == expected
 
 
 def test_a_4_44_server_gets_the_stamp_of_the_encode_too() -> None:
@@ -94,7 +95,8 @@ def test_a_damaged_file_is_refused(blob: bytes) -> None:
         ("30GB 4.44 ", "4.44"),
         ("8000GB 3.97", "3.97"),
         ("30GB 4.13 1.2", "4.13"),
-        ("30GB 4.43 9f", "4.13"),
+        ("30GB 4.18 9f", "4.13"),
+        ("30GB 4.43 9f", "4.19"),
         ("30GB 4.02 9f", "3.97"),
         ("30GB 3.80 9f", "3.97"),
         ("30GB 4.100 9f", "4.44"),
@@ -113,5 +115,5 @@ def test_a_server_of_an_untold_version_is_refused(version: str) -> None:
 
 
 def test_only_servers_that_know_them_get_checksums_and_the_new_rows() -> None:
-    assert [g.knows_ecsum for g in Generation] == [False, False, True]
-    assert [g.strict_rows for g in Generation] == [True, True, False]
+    assert [g.knows_ecsum for g in Generation] == [False, False, False, True]
+    assert [g.strict_rows for g in Generation] == [True, True, False, False]
