@@ -1,0 +1,222 @@
+"""Proving that copies of a volume hold the same files, from what the servers themselves read back.
+
+Three depths: the index (every needle's id, size and whether it lives), the needles' checksums as they are stored, and
+the bytes of a sample. Knows nothing of why two copies are compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
+from weed_cluster.address import Address
+from weed_errors import Mismatch
+from weed_storage.index import Fold, Live, compare
+from weed_storage.needle import actual_size, parse_needle
+from weed_tasks import Context
+from weed_tasks.freeze import file_status
+
+SAMPLE = 64
+"""Needles of a sample."""
+
+SAMPLE_BYTES = 64 << 20
+"""Bytes after which a sample ends, whatever it still lacks."""
+
+PIECE = 1 << 20
+"""Bytes of an index worked on in one go."""
+
+INDEX, CHECKSUMS, BYTES = "index", "checksums", "bytes"
+"""How deep compare_replicas looks: at every needle's size; at a sample's stored checksums too; at its bytes too."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """A volume's `.idx` as a server sent it: what lives, and the SHA-256 of its first bytes."""
+
+    live: Live
+    digest: bytes
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two replicas differ, as needle ids; false if they do not."""
+
+    missing_in_a: Sequence[int] = ()
+    missing_in_b: Sequence[int] = ()
+    different: Sequence[int] = field(default=())  # in both, with another size or other content
+
+    def __bool__(self) -> bool:
+        return bool(self.missing_in_a or self.missing_in_b or self.different)
+
+    def __str__(self) -> str:
+        figures = (
+            (self.missing_in_a, "missing in the first"),
+            (self.missing_in_b, "missing in the second"),
+            (self.different, "of different content"),
+        )
+        return ", ".join(f"{len(ids)} needles {words}" for ids, words in figures if ids) or "no difference"
+
+
+def live_index(ctx: Context, server: Address, volume_id: int, status: ReadVolumeFileStatusResponse) -> Live:
+    """Fetch the needles that a volume holds, as of `status`. ServerFailed if it was compacted since then."""
+    return fetch_index(ctx, server, volume_id, status).live
+
+
+def fetch_index(
+    ctx: Context, server: Address, volume_id: int, status: ReadVolumeFileStatusResponse, size: int | None = None
+) -> Index:
+    """Fetch a volume's index as of `status`, or only its first `size` bytes.
+
+    ServerFailed if the volume was compacted since then, Mismatch if fewer bytes come than were announced.
+    """
+    wanted = status.idx_file_size if size is None else size
+    folding = Fold(status.volume_info.bytes_offset or 4)
+    digest = hashlib.sha256()
+    taken = 0
+    chunks = ctx.volume(server).copy_file(
+        volume_id=volume_id,
+        ext=".idx",
+        compaction_revision=status.compaction_revision,
+        stop_offset=wanted,
+        collection=status.collection,
+    )
+    for chunk in chunks if wanted else ():
+        # The last chunk may run past the offset at which it was asked to stop.
+        content = chunk.file_content[: wanted - taken]
+        taken += len(content)
+        ctx.rates.spend(str(server), len(content), ctx.wait)
+        ctx.compute(digest.update, content)
+        for start in range(0, len(content), PIECE):
+            ctx.compute(folding.feed, content[start : start + PIECE])
+    if taken != wanted:
+        raise Mismatch(f"the index of volume {volume_id} on {server} ended after {taken} of {wanted} bytes")
+    return Index(ctx.compute(folding.live), digest.digest(), taken)
+
+
+def sample_of(live: Live, count: int = SAMPLE) -> list[tuple[int, int, int]]:
+    """Choose needles spread evenly over a volume, the outermost ones included: id, offset in bytes, size."""
+    total = len(live)
+    if not total:
+        return []
+    places = sorted({total * step // max(count - 1, 1) if step < count - 1 else total - 1 for step in range(count)})
+    ids = [live.ids[min(place, total - 1)] for place in places]
+    return [(needle_id, *live[needle_id]) for needle_id in dict.fromkeys(ids)]
+
+
+def sample_needles(ctx: Context, server: Address, volume_id: int, live: Live, version: int, count: int = SAMPLE) -> int:
+    """Read a sample of needles and check their checksums; return how many. Mismatch names the first bad one."""
+    done = budget = 0
+    for needle_id, offset, size in sample_of(live, count):
+        if budget > SAMPLE_BYTES:
+            break
+        _read(ctx, server, volume_id, needle_id, offset, size, version)
+        budget += size
+        done += 1
+    return done
+
+
+def prove_copy(
+    ctx: Context,
+    volume_id: int,
+    source: Address,
+    target: Address,
+    still: ReadVolumeFileStatusResponse | None = None,
+    ahead: bool = False,
+) -> ReadVolumeFileStatusResponse:
+    """Prove that the target's files are a copy of the source's; return the target's status. Mismatch if they are not.
+
+    With `still`, the status of a frozen source, the copy must be of exactly its sizes and revision. Without it, the
+    source may have gone on since the copy: then the copy must be how the source began. `ahead` allows the copy to have
+    gone on since, and the source to be how it began.
+    """
+    names = f"the copy of volume {volume_id} on {target}", f"the original on {source}"
+    of_source, of_target = still or file_status(ctx, source, volume_id), file_status(ctx, target, volume_id)
+    sizes = [(status.dat_file_size, status.idx_file_size) for status in (of_source, of_target)]
+    if of_source.compaction_revision != of_target.compaction_revision:
+        raise Mismatch(
+            f"{names[0]} has compaction revision {of_target.compaction_revision}, "
+            f"{names[1]} has {of_source.compaction_revision}"
+        )
+    shorter, longer = (0, 1) if ahead else (1, 0)
+    if sizes[shorter] != sizes[longer] and (
+        (still is not None and not ahead)
+        or sizes[shorter][0] > sizes[longer][0]
+        or sizes[shorter][1] > sizes[longer][1]
+    ):
+        raise Mismatch(
+            f"{names[0]} has {sizes[1][0]} bytes of data and {sizes[1][1]} of index, "
+            f"{names[1]} has {sizes[0][0]} and {sizes[0][1]}"
+        )
+    common = sizes[shorter][1]
+    indexes = ctx.each(
+        lambda side: fetch_index(ctx, side[0], volume_id, side[1], common),
+        [(source, of_source), (target, of_target)],
+    )
+    if indexes[0].digest != indexes[1].digest:
+        raise Mismatch(f"{names[0]} has another index than {names[1]}")
+    budget = 0
+    for needle_id, offset, size in sample_of(indexes[0].live):
+        if budget > SAMPLE_BYTES:
+            break
+        budget += size
+        blobs = [
+            _read(ctx, server, volume_id, needle_id, offset, size, of_source.version or 3)
+            for server in (target, source)
+        ]
+        if blobs[0] != blobs[1]:
+            raise Mismatch(f"needle {needle_id:x} of {names[0]} differs from {names[1]}")
+    return of_target
+
+
+def compare_replicas(ctx: Context, a: Address, b: Address, volume_id: int, level: str = CHECKSUMS) -> Difference:
+    """Compare what two replicas of a volume hold, wherever in their files it lies.
+
+    Replicas that were written to by clients differ in layout and in stamps, yet hold the same needles. A needle that
+    is missing may have been deleted there: absence alone does not tell which replica is right.
+    """
+    sides = [(server, file_status(ctx, server, volume_id)) for server in (a, b)]
+    lives = ctx.each(lambda side: live_index(ctx, side[0], volume_id, side[1]), sides)
+    found = ctx.compute(compare, *lives)
+    different = list(found.different_size)
+    if level in (CHECKSUMS, BYTES):
+        known = {*found.missing_in_a, *found.missing_in_b, *found.different_size}
+        for needle_id, offset, size in sample_of(lives[0]):
+            if needle_id in known or not size:
+                continue
+            places = [(a, offset, size), (b, *lives[1][needle_id])]
+            if not _same_needle(ctx, volume_id, needle_id, places, sides[0][1].version or 3, level):
+                different.append(needle_id)
+    return Difference(found.missing_in_a, found.missing_in_b, sorted(different))
+
+
+def _same_needle(
+    ctx: Context, volume_id: int, needle_id: int, places: list[tuple[Address, int, int]], version: int, level: str
+) -> bool:
+    if level == BYTES:
+        needles = [
+            ctx.compute(parse_needle, _read(ctx, server, volume_id, needle_id, offset, size, version), version)
+            for server, offset, size in places
+        ]
+        return bool((needles[0].cookie, needles[0].data) == (needles[1].cookie, needles[1].data))
+    metas = [
+        ctx.volume(server).read_needle_meta(volume_id=volume_id, needle_id=needle_id, offset=offset, size=size)
+        for server, offset, size in places
+    ]
+    return (metas[0].cookie, metas[0].crc) == (metas[1].cookie, metas[1].crc)
+
+
+def _read(ctx: Context, server: Address, volume_id: int, needle_id: int, offset: int, size: int, version: int) -> bytes:
+    """Read one needle's record and check it; Mismatch says what is wrong with it."""
+    blob = ctx.volume(server).read_needle_blob(volume_id=volume_id, offset=offset, size=size).needle_blob
+    ctx.rates.spend(str(server), len(blob), ctx.wait)
+    blob = blob[: actual_size(size, version)]
+    try:
+        needle = ctx.compute(parse_needle, blob, version)
+    except Mismatch as error:
+        raise Mismatch(f"volume {volume_id} on {server}: {error}") from None
+    if needle.id != needle_id:
+        raise Mismatch(f"volume {volume_id} on {server} has needle {needle.id:x} where its index says {needle_id:x}")
+    return bytes(blob)
