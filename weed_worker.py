@@ -1,0 +1,720 @@
+"""The worker agent: holds the stream to the admin, runs its tasks, tells how they go, and leaves in order.
+
+This module alone knows greenlets and signals; the tasks are ordinary blocking Python (weed_tasks), the admin's two
+dialects are pure translations (weed_protocol).
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import grpc.experimental.gevent
+
+grpc.experimental.gevent.init_gevent()
+
+import json
+import logging
+import random
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import gevent
+from gevent.event import Event
+from gevent.lock import BoundedSemaphore
+from gevent.pool import Pool
+from gevent.threadpool import ThreadPool
+
+import weed_settings
+import weed_tasks
+import weed_values
+from weed_cluster import admin as admin_http
+from weed_cluster import security
+from weed_cluster.address import Address
+from weed_cluster.client import OPTIONS, Channels, Cluster
+from weed_cluster.leash import Leash
+from weed_cluster.rates import Rates
+from weed_errors import AdminError, AdminRefused, AdminUnavailable, Cancelled, ConfigError, TaskError
+from weed_model import Detection, Value
+from weed_protocol import classic, plugin
+from weed_protocol.commands import (
+    Acknowledged,
+    AskForWork,
+    Cancel,
+    Completed,
+    Describe,
+    Described,
+    Detect,
+    Detected,
+    Goodbye,
+    Heartbeat,
+    HeartbeatSeen,
+    Identity,
+    NoWork,
+    Progress,
+    Refused,
+    Report,
+    RunJob,
+    Running,
+    SendLog,
+    Status,
+    Stop,
+    Unknown,
+    Welcome,
+)
+from weed_settings import Settings
+from weed_sight import Sight
+from weed_state import identity, task_log
+from weed_state.debts import Debts
+from weed_state.outbox import Outbox
+from weed_tasks.journal import Entry, Journal
+
+__version__ = "0.1.0"
+
+log = logging.getLogger("weed_worker")
+
+STAGES, DECISIONS, MESSAGES, CALLS = (logging.INFO - level for level in (1, 2, 3, 4))
+"""The log levels of -v=1 to -v=4; -v=0 is INFO."""
+
+HUB_THREADS = 200
+"""Every channel with a call under way holds a hub thread; with too few of them even a heartbeat waits."""
+
+OLD_STREAM_GONE = 31.0
+"""Seconds until a 3.97 admin has noticed that a stream broke; a second stream with its id crashes that admin."""
+
+UNDO_TIME = 120.0
+"""Seconds that tasks broken off by a second signal or by the end of the grace time get to undo what they did."""
+
+DIALECTS: dict[str, ModuleType] = {"classic": classic, "plugin": plugin}
+
+R = TypeVar("R")
+
+
+@dataclass
+class Work:
+    """One job in hand, from its assignment to its completion."""
+
+    command: RunJob
+    session: Session
+    leash: Leash
+    volume_ids: tuple[int, ...]
+    fraction: float = 0.0
+    stage: str = "queued"
+    told_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The job in words for a log line."""
+        volumes = ", ".join(map(str, self.volume_ids[:5])) + (", ..." if len(self.volume_ids) > 5 else "")
+        return f"{self.command.job.type} {self.command.job.id}" + (f" (volume {volumes})" if volumes else "")
+
+
+class Session:
+    """One registration with the admin: an id, its task types, and the streams that carry them, one after another.
+
+    One reader and one writer per stream, and never two streams at a time. Jobs do not belong to a stream: when it
+    breaks they go on, and their results are owed to the next one.
+    """
+
+    def __init__(self, worker: Worker, worker_id: str, task_types: tuple[str, ...]) -> None:
+        self.worker = worker
+        self.worker_id = worker_id
+        self.task_types = task_types
+        self.dialect: ModuleType | None = None
+        self.connected = False
+        self.last_heard = 0.0
+        self.pauses = 0  # failed attempts in a row
+        self._outbox: Outbox | None = None
+        self._call: Any = None
+        self._sees_no_work = False  # an admin that answers so is not 3.97
+        self._renew = False
+
+    def run(self) -> None:
+        """Serve stream after stream until the worker stops."""
+        while not self.worker.stopped.is_set():
+            started = time.monotonic()
+            pause = 0.0
+            try:
+                self._serve_once()
+            except AdminError as error:
+                self.worker.sight.stream_event("refused" if isinstance(error, AdminRefused) else "failed")
+                log.warning("admin %s: %s", self.worker.settings.admin, error)
+                if self.connected and self.dialect is classic and not self._sees_no_work:
+                    pause = OLD_STREAM_GONE
+            if self.connected and time.monotonic() - started > 60:
+                self.pauses = 0
+            self.connected = False
+            if self._renew or self.worker.stopped.is_set():
+                self._renew = False
+                continue
+            longest = min(self.worker.settings.reconnect * 2**self.pauses, max(60.0, self.worker.settings.reconnect))
+            self.pauses = min(self.pauses + 1, 10)
+            pause = max(pause, random.uniform(longest / 2, longest))
+            log.info("connecting to admin again in %.1f s", pause)
+            self.worker.stopped.wait(pause)
+
+    def _serve_once(self) -> None:
+        """Open a stream, say hello, and obey until it ends; raise AdminError where it did not end in order."""
+        worker = self.worker
+        self.dialect, address = worker.choose_dialect()
+        dialect = self.dialect
+        who = replace(
+            worker.identity,
+            worker_id=self.worker_id,
+            instance_id=f"inst-{secrets.token_hex(4)}",
+            descriptors=tuple(worker.tasks[name].DESCRIPTOR for name in self.task_types),
+            max_execute=worker.settings.max_execute + (worker.leaks(self.worker_id) if dialect is classic else 0),
+        )
+        self._outbox = outbox = Outbox(lambda report: dialect.encode(report, who, time.time()), self._sent)
+        for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.is_in_hand):
+            outbox.put(completed)
+        options = [*OPTIONS, ("grpc.use_local_subchannel_pool", 1)]  # bulk data must not hold up the heartbeat
+        credentials = worker.security.credentials()
+        channel = (
+            grpc.secure_channel(address.grpc, credentials, options=[*options, *worker.security.options(address)])
+            if credentials
+            else grpc.insecure_channel(address.grpc, options=options)
+        )
+        try:
+            self._call = channel.stream_stream(dialect.METHOD)(outbox.messages())
+            for message in self._call:
+                self.last_heard = time.monotonic()
+                self._on(dialect.decode(message))
+        except grpc.RpcError as error:
+            raise worker.stream_failure(error, address) from None
+        finally:
+            self._outbox = None
+            outbox.end()
+            self._call.cancel()
+            channel.close()
+        self.worker.sight.stream_event("closed")
+        log.info("admin %s closed the stream", address.grpc)
+
+    def _on(self, command: object) -> None:
+        log.log(MESSAGES, "admin says %s", type(command).__name__)
+        match command:
+            case Welcome():
+                self.connected = True
+                self.worker.welcomed(self, command)
+            case Refused(message):
+                raise AdminRefused(f"refused worker {self.worker_id}: {message}")
+            case HeartbeatSeen():
+                pass
+            case NoWork():
+                self._sees_no_work = True
+            case SendLog():
+                self.send(task_log.answer(self.worker.settings.working_dir / "task_logs", command))
+            case Unknown(request_id, what):
+                log.warning("admin sent a message this worker does not know: %s", what)
+                if request_id:
+                    self.send(Acknowledged(request_id, False, f"unsupported request: {what}"))
+            case _:
+                self.worker.on(command, self)
+
+    def send(self, report: Report) -> None:
+        """Send on the stream there is; a completion is kept for the next stream if there is none, news are dropped."""
+        if self._outbox is not None:
+            self._outbox.put(report)
+
+    def _sent(self, report: Report) -> None:
+        log.log(MESSAGES, "sent %s", type(report).__name__)
+        if isinstance(report, Completed):
+            gevent.spawn_later(1.0, self._pay, report, self._outbox)
+
+    def _pay(self, completed: Completed, outbox: Outbox | None) -> None:
+        """Forget a completion once its stream lived on for a second; else the next stream carries it again."""
+        if outbox is not None and outbox is self._outbox:
+            self.worker.debts.pay(completed)
+
+    def renew(self) -> None:
+        """End the stream in order and register again at once, when all that waits is sent."""
+        self._renew = True
+        self.leave("registering again")
+
+    def leave(self, why: str) -> None:
+        """Say goodbye and end the stream."""
+        if self._outbox is not None:
+            self._outbox.put(Goodbye(why))
+            self._outbox.end()
+
+    def drop(self, why: str) -> None:
+        """Break the stream off."""
+        log.warning("dropping the stream to admin: %s", why)
+        if self._call is not None:
+            self._call.cancel()
+
+    def check_silence(self, allowed: float) -> None:
+        """Drop a classic stream on which the admin no longer answers heartbeats."""
+        if self.connected and self.dialect is classic and time.monotonic() - self.last_heard > allowed:
+            self.drop(f"no answer for {allowed:.0f} s")
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing but news waits to be sent."""
+        return self._outbox is None or self._outbox.is_drained()
+
+
+class Worker:
+    """The whole agent. Theory of operation:
+
+    Each Session reads commands from its stream and hands them to on(). A job becomes Work: it is owed (debts), then
+    queued until a slot of the pool is free and no other job holds its volumes, then run in a greenlet of its own, and
+    its completion is sent or kept. Detections have slots of their own. The pool is both the limit and what heartbeats
+    report. Everything else is a greenlet per duty, linked: should one die, the worker ends with status 1. stop()
+    drains: no new work, heartbeats go on, jobs finish, debts are paid; a second stop() cancels and undoes.
+    """
+
+    def __init__(self, settings: Settings, worker_id: str, secure: security.Security) -> None:
+        self.settings = settings
+        self.security = secure
+        self.sight = Sight()
+        self.tasks = {name: module for name, module in weed_tasks.load().items() if name in settings.task_types}
+        self.identity = Identity(
+            worker_id=worker_id,
+            instance_id="",
+            address=settings.address or socket.gethostname(),
+            version=f"weed_worker {__version__}",
+            descriptors=tuple(self.tasks[name].DESCRIPTOR for name in settings.task_types),
+            max_detect=settings.max_detect,
+            max_execute=settings.max_execute,
+        )
+        self.debts = Debts(settings.working_dir / "owed")
+        self.journal = Journal(settings.working_dir / "journal")
+        self.rates = Rates(settings.total_rate, settings.server_rate)
+        self.channels = Channels(secure.credentials(), secure.options, self._observe)
+        self.started = time.monotonic()
+        self.completed = self.failed = 0
+        self.last_heartbeat = 0.0
+        self.stopping = ""
+        self.stopped = Event()
+        self.died = False
+        self.queue: list[Work] = []
+        self.running: dict[str, Work] = {}
+        self.detecting: dict[str, tuple[Detect, Leash]] = {}
+        self.locked: set[int] = set()
+        self._pool = Pool(settings.max_execute)
+        self._detect_slots = BoundedSemaphore(settings.max_detect)
+        self._native = ThreadPool(2)
+        self._changed = Event()
+        self._asked_to_stop = Event()
+        self._masters: tuple[Address, ...] = settings.masters
+        self.sessions = self._make_sessions()
+
+    def _make_sessions(self) -> list[Session]:
+        """One session, or two: a classic 4.x admin with a stuck vacuum task starves every worker that takes vacuum."""
+        mine, others = self.identity.worker_id, tuple(t for t in self.settings.task_types if t != "vacuum")
+        if self.settings.protocol == "classic" and others and others != self.settings.task_types:
+            return [Session(self, mine, others), Session(self, f"{mine}-vacuum", ("vacuum",))]
+        return [Session(self, mine, self.settings.task_types)]
+
+    # ---- life ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until asked to stop; return the exit status."""
+        duties: list[Callable[[], None]] = [self._dispatch, self._heartbeat, self._ask, self._recover]
+        for duty in [*duties, *(session.run for session in self.sessions)]:
+            self._keep(gevent.spawn(duty), duty.__qualname__)
+        self._asked_to_stop.wait()
+        if not self.died:
+            self._drain()
+        self.stopped.set()
+        self.channels.close()
+        return 1 if self.died else 0
+
+    def _keep(self, greenlet: Any, name: str) -> None:
+        """Let the worker end when a greenlet that must not die does."""
+
+        def died(dead: Any) -> None:
+            log.critical("%s died: %r; this worker ends", name, dead.exception)
+            self.died = True
+            self._asked_to_stop.set()
+
+        greenlet.link_exception(died)
+
+    def stop(self, why: str) -> None:
+        """Drain; asked a second time, cancel what still runs and undo it."""
+        if self.stopping:
+            log.warning("%s again: cancelling %d running tasks and undoing what they did", why, len(self.running))
+            self._cancel_all("the worker was told to stop at once")
+            return
+        self.stopping = why
+        log.info("%s: taking no new work; %d tasks finish first", why, len(self.running))
+        for work in list(self.queue):
+            self.queue.remove(work)
+            self._finish(work, error=f"the worker stops ({why}); the task was not started", at_capacity=True)
+        self._beat()
+        self._asked_to_stop.set()
+
+    def _drain(self) -> None:
+        if not self._pool.join(timeout=self.settings.grace):
+            self._cancel_all(f"the worker stops and the task ran longer than -grace={self.settings.grace:.0f}s")
+            self._pool.join(timeout=UNDO_TIME)
+        with gevent.Timeout(10, False):
+            while not all(session.is_drained for session in self.sessions):
+                gevent.sleep(0.05)
+            for session in self.sessions:
+                session.leave(self.stopping)
+            while any(session.connected for session in self.sessions):
+                gevent.sleep(0.05)
+        left = len(self.debts)
+        log.info("stopped: %d tasks completed, %d failed, %d results owed", self.completed, self.failed, left)
+
+    def _cancel_all(self, why: str) -> None:
+        for work in list(self.running.values()):
+            work.leash.cancel(Cancelled(why))
+
+    # ---- admin -----------------------------------------------------------------------------------------------------
+
+    def choose_dialect(self) -> tuple[ModuleType, Address]:
+        """The dialect to speak and the endpoint to dial; asks the admin unless -protocol decides."""
+        settings = self.settings
+        found = admin_http.probe(settings.admin)
+        name = settings.protocol if settings.protocol != "auto" else found.dialect or "plugin"
+        log.info("admin %s: gRPC %s, %s dialect, %s", settings.admin, found.grpc.grpc, name, self.security.describe())
+        return DIALECTS[name], found.grpc
+
+    def stream_failure(self, error: Any, address: Address) -> AdminError:
+        """What a broken stream means, in words that say what to do."""
+        code, detail = error.code(), error.details() or ""
+        if code == grpc.StatusCode.UNIMPLEMENTED:
+            return AdminRefused(f"the server at {address.grpc} does not speak this dialect; is it an admin? ({detail})")
+        if code == grpc.StatusCode.CANCELLED:
+            return AdminUnavailable(f"the stream to {address.grpc} was broken off")
+        if "HTTP/2" in detail or "frame" in detail.lower():
+            hint = "it is no gRPC port, or it wants TLS; name the port as host:port.grpcPort"
+            return AdminUnavailable(f"{address.grpc} does not answer gRPC: {hint} ({detail})")
+        return AdminUnavailable(f"{address.grpc}: {detail or code.name}")
+
+    def welcomed(self, session: Session, welcome: Welcome) -> None:
+        """The admin took a registration: go on as if the stream had never been away."""
+        self.sight.stream_event("connected")
+        types = ", ".join(session.task_types)
+        log.info("registered as %s for %s (%s)", session.worker_id, types, welcome.message or "accepted")
+        session.pauses = 0
+        self._beat()
+
+    def on(self, command: object, session: Session) -> None:
+        """Obey one command."""
+        match command:
+            case RunJob():
+                self._take(command, session)
+            case Detect(request_id):
+                session.send(Acknowledged(request_id, True))
+                gevent.spawn(self._run_detection, command, session)
+            case Describe(request_id, job_type):
+                task = self.tasks.get(job_type)
+                session.send(Described(request_id, job_type, task.DESCRIPTOR if task else None))
+            case Cancel(request_id, target, reason):
+                found = self._cancel(target, reason or "cancelled by the admin")
+                said = "cancel request accepted" if found else f"no work {target or '(unnamed)'} here"
+                session.send(Acknowledged(request_id, found, said))
+            case Stop(request_id, reason, grace):
+                session.send(Acknowledged(request_id, True, "shutting down"))
+                gevent.spawn_later(grace, self.stop, f"the admin asked for it ({reason})")
+
+    def leaks(self, worker_id: str) -> int:
+        """Failures told to a classic admin under this id: admins before 4.44 count each as a running task for ever."""
+        file = self.settings.working_dir / f"leaked.{worker_id}"
+        return int(file.read_text()) if file.exists() else 0
+
+    # ---- jobs ------------------------------------------------------------------------------------------------------
+
+    def is_in_hand(self, job_id: str) -> bool:
+        """Whether this job is queued or runs."""
+        return job_id in self.running or any(work.command.job.id == job_id for work in self.queue)
+
+    def _take(self, command: RunJob, session: Session) -> None:
+        """Owe a completion for this job; queue it, or refuse it as the dialect wants it."""
+        assert session.dialect is not None
+        job = command.job
+        waits = session.dialect is classic  # a plugin admin is told "at capacity" and sends the job again
+        if waits and self.is_in_hand(job.id):
+            log.info("task %s is assigned again; it is under way, and its result will be sent", job.id)
+            return
+        work = Work(command, session, Leash(), job.volume_ids)
+        self.debts.take(session.dialect.NAME, session.worker_id, command)
+        if command.problem or job.type not in self.tasks:
+            known = ", ".join(self.tasks)
+            self._finish(work, error=command.problem or f"no task type {job.type!r} here; this worker does {known}")
+            return
+        reason = self.why_not(job.type)
+        busy = [volume for volume in job.volume_ids if volume in self.locked]
+        if not reason and not waits and (busy or len(self.running) + len(self.queue) >= self.settings.max_execute):
+            reason = f"volume {busy[0]} is held by another job" if busy else "every slot is taken"
+        if reason:
+            self._finish(work, error=f"not started: {reason}", at_capacity=True)
+            return
+        log.info("took %s", work.name)
+        session.send(Acknowledged(command.request_id, True))
+        self.queue.append(work)
+        self._changed.set()
+
+    def why_not(self, job_type: str) -> str:
+        """Why no work of this type is started now; "" if it is."""
+        if self.stopping:
+            return f"the worker stops ({self.stopping})"
+        pause = self.settings.pause_file
+        if pause is not None and pause.exists():
+            lines = pause.read_text(errors="replace").splitlines()
+            return f"the worker is paused ({lines[0] if lines else pause})"
+        window = self.settings.windows.get(job_type)
+        if window is not None and not window.is_open(datetime.now().time()):
+            return f"outside of its window {window}"
+        return ""
+
+    def _dispatch(self) -> None:
+        """Start queued work, oldest first, as slots and volumes become free."""
+        while True:
+            self._changed.wait()
+            self._changed.clear()
+            for work in list(self.queue):
+                if self._pool.free_count() > 0 and self.locked.isdisjoint(work.volume_ids):
+                    self.queue.remove(work)
+                    self.locked.update(work.volume_ids)
+                    self.running[work.command.job.id] = work
+                    self._pool.spawn(self._run_job, work)
+            self._beat()
+
+    def _run_job(self, work: Work) -> None:
+        """Run one task to its end and tell how it went. Whatever happens, exactly one completion."""
+        job, started = work.command.job, time.monotonic()
+        task = self.tasks[job.type]
+        lines = task_log.TaskLog(
+            self.settings.working_dir / "task_logs",
+            job,
+            work.session.worker_id,
+            job.params.sources[0].node if job.params.sources else "",
+        )
+        outcome: dict[str, Any] = {}
+        try:
+            config, warnings = weed_values.settings(task.DESCRIPTOR, job.config)
+            job = replace(job, config=config, masters=tuple(map(str, self.masters(job.masters))))
+            for warning in warnings:
+                lines.line(warning, "WARNING")
+            work.leash.expire(weed_tasks.deadline(job, self.settings.task_timeout))
+            volume = work.volume_ids[0] if work.volume_ids else 0
+            entry = self.journal.open_entry(job.id, job.type, volume, masters=list(job.masters))
+            try:
+                context = self._context(work.leash, job.masters, entry)
+                context.log = lines.line
+                context.report = lambda fraction, stage, figures: self._progress(work, lines, fraction, stage, figures)
+                log.log(STAGES, "starting %s", work.name)
+                outcome["result"] = task.run(job, context)
+            finally:
+                entry.close()
+        except Cancelled as error:
+            outcome.update(error=f"{error.reason}, while {work.stage}", cancelled=True)
+        except TaskError as error:
+            outcome["error"] = f"{error} (while {work.stage})" if work.stage != "queued" else str(error)
+        except Exception as error:  # noqa: BLE001  a bug in one task must not end the others
+            log.exception("%s failed unexpectedly", work.name)
+            outcome["error"] = f"{type(error).__name__}: {error}"
+        lines.close("completed" if "result" in outcome else "failed", outcome.get("error", ""))
+        kind = "success" if "result" in outcome else "cancelled" if "cancelled" in outcome else "failure"
+        self.sight.task_ended(job.type, kind, time.monotonic() - started)
+        del self.running[job.id]
+        self.locked.difference_update(work.volume_ids)
+        self._finish(work, **outcome)
+        self._changed.set()
+
+    def _context(self, leash: Leash, masters: Iterable[str], entry: Entry) -> weed_tasks.Context:
+        return weed_tasks.Context(
+            cluster=Cluster(self.channels, [Address.parse(master) for master in masters], leash),
+            journal=entry,
+            compute=self._native.apply_here,
+            rates=self.rates,
+            options=weed_tasks.Options(ec_window=self.settings.ec_window, data_dirs=self.settings.data_dirs),
+        )
+
+    def masters(self, named: Iterable[str]) -> tuple[Address, ...]:
+        """The masters: as -master or the job names them, else as the admin lists them."""
+        if not self._masters and not named:
+            self._masters = admin_http.masters_of(self.settings.admin)
+        return self._masters or tuple(map(Address.parse, named))
+
+    def _progress(
+        self, work: Work, lines: task_log.TaskLog, fraction: float, stage: str, figures: Mapping[str, Value]
+    ) -> None:
+        now = time.monotonic()
+        is_new = stage != work.stage
+        work.fraction, work.stage = max(work.fraction, min(fraction, 1.0)), stage
+        if is_new or now - work.told_at >= 1.0:
+            work.told_at = now
+            job, percent = work.command.job, work.fraction * 100
+            work.session.send(Progress(work.command.request_id, job.id, job.type, work.fraction, stage, stage, figures))
+            if is_new:
+                log.log(STAGES, "%s: %s (%.0f%%)", work.name, stage, percent)
+                lines.line(stage, progress=percent)
+
+    def _finish(self, work: Work, **outcome: Any) -> None:
+        """Send a job's completion, or keep it for the next stream."""
+        command, session = work.command, work.session
+        done = Completed(command.request_id, command.job.id, command.job.type, time.time(), **outcome)
+        if done.result is not None:
+            self.completed += 1
+            log.info("completed %s: %s", work.name, done.result.summary)
+        elif not done.at_capacity:
+            self.failed += 1
+            log.error("failed %s: %s", work.name, done.error)
+        else:
+            log.info("handed back %s: %s", work.name, done.error)
+        self.debts.finish(done)
+        session.send(done)
+        self._beat()
+        if not done.success and session.dialect is classic:
+            file = self.settings.working_dir / f"leaked.{session.worker_id}"
+            file.write_text(str(self.leaks(session.worker_id) + 1))
+            if not self.running and not self.queue and not self.stopping:
+                session.renew()
+
+    def _cancel(self, target: str, reason: str) -> bool:
+        """Cancel what has this request id or job id; False where nothing has."""
+        for work in list(self.queue):
+            if target in (work.command.request_id, work.command.job.id) and target:
+                self.queue.remove(work)
+                self._finish(work, error=f"{reason}, before it started", cancelled=True)
+                return True
+        leashes = [leash for request_id, (_, leash) in self.detecting.items() if request_id == target]
+        leashes += [
+            work.leash
+            for work in self.running.values()
+            if target and target in (work.command.request_id, work.command.job.id)
+        ]
+        for leash in leashes:
+            leash.cancel(Cancelled(reason))
+        return bool(leashes)
+
+    def _recover(self) -> None:
+        """Undo what killed jobs left behind, as their journal entries say; try again until every server was reached."""
+        waiting = self.journal.unfinished()
+        for entry in waiting:
+            self.locked.update(entry.volume_ids)
+        pause = 1.0
+        while waiting:
+            for entry in list(waiting):
+                task = weed_tasks.load()[entry.job_type]
+                try:
+                    task.recover(entry, self._context(Leash(600.0), entry.facts.get("masters", ()), entry))
+                    log.info("undid what %s %s left behind on volume %s", entry.job_type, entry.job_id, entry.volume_id)
+                except TaskError as error:
+                    log.error("cannot yet undo what %s %s left behind: %s", entry.job_type, entry.job_id, error)
+                    continue
+                finally:
+                    entry.close()
+                waiting.remove(entry)
+                self.locked.difference_update(entry.volume_ids)
+                self._changed.set()
+            if waiting:
+                gevent.sleep(pause)
+                pause = min(pause * 2, 60.0)
+
+    # ---- detection -------------------------------------------------------------------------------------------------
+
+    def _run_detection(self, command: Detect, session: Session) -> None:
+        """Look for work and tell what was found. Whatever happens, exactly one answer."""
+        request, request_id = command.request, command.request_id
+        name, leash = request.job_type, Leash()
+        self.detecting[request_id] = (command, leash)
+        found: Detection | None = None
+        error = ""
+        try:
+            with self._detect_slots:
+                self._beat()
+                if name not in self.tasks:
+                    raise TaskError(f"no task type {name!r} here; this worker does {', '.join(self.tasks)}")
+                if reason := self.why_not(name):
+                    raise TaskError(f"not looked: {reason}")
+                task = self.tasks[name]
+                config, warnings = weed_values.settings(task.DESCRIPTOR, request.config)
+                for warning in warnings:
+                    log.warning("detection of %s: %s", name, warning)
+                leash.expire(self.settings.task_timeout)
+                masters = tuple(map(str, self.masters(request.masters)))
+                entry = Journal.memory(request_id, name, 0)
+                asked = replace(request, config=config, masters=masters)
+                found = task.detect(asked, self._context(leash, masters, entry))
+                log.info("looked for %s: %s", name, found.summary or f"{len(found.proposals)} found")
+        except Cancelled as cancelled:
+            error = cancelled.reason
+        except TaskError as failure:
+            error = str(failure)
+        except Exception as failure:  # noqa: BLE001  a bug in one detection must not end the worker
+            log.exception("detection of %s failed unexpectedly", name)
+            error = f"{type(failure).__name__}: {failure}"
+        del self.detecting[request_id]
+        if error:
+            log.error("looked for %s and failed: %s", name, error)
+        self.sight.detection_ended(name, found)
+        session.send(Detected(request_id, name, found, error))
+        self._beat()
+
+    # ---- duties ----------------------------------------------------------------------------------------------------
+
+    def status(self, session: Session | None = None) -> Status:
+        """One look at the worker; with a session, only that session's jobs are listed."""
+        running = [
+            Running(work.command.job.id, "execution", work.command.job.type, work.fraction, work.stage)
+            for work in self.running.values()
+            if session is None or work.session is session
+        ]
+        running += [Running(key, "detection", cmd.request.job_type, 0.0, "") for key, (cmd, _) in self.detecting.items()]
+        used, total = len(self.running), self.settings.max_execute
+        return Status(
+            state="busy" if used >= total else "active" if used else "idle",
+            running=tuple(running),
+            execution_used=used,
+            execution_total=total,
+            detection_used=min(len(self.detecting), self.settings.max_detect),
+            detection_total=self.settings.max_detect,
+            queued=Counter(work.command.job.type for work in self.queue),
+            completed=self.completed,
+            failed=self.failed,
+            uptime=time.monotonic() - self.started,
+        )
+
+    def _beat(self) -> None:
+        """Send a heartbeat now: also at every change of the slots, so that admin's next job need not wait."""
+        self.last_heartbeat = time.time()
+        for session in self.sessions:
+            session.send(Heartbeat(self.status(session)))
+
+    def _heartbeat(self) -> None:
+        """Tell the admin at every interval that this worker lives."""
+        interval = self.settings.heartbeat
+        due = time.monotonic() + interval
+        while True:
+            gevent.sleep(max(0.0, due - time.monotonic()))
+            self.sight.heartbeat_late(max(0.0, time.monotonic() - due))
+            due = max(due + interval, time.monotonic())
+            self._beat()
+            for session in self.sessions:
+                session.check_silence(3 * interval + 30.0)
+
+    def _ask(self) -> None:
+        """Ask classic admins for work while slots are free."""
+        while True:
+            gevent.sleep(self.settings.task_interval)
+            free = self.settings.max_execute - len(self.running) - len(self.queue)
+            for session in self.sessions:
+                if free > 0 and session.connected and not all(map(self.why_not, session.task_types)):
+                    session.send(AskForWork(free))
+
+    def _observe(self, server: str, call: str, outcome: str) -> None:
+        self.sight.call(server, call, outcome)
+        if outcome:
+            log.log(CALLS, "%s on %s: %s", call, server, outcome)
