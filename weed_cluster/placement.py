@@ -1,0 +1,477 @@
+"""Where copies and shards may go, so that losing a machine, a rack or a data center loses no data.
+
+Pure: works on a topology, asks no server. Disk ids, racks and hosts are taken as the master tells them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from weed_errors import BadTask
+
+if TYPE_CHECKING:
+    from weed_cluster.address import Address
+    from weed_cluster.topology import Disk, Node, Replica, Topology
+
+DATA_SHARDS = 10
+TOTAL_SHARDS = 14
+
+SHARDS_PER_SLOT = 10
+"""Shards that the master counts as one volume slot."""
+
+MOST_TOGETHER = 4
+"""Shards of one volume that may be lost together: as many as there are parity shards."""
+
+FULL = 0.9
+"""Share of a disk's bytes in use from which on it takes nothing more."""
+
+
+def plain_type(disk_type: str) -> str:
+    """A disk type in the form that can be compared: lower case, and "hdd" for the unnamed one."""
+    return disk_type.lower() or "hdd"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaPlacement:
+    """Where the further copies of a volume go; SeaweedFS writes it as three digits."""
+
+    other_data_centers: int = 0
+    other_racks: int = 0
+    same_rack: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> ReplicaPlacement:
+        """Read "010"; leading zeros may be absent. Raises BadTask for anything else."""
+        digits = text.strip().rjust(3, "0")
+        if len(digits) != 3 or not (digits.isascii() and digits.isdigit()):
+            raise BadTask(f"{text!r} is no replica placement; expected three digits like 001")
+        return cls(*(int(digit) for digit in digits))
+
+    @classmethod
+    def from_byte(cls, number: int) -> ReplicaPlacement:
+        """Read the byte that volumes carry: the three digits as a decimal number."""
+        return cls(number // 100, number // 10 % 10, number % 10)
+
+    @property
+    def copies(self) -> int:
+        """How many copies there should be in all."""
+        return 1 + self.other_data_centers + self.other_racks + self.same_rack
+
+    def __str__(self) -> str:
+        return f"{self.other_data_centers}{self.other_racks}{self.same_rack}"
+
+
+def why_not(placement: ReplicaPlacement, holders: Sequence[Node], target: Node) -> str:
+    """Say why the target may not take one more copy beside these holders; "" where it may.
+
+    The rules are SeaweedFS's, and one more: never two copies on one host, whatever its ports.
+    """
+    if any(holder.host == target.host for holder in holders):
+        return f"{target.host} already holds a copy"
+    centers = Counter(holder.data_center for holder in holders)
+    if target.data_center not in centers:
+        if len(centers) <= placement.other_data_centers:
+            return ""
+        return f"placement {placement} wants no copy outside data center {_names(centers)}"
+    if centers[target.data_center] < max(centers.values()):
+        return f"data center {target.data_center} has its copies already"
+    racks = Counter(holder.rack for holder in holders if holder.data_center == target.data_center)
+    if target.rack not in racks:
+        if len(racks) <= placement.other_racks:
+            return ""
+        return f"placement {placement} wants no copy outside rack {_names(racks)}"
+    if racks[target.rack] < max(racks.values()):
+        return f"rack {target.rack} has its copies already"
+    if racks[target.rack] <= placement.same_rack:
+        return ""
+    return f"placement {placement} wants no further copy in rack {target.rack}"
+
+
+def satisfies(placement: ReplicaPlacement, holders: Sequence[Node], target: Node) -> bool:
+    """Tell whether the target may take one more copy beside these holders."""
+    return not why_not(placement, holders, target)
+
+
+def is_misplaced(placement: ReplicaPlacement, holders: Sequence[Node]) -> bool:
+    """Tell whether some copy stands where it may not, seen from the others."""
+    return any(
+        not satisfies(placement, [*holders[:place], *holders[place + 1 :]], holder)
+        for place, holder in enumerate(holders)
+    )
+
+
+def is_spread(placement: ReplicaPlacement, holders: Sequence[Node]) -> bool:
+    """Tell whether the copies span as many data centers and racks as they should."""
+    racks = Counter((holder.data_center, holder.rack) for holder in holders)
+    return (
+        len({holder.data_center for holder in holders}) > placement.other_data_centers
+        and len(racks) > placement.other_racks
+        and max(racks.values(), default=0) > placement.same_rack
+    )
+
+
+def _names(names: Collection[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+class Reserved:
+    """Slots and bytes promised in this run but not yet seen by the master."""
+
+    def __init__(self) -> None:
+        self._slots: dict[tuple[Address, str], int] = defaultdict(int)
+        self._bytes: dict[tuple[Address, str], int] = defaultdict(int)
+
+    def add(self, node: Node, disk_type: str, size: int, slots: int = 1) -> None:
+        """Promise a volume of this many bytes to a node; negative figures take it back."""
+        self._slots[node.address, plain_type(disk_type)] += slots
+        self._bytes[node.address, plain_type(disk_type)] += size
+
+    def slots(self, node: Node, disk_type: str) -> int:
+        """Volumes promised to the node's disks of a type."""
+        return self._slots.get((node.address, plain_type(disk_type)), 0)
+
+    def bytes(self, node: Node, disk_type: str) -> int:
+        """Bytes promised to the node's disks of a type."""
+        return self._bytes.get((node.address, plain_type(disk_type)), 0)
+
+
+def no_room(node: Node, disk_type: str, size: int, reserved: Reserved | None = None) -> str:
+    """Say why a node cannot take a volume of this many bytes on a disk type; "" where it can.
+
+    Bytes are looked at only where the server reports them.
+    """
+    kind = plain_type(disk_type)
+    disk = node.disk(disk_type)
+    if disk is None:
+        return f"{node} has no {kind} disk"
+    if disk.free_slots <= (reserved.slots(node, disk_type) if reserved else 0):
+        return f"{node} has no free {kind} slot"
+    if size + (reserved.bytes(node, disk_type) if reserved else 0) > _bytes_left(disk):
+        return f"the {kind} disks of {node} would be fuller than {FULL:.0%}"
+    return ""
+
+
+def _bytes_left(disk: Disk) -> float:
+    if not disk.total_bytes:
+        return float("inf")
+    return FULL * disk.total_bytes - (disk.total_bytes - disk.free_bytes)
+
+
+def pick_target(
+    topology: Topology,
+    placement: ReplicaPlacement,
+    holders: Sequence[Node],
+    disk_type: str,
+    size: int,
+    exclude: Collection[Node] = (),
+    reserved: Reserved | None = None,
+) -> Node | None:
+    """Choose the node for one more copy of `size` bytes: allowed beside the holders, with room, relatively emptiest.
+
+    Equally empty nodes are taken in the order of their ids. None where no node will do.
+    """
+    best: tuple[float, str] | None = None
+    chosen = None
+    for node in topology.nodes.values():
+        if node in exclude or no_room(node, disk_type, size, reserved) or not satisfies(placement, holders, node):
+            continue
+        disk = node.disk(disk_type)
+        assert disk is not None  # else there was no room
+        free = disk.free_slots - (reserved.slots(node, disk_type) if reserved else 0)
+        rank = (-free / disk.max_volume_count, node.id)
+        if best is None or rank < best:
+            best, chosen = rank, node
+    return chosen
+
+
+class EcTarget(NamedTuple):
+    """The shards of one volume that one disk is to hold."""
+
+    node: Node
+    disk_type: str  # as the master writes it
+    disk_id: int
+    shard_ids: tuple[int, ...]
+
+
+class EcPlanner:
+    """Spreads the shards of volume after volume over the disks of a cluster.
+
+    What a plan takes is remembered for the next one; a plan that fails takes nothing. Of each volume no disk gets more
+    than four shards; racks, then the hosts within a rack, get as equal shares as their room allows; no host gets more
+    than four while there is another way; disks of the volume's own type are preferred among equals. The placement's
+    second digit limits the shards per rack and its third those per node, 0 for no limit, as long as that can be kept.
+    `tags` are tried in turn: the whole plan on disks with the first one, with the first two, ..., on any.
+    The same input gives the same plans.
+    """
+
+    def __init__(self, topology: Topology, placement: ReplicaPlacement | None = None, tags: Sequence[str] = ()) -> None:
+        self._topology = topology
+        self._placement = placement or ReplicaPlacement()
+        wanted = list(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
+        self._tiers = [*(frozenset(wanted[: count + 1]) for count in range(len(wanted))), frozenset[str]()]
+        self._disks = [
+            disk
+            for node in sorted(topology.nodes.values(), key=lambda node: node.id)
+            for name in sorted(node.disks)
+            for disk in _split(_Group(node, node.disks[name]), node.disks[name])
+        ]
+        self._by_place = {(disk.group.node.id, disk.kind, disk.id): disk for disk in self._disks}
+        self._views: dict[tuple[str, frozenset[str]], _View] = {}
+
+    def plan(self, volume: Replica) -> list[EcTarget] | str:
+        """Choose a disk for each of the fourteen shards, or say why that is impossible.
+
+        Targets are ordered by their lowest shard. Shards of this volume that lie around already count as gone.
+        """
+        shard_bytes = volume.size // DATA_SHARDS
+        stale: Counter[_Physical] = Counter()
+        for holding in self._topology.holdings(volume.volume_id, volume.collection):
+            disk = self._by_place.get((holding.node.id, plain_type(holding.disk_type), holding.disk_id))
+            if disk is not None:
+                stale[disk] += len(holding.shard_ids)
+        for tags in self._tiers:
+            view = self._view(plain_type(volume.disk_type), tags)
+            chosen = _Attempt(view, self._placement, shard_bytes, stale).place_all()
+            if chosen is not None:
+                break
+        else:
+            return f"no room for {TOTAL_SHARDS} shards of {shard_bytes >> 20} MiB, at most {MOST_TOGETHER} on a disk"
+        by_disk: dict[_Physical, list[int]] = {}
+        for shard, disk in enumerate(chosen):
+            by_disk.setdefault(disk, []).append(shard)
+        for disk, shards in by_disk.items():
+            self._take(disk, len(shards), shard_bytes)
+        return [EcTarget(disk.group.node, disk.group.type, disk.id, tuple(shards)) for disk, shards in by_disk.items()]
+
+    def _view(self, preferred: str, tags: frozenset[str]) -> _View:
+        view = self._views.get((preferred, tags))
+        if view is None:
+            view = self._views[preferred, tags] = _View(self._disks, preferred, tags)
+        return view
+
+    def _take(self, disk: _Physical, count: int, shard_bytes: int) -> None:
+        for view in self._views.values():
+            view.take(disk, count)
+        disk.free -= count
+        disk.group.bytes_left -= count * shard_bytes
+
+
+class _Group:
+    """All disks of one type on one node; bytes are only reported for them together."""
+
+    __slots__ = ("bytes_left", "node", "tags", "type")
+
+    def __init__(self, node: Node, disk: Disk) -> None:
+        self.node = node
+        self.type = disk.type
+        self.tags = frozenset(tag.strip().lower() for tag in disk.tags)
+        self.bytes_left = _bytes_left(disk)
+
+
+class _Physical:
+    """One physical disk. `free` is the shards that still fit, by slots."""
+
+    __slots__ = ("free", "group", "host", "id", "kind", "rack")
+
+    def __init__(self, group: _Group, disk_id: int, free: int) -> None:
+        self.group = group
+        self.id = disk_id
+        self.kind = plain_type(group.type)
+        self.free = free
+        self.rack = (group.node.data_center, group.node.rack)
+        self.host = (group.node.host,)
+
+
+def _split(group: _Group, disk: Disk) -> Iterator[_Physical]:
+    for disk_id, slots in sorted(disk.physical.items()):
+        free = max(0, slots - disk.volumes.get(disk_id, 0)) * SHARDS_PER_SLOT - disk.shards.get(disk_id, 0)
+        yield _Physical(group, disk_id, free)
+
+
+_Name = tuple[str, ...]
+"""A rack (data center, rack) or a host (host,)."""
+
+_Rank = tuple[bool, int, _Name]
+"""Whether nothing of the preferred type is free, the negated free shards, the name: the smallest is filled first."""
+
+
+class _Bin:
+    """A rack or a host in one view: what is free in it, and its children ranked."""
+
+    __slots__ = ("children", "disks", "free", "name", "order", "preferred")
+
+    def __init__(self, name: _Name) -> None:
+        self.name = name
+        self.free = 0
+        self.preferred = 0  # the part of it on disks of the preferred type
+        self.children: dict[_Name, _Bin] = {}
+        self.order: list[_Rank] = []
+        self.disks: list[_Physical] = []
+
+    @property
+    def rank(self) -> _Rank:
+        lacks = self.preferred <= 0
+        return lacks, -(self.free if lacks else self.preferred), self.name
+
+
+class _View:
+    """The disks that one tier of tags admits, in racks and hosts, ranked for one preferred disk type."""
+
+    def __init__(self, disks: Sequence[_Physical], preferred: str, tags: frozenset[str]) -> None:
+        self.preferred = preferred
+        self._tags = tags
+        self.root = _Bin(())
+        for disk in disks:
+            if self._admits(disk):
+                rack = self.root.children.setdefault(disk.rack, _Bin(disk.rack))
+                host = rack.children.setdefault(disk.host, _Bin(disk.host))
+                host.disks.append(disk)
+                for each in (rack, host):
+                    self._add(each, disk, max(0, disk.free))
+        for parent in (self.root, *self.root.children.values()):
+            parent.order = sorted(child.rank for child in parent.children.values())
+
+    def take(self, disk: _Physical, count: int) -> None:
+        """Account for shards that a disk is given."""
+        if self._admits(disk):
+            rack = self.root.children[disk.rack]
+            for parent, child in ((self.root, rack), (rack, rack.children[disk.host])):
+                del parent.order[bisect_left(parent.order, child.rank)]
+                self._add(child, disk, -count)
+                insort(parent.order, child.rank)
+
+    def _admits(self, disk: _Physical) -> bool:
+        return not self._tags or bool(self._tags & disk.group.tags)
+
+    def _add(self, place: _Bin, disk: _Physical, free: int) -> None:
+        place.free += free
+        if disk.kind == self.preferred:
+            place.preferred += free
+
+
+class _Stage(NamedTuple):
+    """How strict an attempt still is; each stage gives up one wish of the one before."""
+
+    spare_hosts: bool  # at most MOST_TOGETHER shards on a host
+    keep_placement: bool  # the replica placement's limits per rack and node
+
+
+_STAGES = (_Stage(True, True), _Stage(False, True), _Stage(False, False))
+
+
+class _Shelf:
+    """The children of a bin: those with the fewest shards of the volume first, and by their rank among equals."""
+
+    def __init__(self, parent: _Bin, on: Counter[object], alike: Counter[object]) -> None:
+        self._parent = parent
+        self._on = on
+        self._alike = alike
+        self._next = 0  # untouched children are read off their parent's order, which costs nothing to set up
+        self._touched: list[tuple[int, bool, int, int, _Name]] = []
+
+    def pick(self) -> _Bin | None:
+        """Take the best child off the shelf."""
+        order = self._parent.order
+        while self._next < len(order):
+            child = self._parent.children[order[self._next][2]]
+            self._next += 1
+            if not self._on[child.name]:
+                return child
+            self.put_back(child)
+        while self._touched:
+            entry = heapq.heappop(self._touched)
+            child = self._parent.children[entry[-1]]
+            if entry == self._entry(child):
+                return child
+            self.put_back(child)  # it got shards by another rack meanwhile, or other shards are alike now
+        return None
+
+    def put_back(self, child: _Bin) -> None:
+        heapq.heappush(self._touched, self._entry(child))
+
+    def _entry(self, child: _Bin) -> tuple[int, bool, int, int, _Name]:
+        lacks, free, name = child.rank
+        return self._on[name], lacks, self._alike[name], free, name
+
+
+class _Attempt:
+    """One try to place one volume's shards within a view; takes nothing."""
+
+    def __init__(self, view: _View, placement: ReplicaPlacement, shard_bytes: int, stale: Counter[_Physical]) -> None:
+        self._view = view
+        self._placement = placement
+        self._shard_bytes = shard_bytes
+        self._stale = stale
+        self._on: Counter[object] = Counter()  # shards by rack name, host name, node id, group and disk
+        self._alike: Counter[object] = Counter()  # by rack name, only those of the kind being placed: data or parity
+        self._stages = iter(_STAGES)
+        self._relax()
+
+    def place_all(self) -> list[_Physical] | None:
+        """Choose the disk of each shard; None where they do not all fit."""
+        chosen: list[_Physical] = []
+        while len(chosen) < TOTAL_SHARDS:
+            if len(chosen) == DATA_SHARDS:
+                self._alike.clear()
+            disk = self._place()
+            if disk is not None:
+                chosen.append(disk)
+            elif not self._relax():
+                return None
+        return chosen
+
+    def _relax(self) -> bool:
+        """Go on with the next, less strict stage; False where there is none."""
+        stage = next(self._stages, None)
+        if stage is None:
+            return False
+        self._stage = stage
+        self._racks = _Shelf(self._view.root, self._on, self._alike)
+        self._hosts: dict[_Name, _Shelf] = {}
+        return True
+
+    def _place(self) -> _Physical | None:
+        limit = self._placement.other_racks if self._stage.keep_placement else 0
+        # A rack or host that cannot take this shard cannot take a later one: it is not put back.
+        while (rack := self._racks.pick()) is not None:
+            if limit and self._on[rack.name] >= limit:
+                continue
+            disk = self._place_in(rack)
+            if disk is not None:
+                for place in (rack.name, disk.group.node.id, disk.group, disk):
+                    self._on[place] += 1
+                self._alike[rack.name] += 1
+                self._racks.put_back(rack)
+                return disk
+        return None
+
+    def _place_in(self, rack: _Bin) -> _Physical | None:
+        hosts = self._hosts.get(rack.name)
+        if hosts is None:
+            hosts = self._hosts[rack.name] = _Shelf(rack, self._on, Counter())
+        while (host := hosts.pick()) is not None:
+            if self._stage.spare_hosts and self._on[host.name] >= MOST_TOGETHER:
+                continue
+            disk = min(filter(self._fits, host.disks), key=self._rank, default=None)
+            if disk is not None:
+                self._on[host.name] += 1
+                hosts.put_back(host)
+                return disk
+        return None
+
+    def _fits(self, disk: _Physical) -> bool:
+        limit = self._placement.same_rack if self._stage.keep_placement else 0
+        return (
+            self._on[disk] < min(MOST_TOGETHER, disk.free + self._stale[disk])
+            and (not limit or self._on[disk.group.node.id] < limit)
+            and self._shard_bytes * (self._on[disk.group] + 1) <= disk.group.bytes_left
+        )
+
+    def _rank(self, disk: _Physical) -> tuple[int, bool, int, int, str, str, int]:
+        node, on = disk.group.node, self._on[disk]
+        return self._on[node.id], disk.kind != self._view.preferred, on, on - disk.free, node.id, disk.kind, disk.id

@@ -1,0 +1,413 @@
+"""What the master sees: nodes, disks, volume replicas and erasure-coded shards, at one moment.
+
+Values lag behind the servers by a heartbeat, so a snapshot is good for planning and never for the last look before
+something is destroyed. It keeps the master's messages as they came and copies nothing per volume: a cluster of
+300,000 volumes must fit beside everything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import translate
+from functools import cached_property
+
+from proto_gen import master_pb2 as m
+from weed_cluster.address import Address
+from weed_cluster.client import Master
+from weed_cluster.placement import SHARDS_PER_SLOT, TOTAL_SHARDS, ReplicaPlacement, plain_type
+from weed_errors import ConfigError, ServerFailed, TaskError
+
+EVERY_COLLECTION = ("", "*", "ALL_COLLECTIONS", "EACH_COLLECTION")
+"""Collection filters that leave nothing out."""
+
+_UNITS = {1: "m", 2: "h", 3: "d", 4: "w", 5: "M", 6: "y"}
+
+
+@dataclass(slots=True)
+class Disk:
+    """All disks of one type on one node.
+
+    `physical` maps a disk id to its volume slots, `volumes` and `shards` to what is on it: local volumes and
+    erasure-coded shards. Servers before 4.44 do not tell the slots of each disk; they are then split evenly over the
+    disks that hold anything, and an empty disk is not seen.
+    """
+
+    type: str
+    volume_count: int = 0  # remote ones included
+    max_volume_count: int = 0
+    remote_volume_count: int = 0
+    ec_shard_count: int = 0
+    total_bytes: int = 0  # 0: not reported
+    free_bytes: int = 0
+    tags: tuple[str, ...] = ()
+    physical: dict[int, int] = field(default_factory=dict)
+    volumes: dict[int, int] = field(default_factory=dict)
+    shards: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def free_slots(self) -> int:
+        """Volumes that still fit, as the master counts it: remote ones need no slot, ten shards need one."""
+        local = self.volume_count - self.remote_volume_count
+        return max(0, self.max_volume_count - local - -(-self.ec_shard_count // SHARDS_PER_SLOT))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One volume server. Nodes are equal whatever is on their disks."""
+
+    id: str
+    address: Address
+    data_center: str = ""
+    rack: str = ""
+    disks: dict[str, Disk] = field(default_factory=dict, compare=False, repr=False)  # by type, as the master writes it
+
+    @property
+    def host(self) -> str:
+        """The machine, as far as the address tells it."""
+        return self.address.host
+
+    def disk(self, disk_type: str) -> Disk | None:
+        """The disks of a type; "" and "hdd" are the same."""
+        return next((disk for name, disk in self.disks.items() if plain_type(name) == plain_type(disk_type)), None)
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+class Replica:
+    """One copy of a volume on one node."""
+
+    __slots__ = ("disk_type", "info", "node")
+
+    def __init__(self, node: Node, disk_type: str, info: m.VolumeInformationMessage) -> None:
+        self.node = node
+        self.disk_type = disk_type  # as the master writes it: "" is hdd
+        self.info = info
+
+    def __repr__(self) -> str:
+        return f"Replica({self.volume_id} on {self.node})"
+
+    @property
+    def server(self) -> Address:
+        return self.node.address
+
+    @property
+    def volume_id(self) -> int:
+        return self.info.id
+
+    @property
+    def collection(self) -> str:
+        return self.info.collection
+
+    @property
+    def size(self) -> int:
+        """Bytes of the .dat file."""
+        return self.info.size
+
+    @property
+    def file_count(self) -> int:
+        """Files ever put since the last compaction, overwritten and deleted ones included."""
+        return self.info.file_count
+
+    @property
+    def delete_count(self) -> int:
+        return self.info.delete_count
+
+    @property
+    def deleted_bytes(self) -> int:
+        return self.info.deleted_byte_count
+
+    @property
+    def garbage_ratio(self) -> float:
+        """Deleted bytes by size, 0 for an empty volume."""
+        return self.info.deleted_byte_count / self.info.size if self.info.size else 0.0
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the server refuses writes, for whatever reason."""
+        return self.info.read_only
+
+    @property
+    def placement(self) -> ReplicaPlacement:
+        return ReplicaPlacement.from_byte(self.info.replica_placement)
+
+    @property
+    def ttl(self) -> str:
+        """Time to live as SeaweedFS writes it ("3d"), "" for none."""
+        count, unit = self.info.ttl >> 8, _UNITS.get(self.info.ttl & 0xFF)
+        return f"{count}{unit}" if count and unit else ""
+
+    @property
+    def version(self) -> int:
+        return self.info.version
+
+    @property
+    def revision(self) -> int:
+        """How often the volume was compacted."""
+        return self.info.compact_revision
+
+    @property
+    def modified_at(self) -> int:
+        """Unix seconds of the last write."""
+        return self.info.modified_at_second
+
+    @property
+    def remote_name(self) -> str:
+        """The storage backend that holds the .dat file, "" where it is local."""
+        return self.info.remote_storage_name
+
+    @property
+    def disk_id(self) -> int:
+        return self.info.disk_id
+
+
+class EcHolding:
+    """The shards of one erasure-coded volume on one disk of one node."""
+
+    __slots__ = ("disk_type", "info", "node")
+
+    def __init__(self, node: Node, disk_type: str, info: m.VolumeEcShardInformationMessage) -> None:
+        self.node = node
+        self.disk_type = disk_type  # as the master writes it: "" is hdd
+        self.info = info
+
+    def __repr__(self) -> str:
+        return f"EcHolding({self.volume_id}.{self.shard_ids} on {self.node})"
+
+    @property
+    def server(self) -> Address:
+        return self.node.address
+
+    @property
+    def volume_id(self) -> int:
+        return self.info.id
+
+    @property
+    def collection(self) -> str:
+        return self.info.collection
+
+    @property
+    def shard_ids(self) -> tuple[int, ...]:
+        """Ascending."""
+        bits = self.info.ec_index_bits
+        return tuple(shard for shard in range(bits.bit_length()) if bits >> shard & 1)
+
+    @property
+    def sizes(self) -> dict[int, int]:
+        """Bytes by shard id; empty where the server does not report them."""
+        return dict(zip(self.shard_ids, self.info.shard_sizes))
+
+    @property
+    def disk_id(self) -> int:
+        return self.info.disk_id
+
+    @property
+    def encode_ts_ns(self) -> int:
+        """The encode run these shards come from; 0 where the server does not know."""
+        return self.info.encode_ts_ns
+
+    @property
+    def expire_at(self) -> int:
+        """Unix seconds after which the volume is gone; 0 for never."""
+        return self.info.expire_at_sec
+
+
+@dataclass
+class Topology:
+    """The cluster at one moment."""
+
+    volume_size_limit: int = 0  # bytes
+    default_replication: str = ""
+    nodes: dict[str, Node] = field(default_factory=dict)  # by node id
+    volumes: dict[int, list[Replica]] = field(default_factory=dict)
+    ec: dict[tuple[int, str], list[EcHolding]] = field(default_factory=dict)  # by volume id and collection
+
+    @cached_property
+    def _by_address(self) -> dict[Address, Node]:
+        return {node.address: node for node in self.nodes.values()}
+
+    def node_at(self, address: Address) -> Node | None:
+        """The node with this gRPC endpoint."""
+        return self._by_address.get(address)
+
+    def replicas(self, volume_id: int) -> list[Replica]:
+        """The copies of a volume, empty where the master knows none."""
+        return self.volumes.get(volume_id, [])
+
+    def holdings(self, volume_id: int, collection: str) -> list[EcHolding]:
+        """The shards of an erasure-coded volume, empty where the master knows none."""
+        return self.ec.get((volume_id, collection), [])
+
+    def is_complete_ec(self, volume_id: int, collection: str, total: int = TOTAL_SHARDS) -> bool:
+        """Whether one encode run has all its shards in the cluster; shards of different runs do not add up."""
+        runs: dict[int, int] = defaultdict(int)
+        for holding in self.holdings(volume_id, collection):
+            runs[holding.encode_ts_ns] |= holding.info.ec_index_bits
+        return any(bin(bits).count("1") >= total for bits in runs.values())
+
+
+def snapshot(master: Master, volume_id: int = 0, collection: str = "") -> Topology:
+    """Ask the master for its view of the cluster, of one volume or one collection only where given.
+
+    Raises ServerFailed where no master answers, and TaskError for an empty topology (a master that has just started)
+    or for a node whose address cannot be told.
+    """
+    try:
+        chunks = list(master.volume_list_stream(volume_id=volume_id, collection=collection))
+    except ServerFailed as error:
+        if error.code != "UNIMPLEMENTED":
+            raise
+        chunks = [m.VolumeListStreamResponse(header=master.volume_list(volume_id=volume_id, collection=collection))]
+    try:
+        replication = master.get_master_configuration().default_replication
+    except ServerFailed:
+        replication = ""
+    # Servers that do not know the filters answer with everything, so what came is filtered here again.
+    return read(chunks, volume_id, collection, replication)
+
+
+def read(
+    chunks: Iterable[m.VolumeListStreamResponse], volume_id: int = 0, collection: str = "", replication: str = ""
+) -> Topology:
+    """Build a topology from a master's answer: a header, then batches of volumes; raise TaskError as snapshot does."""
+    topology = Topology(default_replication=replication)
+    seen: dict[tuple[str, str, str], Node] = {}
+    filtered = bool(volume_id or collection)
+
+    def keep(
+        node: Node,
+        disk_type: str,
+        volumes: Iterable[m.VolumeInformationMessage],
+        shards: Iterable[m.VolumeEcShardInformationMessage],
+    ) -> None:
+        for volume in volumes:
+            if (not volume_id or volume.id == volume_id) and (not collection or volume.collection == collection):
+                topology.volumes.setdefault(volume.id, []).append(Replica(node, disk_type, volume))
+        for holding in shards:
+            if (not volume_id or holding.id == volume_id) and (not collection or holding.collection == collection):
+                key = holding.id, holding.collection
+                topology.ec.setdefault(key, []).append(EcHolding(node, disk_type, holding))
+
+    for chunk in chunks:
+        if chunk.HasField("header"):
+            topology.volume_size_limit = chunk.header.volume_size_limit_mb << 20
+            for center in chunk.header.topology_info.data_center_infos:
+                for rack in center.rack_infos:
+                    for info in rack.data_node_infos:
+                        node = _node(info, center.id, rack.id)
+                        topology.nodes[node.id] = seen[center.id, rack.id, node.id] = node
+                        for disk_type, disk in info.diskInfos.items():
+                            keep(node, disk_type, disk.volume_infos, disk.ec_shard_infos)
+        listed = seen.get((chunk.data_center, chunk.rack, chunk.data_node))
+        if listed is not None and chunk.disk_type in listed.disks:
+            keep(listed, chunk.disk_type, chunk.volume_infos, chunk.ec_shard_infos)
+    if not topology.nodes:
+        raise TaskError("the master lists no volume server; it may have just started")
+    _count(topology, filtered)
+    return topology
+
+
+def _node(info: m.DataNodeInfo, data_center: str, rack: str) -> Node:
+    base = info.address or info.id
+    # Some masters write the gRPC port into the address already.
+    named = "." in base.rpartition(":")[2]
+    text = f"{base}.{info.grpc_port}" if info.grpc_port and not named else base
+    disks = {
+        disk_type: Disk(
+            type=disk_type,
+            volume_count=disk.volume_count,
+            max_volume_count=disk.max_volume_count,
+            remote_volume_count=disk.remote_volume_count,
+            # Rounded up to whole slots; replaced by the true count where all shards are listed.
+            ec_shard_count=SHARDS_PER_SLOT
+            * max(0, disk.max_volume_count - disk.volume_count + disk.remote_volume_count - disk.free_volume_count),
+            total_bytes=disk.disk_total_bytes,
+            free_bytes=disk.disk_free_bytes,
+            tags=tuple(disk.tags),
+            physical=dict(disk.max_volume_count_by_disk),
+        )
+        for disk_type, disk in info.diskInfos.items()
+    }
+    return Node(info.id, Address.parse(text), data_center, rack, disks)
+
+
+def _count(topology: Topology, filtered: bool) -> None:
+    """Fill in what is on each physical disk; of a filtered list only the disks' ids can be told."""
+    for replicas in topology.volumes.values():
+        for replica in replicas:
+            volumes, disk_id = replica.node.disks[replica.disk_type].volumes, replica.info.disk_id
+            volumes[disk_id] = volumes.get(disk_id, 0) + (not replica.info.remote_storage_name)
+    for holdings in topology.ec.values():
+        for holding in holdings:
+            shards, disk_id = holding.node.disks[holding.disk_type].shards, holding.info.disk_id
+            shards[disk_id] = shards.get(disk_id, 0) + bin(holding.info.ec_index_bits).count("1")
+    for node in topology.nodes.values():
+        for disk in node.disks.values():
+            if not filtered:
+                disk.ec_shard_count = sum(disk.shards.values())
+            ids = sorted({*disk.volumes, *disk.shards, *disk.physical}) or [0]
+            if not disk.physical:
+                each, rest = divmod(disk.max_volume_count, len(ids))
+                disk.physical = {disk_id: each + (place < rest) for place, disk_id in enumerate(ids)}
+
+
+def locations(master: Master, volume_id: int) -> list[Address]:
+    """Ask the master afresh where a volume's copies are; empty where it knows none.
+
+    Raises ServerFailed where no master answers and TaskError for an answer that tells neither.
+    """
+    for entry in master.lookup_volume(volume_or_file_ids=[str(volume_id)]).volume_id_locations:
+        if entry.error and "not found" not in entry.error.lower():
+            raise TaskError(f"the master cannot say where volume {volume_id} is: {entry.error}")
+        return [_location(place) for place in entry.locations]
+    return []
+
+
+def ec_locations(master: Master, volume_id: int) -> dict[int, list[Address]]:
+    """Ask the master afresh where a volume's shards are, by shard id; empty where it knows none."""
+    try:
+        answer = master.lookup_ec_volume(volume_id=volume_id)
+    except ServerFailed as error:
+        if error.says_absent:
+            return {}
+        raise
+    return {
+        shard.shard_id: [_location(place) for place in shard.locations]
+        for shard in answer.shard_id_locations
+        if shard.locations
+    }
+
+
+def _location(place: m.Location) -> Address:
+    named = "." in place.url.rpartition(":")[2]
+    return Address.parse(f"{place.url}.{place.grpc_port}" if place.grpc_port and not named else place.url)
+
+
+def collection_filter(text: str) -> Callable[[str], bool]:
+    """What a collection filter lets through: everything, or what an unanchored regular expression finds.
+
+    Raises ConfigError for an expression that cannot be read.
+    """
+    if text.strip() in EVERY_COLLECTION:
+        return _everything
+    try:
+        pattern = re.compile(text.strip())
+    except re.error as error:
+        raise ConfigError(f"collection_filter {text!r} is no regular expression: {error}") from None
+    return lambda collection: pattern.search(collection) is not None
+
+
+def wildcard_filter(text: str) -> Callable[[str], bool]:
+    """What a comma-separated list of names with `*` and `?` lets through; an empty list lets everything through."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        return _everything
+    pattern = re.compile("|".join(translate(word.replace("[", "[[]")) for word in words))
+    return lambda name: pattern.match(name) is not None
+
+
+def _everything(_name: str) -> bool:
+    return True
