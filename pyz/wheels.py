@@ -22,13 +22,14 @@ def abi_of(python: str) -> str:
 
 
 def download(requirements: Path, python: str, architecture: str, folder: Path, *options: str) -> None:
-    """Let pip put the wheels for one interpreter on one processor into `folder`; raise CalledProcessError if it cannot."""
+    """Let pip put the wheels for one interpreter on one processor into `folder`. Raises CalledProcessError."""
     platforms = [f"manylinux2014_{architecture}", *(f"manylinux_2_{minor}_{architecture}" for minor in range(17, 29))]
     tags = ["--implementation=cp", f"--python-version={python}"]
     tags += [f"--abi={abi}" for abi in (abi_of(python), "abi3", "none")]
     tags += [f"--platform={platform}" for platform in platforms]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--no-deps", "--only-binary=:all:", *tags, *options, f"--dest={folder}", f"--requirement={requirements}"]
+    command += ["--no-deps", "--only-binary=:all:", *tags, *options]
+    command += [f"--dest={folder}", f"--requirement={requirements}"]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
