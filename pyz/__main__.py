@@ -2,7 +2,7 @@
 
 Any Python that can open a zip file reads this, 2.7 included, so the syntax stays what they all know.
 """
-# ruff: noqa: UP031, RUF005
+# ruff: noqa: UP031
 
 import os
 import sys

@@ -90,7 +90,7 @@ def run(tree: str) -> int:
             raise
         advice = "start once with WEED_WORKER_VERIFY=1, which checks every file and shows the whole error"
         raise Refusal(f"cannot load {tree}: {type(error).__name__}: {error}; {advice}") from error
-    return int(weed_worker.main())
+    return weed_worker.main()
 
 
 def unpacked(archive: str, thorough: bool) -> str:
