@@ -18,10 +18,7 @@ import grpc.experimental.gevent
 
 grpc.experimental.gevent.init_gevent()
 
-import json
 import logging
-import random
-import secrets
 import signal
 import socket
 import sys
@@ -30,7 +27,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -39,17 +35,19 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Pool
 from gevent.threadpool import ThreadPool
+from gevent.util import format_run_info
 
+import weed_logging
 import weed_settings
 import weed_tasks
 import weed_values
 from weed_cluster import admin as admin_http
 from weed_cluster import security
 from weed_cluster.address import Address
-from weed_cluster.client import OPTIONS, Channels, Cluster
+from weed_cluster.client import Channels, Cluster
 from weed_cluster.leash import Leash
 from weed_cluster.rates import Rates
-from weed_errors import AdminError, AdminRefused, AdminUnavailable, Cancelled, ConfigError, TaskError
+from weed_errors import Cancelled, ConfigError, TaskError
 from weed_model import Detection, Value
 from weed_protocol import classic, plugin
 from weed_protocol.commands import (
@@ -61,27 +59,20 @@ from weed_protocol.commands import (
     Described,
     Detect,
     Detected,
-    Goodbye,
     Heartbeat,
-    HeartbeatSeen,
     Identity,
-    NoWork,
     Progress,
-    Refused,
-    Report,
     RunJob,
     Running,
-    SendLog,
     Status,
     Stop,
-    Unknown,
     Welcome,
 )
+from weed_session import Session
 from weed_settings import Settings
 from weed_sight import Sight
 from weed_state import identity, task_log
 from weed_state.debts import Debts
-from weed_state.outbox import Outbox
 from weed_tasks.journal import Entry, Journal
 
 __version__ = "0.1.0"
@@ -94,13 +85,13 @@ STAGES, DECISIONS, MESSAGES, CALLS = (logging.INFO - level for level in (1, 2, 3
 HUB_THREADS = 200
 """Every channel with a call under way holds a hub thread; with too few of them even a heartbeat waits."""
 
-OLD_STREAM_GONE = 31.0
-"""Seconds until a 3.97 admin has noticed that a stream broke; a second stream with its id crashes that admin."""
-
 UNDO_TIME = 120.0
 """Seconds that tasks broken off by a second signal or by the end of the grace time get to undo what they did."""
 
 DIALECTS: dict[str, ModuleType] = {"classic": classic, "plugin": plugin}
+
+COMMANDS = ("plan", "run", "status", "doctor")
+"""One-shot commands, which weed_console answers."""
 
 R = TypeVar("R")
 
@@ -122,151 +113,6 @@ class Work:
         """The job in words for a log line."""
         volumes = ", ".join(map(str, self.volume_ids[:5])) + (", ..." if len(self.volume_ids) > 5 else "")
         return f"{self.command.job.type} {self.command.job.id}" + (f" (volume {volumes})" if volumes else "")
-
-
-class Session:
-    """One registration with the admin: an id, its task types, and the streams that carry them, one after another.
-
-    One reader and one writer per stream, and never two streams at a time. Jobs do not belong to a stream: when it
-    breaks they go on, and their results are owed to the next one.
-    """
-
-    def __init__(self, worker: Worker, worker_id: str, task_types: tuple[str, ...]) -> None:
-        self.worker = worker
-        self.worker_id = worker_id
-        self.task_types = task_types
-        self.dialect: ModuleType | None = None
-        self.connected = False
-        self.last_heard = 0.0
-        self.pauses = 0  # failed attempts in a row
-        self._outbox: Outbox | None = None
-        self._call: Any = None
-        self._sees_no_work = False  # an admin that answers so is not 3.97
-        self._renew = False
-
-    def run(self) -> None:
-        """Serve stream after stream until the worker stops."""
-        while not self.worker.stopped.is_set():
-            started = time.monotonic()
-            pause = 0.0
-            try:
-                self._serve_once()
-            except AdminError as error:
-                self.worker.sight.stream_event("refused" if isinstance(error, AdminRefused) else "failed")
-                log.warning("admin %s: %s", self.worker.settings.admin, error)
-                if self.connected and self.dialect is classic and not self._sees_no_work:
-                    pause = OLD_STREAM_GONE
-            if self.connected and time.monotonic() - started > 60:
-                self.pauses = 0
-            self.connected = False
-            if self._renew or self.worker.stopped.is_set():
-                self._renew = False
-                continue
-            longest = min(self.worker.settings.reconnect * 2**self.pauses, max(60.0, self.worker.settings.reconnect))
-            self.pauses = min(self.pauses + 1, 10)
-            pause = max(pause, random.uniform(longest / 2, longest))
-            log.info("connecting to admin again in %.1f s", pause)
-            self.worker.stopped.wait(pause)
-
-    def _serve_once(self) -> None:
-        """Open a stream, say hello, and obey until it ends; raise AdminError where it did not end in order."""
-        worker = self.worker
-        self.dialect, address = worker.choose_dialect()
-        dialect = self.dialect
-        who = replace(
-            worker.identity,
-            worker_id=self.worker_id,
-            instance_id=f"inst-{secrets.token_hex(4)}",
-            descriptors=tuple(worker.tasks[name].DESCRIPTOR for name in self.task_types),
-            max_execute=worker.settings.max_execute + (worker.leaks(self.worker_id) if dialect is classic else 0),
-        )
-        self._outbox = outbox = Outbox(lambda report: dialect.encode(report, who, time.time()), self._sent)
-        for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.is_in_hand):
-            outbox.put(completed)
-        options = [*OPTIONS, ("grpc.use_local_subchannel_pool", 1)]  # bulk data must not hold up the heartbeat
-        credentials = worker.security.credentials()
-        channel = (
-            grpc.secure_channel(address.grpc, credentials, options=[*options, *worker.security.options(address)])
-            if credentials
-            else grpc.insecure_channel(address.grpc, options=options)
-        )
-        try:
-            self._call = channel.stream_stream(dialect.METHOD)(outbox.messages())
-            for message in self._call:
-                self.last_heard = time.monotonic()
-                self._on(dialect.decode(message))
-        except grpc.RpcError as error:
-            raise worker.stream_failure(error, address) from None
-        finally:
-            self._outbox = None
-            outbox.end()
-            self._call.cancel()
-            channel.close()
-        self.worker.sight.stream_event("closed")
-        log.info("admin %s closed the stream", address.grpc)
-
-    def _on(self, command: object) -> None:
-        log.log(MESSAGES, "admin says %s", type(command).__name__)
-        match command:
-            case Welcome():
-                self.connected = True
-                self.worker.welcomed(self, command)
-            case Refused(message):
-                raise AdminRefused(f"refused worker {self.worker_id}: {message}")
-            case HeartbeatSeen():
-                pass
-            case NoWork():
-                self._sees_no_work = True
-            case SendLog():
-                self.send(task_log.answer(self.worker.settings.working_dir / "task_logs", command))
-            case Unknown(request_id, what):
-                log.warning("admin sent a message this worker does not know: %s", what)
-                if request_id:
-                    self.send(Acknowledged(request_id, False, f"unsupported request: {what}"))
-            case _:
-                self.worker.on(command, self)
-
-    def send(self, report: Report) -> None:
-        """Send on the stream there is; a completion is kept for the next stream if there is none, news are dropped."""
-        if self._outbox is not None:
-            self._outbox.put(report)
-
-    def _sent(self, report: Report) -> None:
-        log.log(MESSAGES, "sent %s", type(report).__name__)
-        if isinstance(report, Completed):
-            gevent.spawn_later(1.0, self._pay, report, self._outbox)
-
-    def _pay(self, completed: Completed, outbox: Outbox | None) -> None:
-        """Forget a completion once its stream lived on for a second; else the next stream carries it again."""
-        if outbox is not None and outbox is self._outbox:
-            self.worker.debts.pay(completed)
-
-    def renew(self) -> None:
-        """End the stream in order and register again at once, when all that waits is sent."""
-        self._renew = True
-        self.leave("registering again")
-
-    def leave(self, why: str) -> None:
-        """Say goodbye and end the stream."""
-        if self._outbox is not None:
-            self._outbox.put(Goodbye(why))
-            self._outbox.end()
-
-    def drop(self, why: str) -> None:
-        """Break the stream off."""
-        log.warning("dropping the stream to admin: %s", why)
-        if self._call is not None:
-            self._call.cancel()
-
-    def check_silence(self, allowed: float) -> None:
-        """Drop a classic stream on which the admin no longer answers heartbeats."""
-        if self.connected and self.dialect is classic and time.monotonic() - self.last_heard > allowed:
-            self.drop(f"no answer for {allowed:.0f} s")
-
-    @property
-    def is_drained(self) -> bool:
-        """Whether nothing but news waits to be sent."""
-        return self._outbox is None or self._outbox.is_drained()
 
 
 class Worker:
@@ -313,14 +159,23 @@ class Worker:
         self._changed = Event()
         self._asked_to_stop = Event()
         self._masters: tuple[Address, ...] = settings.masters
+        self._said: tuple[str, ...] = ()
+        self.plugin_unknown = False  # the admin did not tell its dialect, and rejected this one
         self.sessions = self._make_sessions()
 
     def _make_sessions(self) -> list[Session]:
-        """One session, or two: a classic 4.x admin with a stuck vacuum task starves every worker that takes vacuum."""
-        mine, others = self.identity.worker_id, tuple(t for t in self.settings.task_types if t != "vacuum")
-        if self.settings.protocol == "classic" and others and others != self.settings.task_types:
-            return [Session(self, mine, others), Session(self, f"{mine}-vacuum", ("vacuum",))]
-        return [Session(self, mine, self.settings.task_types)]
+        """One session, and for classic admins one of its own for vacuum.
+
+        N.B. a 4.x admin that cannot assign a pending vacuum task gives no task at all to a worker that takes vacuum.
+        """
+        types = self.settings.task_types
+        others = tuple(name for name in types if name != "vacuum")
+        if not others or others == types:
+            return [Session(self, self.identity.worker_id, {"plugin": types, "classic": types})]
+        return [
+            Session(self, self.identity.worker_id, {"plugin": types, "classic": others}),
+            Session(self, f"{self.identity.worker_id}-vacuum", {"classic": ("vacuum",)}),
+        ]
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -382,23 +237,15 @@ class Worker:
 
     def choose_dialect(self) -> tuple[ModuleType, Address]:
         """The dialect to speak and the endpoint to dial; asks the admin unless -protocol decides."""
-        settings = self.settings
-        found = admin_http.probe(settings.admin)
-        name = settings.protocol if settings.protocol != "auto" else found.dialect or "plugin"
-        log.info("admin %s: gRPC %s, %s dialect, %s", settings.admin, found.grpc.grpc, name, self.security.describe())
+        found = admin_http.probe(self.settings.admin)
+        name = self.settings.protocol
+        if name == "auto":
+            name = found.dialect or ("classic" if self.plugin_unknown else "plugin")
+        said = (str(self.settings.admin), found.grpc.grpc, name, self.security.describe())
+        if said != self._said:
+            log.info("admin %s: gRPC %s, %s dialect, %s", *said)
+            self._said = said
         return DIALECTS[name], found.grpc
-
-    def stream_failure(self, error: Any, address: Address) -> AdminError:
-        """What a broken stream means, in words that say what to do."""
-        code, detail = error.code(), error.details() or ""
-        if code == grpc.StatusCode.UNIMPLEMENTED:
-            return AdminRefused(f"the server at {address.grpc} does not speak this dialect; is it an admin? ({detail})")
-        if code == grpc.StatusCode.CANCELLED:
-            return AdminUnavailable(f"the stream to {address.grpc} was broken off")
-        if "HTTP/2" in detail or "frame" in detail.lower():
-            hint = "it is no gRPC port, or it wants TLS; name the port as host:port.grpcPort"
-            return AdminUnavailable(f"{address.grpc} does not answer gRPC: {hint} ({detail})")
-        return AdminUnavailable(f"{address.grpc}: {detail or code.name}")
 
     def welcomed(self, session: Session, welcome: Welcome) -> None:
         """The admin took a registration: go on as if the stream had never been away."""
@@ -521,7 +368,7 @@ class Worker:
             outcome.update(error=f"{error.reason}, while {work.stage}", cancelled=True)
         except TaskError as error:
             outcome["error"] = f"{error} (while {work.stage})" if work.stage != "queued" else str(error)
-        except Exception as error:  # noqa: BLE001  a bug in one task must not end the others
+        except Exception as error:
             log.exception("%s failed unexpectedly", work.name)
             outcome["error"] = f"{type(error).__name__}: {error}"
         lines.close("completed" if "result" in outcome else "failed", outcome.get("error", ""))
@@ -536,7 +383,7 @@ class Worker:
         return weed_tasks.Context(
             cluster=Cluster(self.channels, [Address.parse(master) for master in masters], leash),
             journal=entry,
-            compute=self._native.apply_here,
+            compute=lambda function, *args: self._native.apply(function, args),
             rates=self.rates,
             options=weed_tasks.Options(ec_window=self.settings.ec_window, data_dirs=self.settings.data_dirs),
         )
@@ -653,7 +500,7 @@ class Worker:
             error = cancelled.reason
         except TaskError as failure:
             error = str(failure)
-        except Exception as failure:  # noqa: BLE001  a bug in one detection must not end the worker
+        except Exception as failure:
             log.exception("detection of %s failed unexpectedly", name)
             error = f"{type(failure).__name__}: {failure}"
         del self.detecting[request_id]
@@ -662,6 +509,12 @@ class Worker:
         self.sight.detection_ended(name, found)
         session.send(Detected(request_id, name, found, error))
         self._beat()
+
+    def print_stacks(self) -> None:
+        """Print every greenlet's and thread's stack and all jobs to stderr (SIGUSR1)."""
+        print(*format_run_info(), sep="\n", file=sys.stderr)
+        for work in [*self.running.values(), *self.queue]:
+            print(f"job {work.name}: {work.fraction:.0%} {work.stage}", file=sys.stderr)
 
     # ---- duties ----------------------------------------------------------------------------------------------------
 
@@ -672,7 +525,9 @@ class Worker:
             for work in self.running.values()
             if session is None or work.session is session
         ]
-        running += [Running(key, "detection", cmd.request.job_type, 0.0, "") for key, (cmd, _) in self.detecting.items()]
+        running += [
+            Running(key, "detection", cmd.request.job_type, 0.0, "") for key, (cmd, _) in self.detecting.items()
+        ]
         used, total = len(self.running), self.settings.max_execute
         return Status(
             state="busy" if used >= total else "active" if used else "idle",
@@ -714,7 +569,60 @@ class Worker:
                 if free > 0 and session.connected and not all(map(self.why_not, session.task_types)):
                     session.send(AskForWork(free))
 
+    def reload(self, settings: Settings) -> None:
+        """Take over rates, log level and certificates; calls under way end with the old ones."""
+        self.rates.set(settings.total_rate, settings.server_rate)
+        self.security.reload()
+        self.channels.renew(self.security.credentials())
+        log.info(
+            "reloaded: %.0f MB/s in all, %.0f MB/s per server, -v=%d, certificates",
+            settings.total_rate / 1e6,
+            settings.server_rate / 1e6,
+            settings.verbosity,
+        )
+
     def _observe(self, server: str, call: str, outcome: str) -> None:
         self.sight.call(server, call, outcome)
         if outcome:
             log.log(CALLS, "%s on %s: %s", call, server, outcome)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the worker, or a one-shot command; return the exit status: 0 stopped, 1 died, 2 misconfigured."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in COMMANDS:
+        import weed_console
+
+        return weed_console.main(words)
+    try:
+        asked = {word.partition("=")[0] for word in weed_settings.normalise(words)}
+        if asked & {"--help", "--version"}:
+            print(weed_settings.USAGE if "--help" in asked else f"weed_worker {__version__}")
+            return 0
+        settings = weed_settings.parse(words)
+        weed_logging.set_up(settings.log_format, settings.verbosity)
+        secure = security.load(settings.config_dir)
+        claimed = identity.claim(settings.working_dir, settings.worker_id)
+        gevent.get_hub().threadpool.maxsize = HUB_THREADS
+        worker = Worker(settings, claimed.worker_id, secure)
+    except ConfigError as error:
+        print(f"weed_worker: {error}", file=sys.stderr)
+        return error.exit_code
+
+    def reload() -> None:
+        try:
+            again = weed_settings.parse(words)
+            weed_logging.set_up(again.log_format, again.verbosity)
+            worker.reload(again)
+        except ConfigError as error:
+            log.error("not reloaded: %s", error)
+
+    gevent.signal_handler(signal.SIGTERM, worker.stop, "SIGTERM")
+    gevent.signal_handler(signal.SIGINT, worker.stop, "SIGINT")
+    gevent.signal_handler(signal.SIGHUP, reload)
+    gevent.signal_handler(signal.SIGUSR1, worker.print_stacks)
+    return worker.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

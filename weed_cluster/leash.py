@@ -45,6 +45,10 @@ class Leash:
         for call in calls:
             call.cancel()
 
+    def expire(self, seconds: float) -> None:
+        """Set the deadline anew, in seconds from now."""
+        self._timeout, self._deadline = seconds, time.monotonic() + seconds
+
     def check(self) -> None:
         """Raise the reason to end, if there is one and no shield holds it back."""
         if not self._shields and (reason := self.reason) is not None:

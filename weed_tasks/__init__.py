@@ -21,11 +21,28 @@ from typing import Any, TypeVar
 from weed_cluster.address import Address
 from weed_cluster.client import Cluster, Master, VolumeServer
 from weed_cluster.rates import Rates
-from weed_model import Value
+from weed_model import Job, Value
 from weed_tasks.journal import Entry
+from weed_values import as_int
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+SECONDS_PER_GIB = {"erasure_coding": 600.0, "remote_upload": 600.0}
+"""How long a task may take for each GiB of volume data, as admins estimate it; others: PER_GIB."""
+
+PER_GIB = 300.0
+
+
+def deadline(job: Job, default: float) -> float:
+    """Seconds this job may take: what it says itself or what its volumes' size asks for, whichever is longer."""
+    moves = job.params.balance_params.moves
+    size = sum(move.volume_size for move in moves) or job.params.volume_size
+    said = as_int(job.parameters.get("estimated_runtime_seconds"), 0, 0)
+    said = max(said, job.params.balance_params.timeout_seconds, job.params.ec_balance_params.timeout_seconds)
+    scaled = (size // 2**30 + 1) * SECONDS_PER_GIB.get(job.type, PER_GIB) if size else 0.0
+    return max(float(said), scaled) or default
 
 
 @dataclass(frozen=True)

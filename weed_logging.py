@@ -1,0 +1,42 @@
+"""Log lines on stderr: one sentence a line, as text or JSON, with SeaweedFS's -v levels."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+FORMATS = ("text", "json")
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": _name(record.levelno),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        record.levelname = _name(record.levelno)
+        return super().format(record)
+
+
+def _name(level: int) -> str:
+    return "INFO" if logging.INFO - 4 <= level <= logging.INFO else logging.getLevelName(level)
+
+
+def set_up(form: str, verbosity: int) -> None:
+    """Log to stderr in this form; -v=0 shows INFO, each level above it one more."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO - verbosity)
