@@ -1,0 +1,226 @@
+"""What survives the process: the id and its lock, the results owed, the task logs; and the order of the outbox."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from proto_gen import worker_pb2
+from tests.support import eventually
+from weed_errors import ConfigError
+from weed_model import Job, Result
+from weed_protocol.commands import Completed, Goodbye, Heartbeat, Hello, Progress, Report, RunJob, SendLog, Status
+from weed_state import task_log
+from weed_state.debts import KILLED, Debts
+from weed_state.identity import claim
+from weed_state.outbox import Outbox
+
+STATUS = Status("idle", (), 0, 2, 0, 1, {}, 0, 0, 1.0)
+
+
+def run_job(job_id: str, request_id: str = "r1") -> RunJob:
+    return RunJob(request_id, Job(job_id, "vacuum", worker_pb2.TaskParams(volume_id=7)))
+
+
+def done(job_id: str, request_id: str = "r1", error: str = "") -> Completed:
+    return Completed(request_id, job_id, "vacuum", 5.0, None if error else Result("fine", {"bytes": 3}), error)
+
+
+def never(_job_id: str) -> bool:
+    return False
+
+
+# ---- identity ------------------------------------------------------------------------------------------------------
+
+
+def test_an_id_is_made_once_and_kept(tmp_path: Path) -> None:
+    first = claim(tmp_path)
+    first.lock.close()
+    assert first.worker_id.startswith("w-")
+    assert (tmp_path / "worker.id").read_text() == first.worker_id
+    assert claim(tmp_path).worker_id == first.worker_id
+
+
+def test_an_id_written_by_another_worker_is_taken_over_without_its_newline(tmp_path: Path) -> None:
+    (tmp_path / "worker.id").write_text("w-host1-beef\n")
+    assert claim(tmp_path).worker_id == "w-host1-beef"
+
+
+def test_an_explicit_id_leaves_the_file_alone(tmp_path: Path) -> None:
+    assert claim(tmp_path, "night.shift").worker_id == "night.shift"
+    assert not (tmp_path / "worker.id").exists()
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_directory(tmp_path: Path) -> None:
+    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom pathlib import Path\nfrom weed_state.identity import claim\n"
+    code += f"kept = claim(Path({str(tmp_path)!r})); print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ConfigError, match=f"belongs to a running worker \\(process {holder.pid}\\)"):
+        claim(tmp_path)
+    holder.communicate("", timeout=10)
+    assert claim(tmp_path).worker_id
+
+
+@pytest.mark.parametrize("bad", ["../up", "a b", "-x", "x" * 200])
+def test_an_id_that_could_be_a_path_is_refused(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(ConfigError, match="no worker id"):
+        claim(tmp_path, bad)
+
+
+# ---- debts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_is_owed_until_it_is_paid_and_survives_a_restart(tmp_path: Path) -> None:
+    debts = Debts(tmp_path)
+    debts.take("plugin", "w1", run_job("j1"))
+    debts.finish(done("j1"))
+    again = Debts(tmp_path)
+    assert again.due("plugin", "w1", never) == [done("j1")]
+    again.pay(done("j1"))
+    assert Debts(tmp_path).due("plugin", "w1", never) == []
+
+
+def test_a_job_that_died_with_the_process_is_reported_as_failed(tmp_path: Path) -> None:
+    Debts(tmp_path).take("classic", "w1", run_job("j1", ""))
+    (lost,) = Debts(tmp_path).due("classic", "w1", never)
+    assert (lost.job_id, lost.error, lost.success) == ("j1", KILLED, False)
+    assert lost.finished_at > 0
+
+
+def test_a_running_job_owes_nothing_yet(tmp_path: Path) -> None:
+    debts = Debts(tmp_path)
+    debts.take("classic", "w1", run_job("j1"))
+    assert debts.due("classic", "w1", lambda job_id: job_id == "j1") == []
+
+
+def test_debts_go_only_to_the_dialect_and_id_that_took_the_job(tmp_path: Path) -> None:
+    debts = Debts(tmp_path)
+    debts.take("classic", "w1-vacuum", run_job("j1"))
+    debts.finish(done("j1"))
+    assert debts.due("plugin", "w1-vacuum", never) == []
+    assert debts.due("classic", "w1", never) == []
+    assert len(debts.due("classic", "w1-vacuum", never)) == 1
+
+
+def test_two_attempts_of_one_job_are_two_debts(tmp_path: Path) -> None:
+    debts = Debts(tmp_path)
+    for request in ("r1", "r2"):
+        debts.take("plugin", "w1", run_job("../j1", request))
+        debts.finish(done("../j1", request))
+    assert len(Debts(tmp_path).due("plugin", "w1", never)) == 2
+    assert all(path.parent == tmp_path for path in tmp_path.rglob("*"))
+
+
+def test_a_damaged_debt_is_set_aside_and_the_others_are_kept(tmp_path: Path) -> None:
+    debts = Debts(tmp_path)
+    debts.take("plugin", "w1", run_job("j1"))
+    (tmp_path / "torn.json").write_bytes(b'{"job_id": "j2"')
+    assert [lost.job_id for lost in Debts(tmp_path).due("plugin", "w1", never)] == ["j1"]
+    assert (tmp_path / "torn.damaged").exists()
+
+
+# ---- outbox --------------------------------------------------------------------------------------------------------
+
+
+def collect(outbox: Outbox) -> list[str]:
+    return [message.decode() for message in outbox.messages()]
+
+
+def name(report: Report) -> list[bytes]:
+    return [f"{type(report).__name__} {getattr(report, 'fraction', '')}".strip().encode()]
+
+
+def test_hello_is_first_and_completions_pass_news() -> None:
+    outbox = Outbox(name, lambda report: None)
+    outbox.put(Heartbeat(STATUS))
+    outbox.put(done("j1"))
+    outbox.put(Goodbye("bye"))
+    outbox.end()
+    assert collect(outbox) == ["Hello", "Completed", "Goodbye"]
+
+
+def test_only_the_newest_news_is_sent_and_none_behind_a_completion() -> None:
+    sent: list[Report] = []
+    outbox = Outbox(name, sent.append)
+    for fraction in (0.1, 0.2):
+        outbox.put(Progress("r1", "j1", "vacuum", fraction, "x"))
+        outbox.put(Progress("r2", "j2", "vacuum", fraction, "x"))
+        outbox.put(Heartbeat(STATUS))
+    outbox.put(done("j1"))
+    reader = threading.Thread(target=collect, args=(outbox,), daemon=True)
+    reader.start()
+    eventually(lambda: len(sent) == 4)
+    outbox.end()
+    reader.join(5)
+    assert [type(report) for report in sent] == [Hello, Completed, Heartbeat, Progress]
+    assert isinstance(sent[3], Progress)
+    assert (sent[3].job_id, sent[3].fraction) == ("j2", 0.2)
+
+
+# ---- task logs -----------------------------------------------------------------------------------------------------
+
+
+def ask(task_id: str, **wishes: int | str) -> SendLog:
+    wanted = {"max_entries": 0, "level": "", "start_time": 0, "end_time": 0, **wishes}
+    return SendLog(task_id, "w1", True, **wanted)  # type: ignore[arg-type]
+
+
+def test_a_log_is_answered_with_its_lines_and_metadata(tmp_path: Path) -> None:
+    job = run_job("vacuum_vol_7_1").job
+    lines = task_log.TaskLog(tmp_path, job, "w1", "127.0.0.11:8080")
+    lines.line("compacting", progress=10.0)
+    lines.line("slow disk", "WARNING", {"server": "127.0.0.11:8080"})
+    lines.close("failed", "the disk is full")
+    answer = task_log.answer(tmp_path, ask(job.id))
+    assert [(entry.level, entry.message) for entry in answer.entries] == [
+        ("INFO", "compacting"),
+        ("WARNING", "slow disk"),
+        ("ERROR", "the disk is full"),
+    ]
+    assert answer.metadata is not None
+    assert (answer.metadata.status, answer.metadata.volume_id, answer.metadata.progress) == ("failed", 7, 10.0)
+    assert [entry.message for entry in task_log.answer(tmp_path, ask(job.id, level="warning")).entries] == ["slow disk"]
+    assert [entry.level for entry in task_log.answer(tmp_path, ask(job.id, max_entries=1)).entries] == ["ERROR"]
+    assert task_log.answer(tmp_path, ask(job.id, start_time=2**40)).entries == ()
+
+
+def test_an_unknown_task_is_answered_with_an_error(tmp_path: Path) -> None:
+    assert "log directory" in task_log.answer(tmp_path, ask("nothing")).error
+
+
+def test_a_torn_line_ends_the_answer_and_keeps_the_lines_before(tmp_path: Path) -> None:
+    job = run_job("t1").job
+    task_log.TaskLog(tmp_path, job, "w1", "").line("whole")
+    (file,) = tmp_path.rglob("task.log")
+    file.write_text(file.read_text() + '{"timestamp": "2026-')
+    assert [entry.message for entry in task_log.answer(tmp_path, ask("t1")).entries] == ["whole"]
+
+
+def test_the_newest_hundred_logs_are_kept(tmp_path: Path) -> None:
+    for number in range(103):
+        task_log.TaskLog(tmp_path, run_job(f"t{number}").job, "w1", "").close("completed")
+    assert len(list(tmp_path.iterdir())) == task_log.KEPT
+    assert task_log.answer(tmp_path, ask("t102")).error == ""
+
+
+def test_a_task_id_never_leaves_the_log_directory(tmp_path: Path) -> None:
+    directory = tmp_path / "logs"
+    task_log.TaskLog(directory, run_job("../../evil/..").job, "w1", "").line("here")
+    assert list(tmp_path.iterdir()) == [directory]
+    assert task_log.answer(directory, ask("../../evil/..")).entries[0].message == "here"
+
+
+def test_the_files_are_those_of_the_go_worker(tmp_path: Path) -> None:
+    job = run_job("ab12-0001").job
+    task_log.TaskLog(tmp_path, job, "w-x-1", "s:1").close("completed")
+    (directory,) = tmp_path.iterdir()
+    assert directory.name.startswith("ab12-0001_vacuum_w-x-1_")
+    metadata = json.loads((directory / "metadata.json").read_text())
+    assert {"task_id", "task_type", "worker_id", "start_time", "end_time", "duration", "status"} <= set(metadata)
