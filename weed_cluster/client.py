@@ -45,6 +45,9 @@ RETRY_PAUSES = (0.2, 0.8)
 NOT_LEADER = "not current leader"
 
 Message = TypeVar("Message")
+Options = Callable[[Address], Iterable[tuple[str, Any]]]
+"""Further channel options for a server, such as the name its certificate carries; may ask the server."""
+
 Observer = Callable[[str, str, str], None]
 """Told of every call: (server, RPC, outcome), where the outcome is "" when it is sent, then "OK" or a status code."""
 
@@ -53,18 +56,23 @@ def _ignore(_server: str, _call: str, _outcome: str) -> None:
     """Observe nothing."""
 
 
+def _no_options(_address: Address) -> Iterable[tuple[str, Any]]:
+    """Every server is met alike."""
+    return ()
+
+
 class Channels:
     """One cached channel per server, all made with the same credentials."""
 
     def __init__(
         self,
         credentials: grpc.ChannelCredentials | None = None,
-        options: Iterable[tuple[str, Any]] = (),
+        options: Options = _no_options,
         observe: Observer = _ignore,
     ) -> None:
         self.observe = observe
         self._credentials = credentials
-        self._options = [*OPTIONS, *options]
+        self._options = options
         self._lock = threading.Lock()
         self._channels: dict[Address, grpc.Channel] = {}
 
@@ -72,11 +80,16 @@ class Channels:
         """The channel to a server; opened on first use."""
         with self._lock:
             channel = self._channels.get(address)
+        if channel is not None:
+            return channel
+        options = [*OPTIONS, *self._options(address)]  # may take a while: not under the lock
+        with self._lock:
+            channel = self._channels.get(address)
             if channel is None:
                 if self._credentials is None:
-                    channel = grpc.insecure_channel(address.grpc, options=self._options)
+                    channel = grpc.insecure_channel(address.grpc, options=options)
                 else:
-                    channel = grpc.secure_channel(address.grpc, self._credentials, options=self._options)
+                    channel = grpc.secure_channel(address.grpc, self._credentials, options=options)
                 self._channels[address] = channel
             return channel
 

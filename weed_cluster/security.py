@@ -1,0 +1,271 @@
+"""TLS towards admin, masters and volume servers, configured where SeaweedFS configures it.
+
+Read are `[grpc] ca` and `[grpc.worker] cert, key, client_cert, client_key` of security.toml, and WEED_* environment
+variables over them (WEED_GRPC_CA, WEED_GRPC_WORKER_CERT, ...). Nothing configured means plaintext, said loudly. Half
+configured or unusable is refused with the reason: SeaweedFS would fall back to plaintext without a word.
+
+SeaweedFS checks that a server's certificate comes from the CA, but not which host it names; clusters live on addresses
+that no certificate names. gRPC for Python always checks the name. So a server is asked for its certificate first, the
+chain is verified, and a name that the certificate does carry is what gRPC is told to expect. `server_name` in
+[grpc.worker] (WEED_GRPC_WORKER_SERVER_NAME), which is ours alone, fixes that name for all servers instead.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import toml
+
+from weed_cluster.address import Address
+from weed_errors import ConfigError, ServerFailed
+
+FILE = "security.toml"
+KEYS = ("cert", "key", "client_cert", "client_key", "server_name")
+"""What [grpc.worker] may hold; allowed_commonNames concerns servers only."""
+
+PLAINTEXT = (
+    "no TLS is configured: everything this worker says and hears crosses the network in the clear, and anyone there can"
+    " give it orders; set [grpc] ca and [grpc.worker] cert and key in security.toml"
+)
+
+PROBE_SECONDS = 5.0
+"""How long a server may take to show its certificate."""
+
+# OpenSSL verification codes (X509_V_ERR_*) that say: signed by somebody else than this CA.
+_OTHER_ISSUER = (2, 18, 19, 20, 21)
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What TLS needs, as read from the files at one moment."""
+
+    ca: bytes
+    certificate: bytes
+    key: bytes
+
+
+class Security:
+    """How to talk to servers: in the clear, or with this certificate."""
+
+    def __init__(self, config: Mapping[str, str], source: str, warnings: tuple[str, ...] = ()) -> None:
+        self.warnings = warnings
+        """Sentences that an operator should see at the start."""
+        self._config = dict(config)
+        self._source = source
+        self._names: dict[Address, str] = {}
+        self._expires = ""
+        self._material: _Material | None = None
+        if config.get("ca"):
+            self.reload()
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """What a channel is made with; None for plaintext."""
+        if self._material is None:
+            return None
+        return grpc.ssl_channel_credentials(self._material.ca, self._material.key, self._material.certificate)
+
+    def options(self, address: Address) -> list[tuple[str, Any]]:
+        """What a channel to this server must be told besides.
+
+        Asks the server for its certificate where that has not been done yet. Raises ServerFailed where it shows none,
+        or one that the CA has not signed.
+        """
+        if self._material is None:
+            return []
+        name = self._config.get("server_name") or self._names.get(address)
+        if not name:
+            name = self._names[address] = _name_of(address, self._context())
+        return [("grpc.ssl_target_name_override", name)]
+
+    def reload(self) -> None:
+        """Read the files again; raise ConfigError, and keep what was, where they cannot be used."""
+        if not self._config.get("ca"):
+            return
+        material = _Material(*(_read(self._config, key) for key in ("ca", "cert", "key")))
+        self._expires = _check(self._config)
+        self._material = material
+        self._names.clear()
+
+    def describe(self) -> str:
+        """Say in one line how connections are secured."""
+        if self._material is None:
+            return "plaintext"
+        name = self._config.get("server_name")
+        named = f"servers must be {name}" if name else "servers are known by the CA, not by name"
+        valid = f"valid until {self._expires}" if self._expires else "signed by another CA than ours"
+        return f"mTLS with {self._config['cert']} ({valid}), {named}, from {self._source}"
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(self._config["ca"])
+        context.load_cert_chain(self._config["cert"], self._config["key"], password="")
+        context.set_alpn_protocols(["h2"])
+        return context
+
+
+def load(config_dir: Path | None = None, fallback: bool = False, environ: Mapping[str, str] = os.environ) -> Security:
+    """Find and check the configuration; raise ConfigError naming the file and the key that cannot be used.
+
+    With `fallback` what cannot be used means plaintext and a warning, as SeaweedFS has it.
+    """
+    try:
+        return _load(config_dir, environ)
+    except ConfigError as error:
+        if not fallback:
+            raise
+        return Security({}, "", (f"TLS is off although it is configured: {error}", PLAINTEXT))
+
+
+def _load(config_dir: Path | None, environ: Mapping[str, str]) -> Security:
+    path = _find(config_dir, environ)
+    tables = _parse(path) if path else {}
+    worker = _table(_table(tables, "grpc"), "worker")
+    warnings = [
+        f"{path}: [grpc.worker] has no key {key!r}; known are {', '.join(KEYS)}"
+        for key in worker
+        if key not in KEYS and key != "allowed_commonNames"
+    ]
+    sources = [str(path)] if path else []
+    found: dict[str, str] = {}
+    for key, table, variable in [
+        ("ca", _table(tables, "grpc"), "WEED_GRPC_CA"),
+        *((key, worker, f"WEED_GRPC_WORKER_{key.upper()}") for key in KEYS),
+    ]:
+        if environ.get(variable):
+            found[key] = environ[variable]
+            sources.append(variable)
+        elif table.get(key):
+            found[key] = str(table[key])
+    where = " and ".join(sources) or FILE
+    if found.get("client_cert") and found.get("client_key"):
+        found["cert"], found["key"] = found["client_cert"], found["client_key"]
+    elif found.get("client_cert") or found.get("client_key"):
+        warnings.append(f"{where}: client_cert and client_key go together; cert and key are used instead")
+    config: dict[str, str] = {key: found[key] for key in found if key in ("ca", "cert", "key")}
+    if not config:
+        return Security({}, where, (*warnings, PLAINTEXT))
+    for key in ("ca", "cert", "key"):
+        if key not in config:
+            section = "[grpc]" if key == "ca" else "[grpc.worker]"
+            raise ConfigError(
+                f"{where}: {section} {key} is not set, but {' and '.join(config)} set; TLS needs all three"
+            )
+    # Relative paths are the working directory's, as SeaweedFS has it; fixed now, for later reloads.
+    config = {key: os.path.abspath(name) for key, name in config.items()}
+    if found.get("server_name"):
+        config["server_name"] = found["server_name"]
+    return Security(config, where, tuple(warnings))
+
+
+def _find(config_dir: Path | None, environ: Mapping[str, str]) -> Path | None:
+    places = [Path(), Path("/usr/local/etc/seaweedfs"), Path("/etc/seaweedfs")]
+    if environ.get("HOME"):
+        places.insert(1, Path(environ["HOME"], ".seaweedfs"))
+    if config_dir:
+        places.insert(0, config_dir)
+    return next((place / FILE for place in places if (place / FILE).exists()), None)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return toml.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, toml.TomlDecodeError, IndexError) as error:  # toml trips over some typos
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+
+
+def _table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = tables.get(name, {})
+    return table if isinstance(table, Mapping) else {}
+
+
+def _read(config: Mapping[str, str], key: str) -> bytes:
+    try:
+        content = Path(config[key]).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{key} = {config[key]!r} cannot be read: {error.strerror}") from None
+    if b"-----BEGIN " not in content:
+        raise ConfigError(f"{key} = {config[key]!r} holds no PEM")
+    return content
+
+
+def _check(config: Mapping[str, str]) -> str:
+    """Try the certificate out on ourselves; return the day it ends, raise ConfigError where servers would refuse it.
+
+    The day is "" for a certificate that another CA has signed: servers may trust that one, so it is not refused.
+    """
+    ca, certificate, key = config["ca"], config["cert"], config["key"]
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ours.check_hostname = False
+    ours.verify_mode = ssl.CERT_NONE
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.verify_mode = ssl.CERT_REQUIRED
+    try:
+        theirs.load_verify_locations(ca)
+    except ssl.SSLError as error:
+        raise ConfigError(f"ca = {ca!r} is no certificate: {error.reason}") from None
+    try:
+        for context in (ours, theirs):
+            context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"key = {key!r} does not fit cert = {certificate!r}, or is encrypted, or one is no PEM: {error.reason}"
+        ) from None
+    try:
+        return _handshake(ours, theirs)
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code in _OTHER_ISSUER:
+            return ""
+        raise ConfigError(f"cert = {certificate!r} cannot be used: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise ConfigError(f"cert = {certificate!r} cannot be used: {error.reason}") from None
+
+
+def _handshake(ours: ssl.SSLContext, theirs: ssl.SSLContext) -> str:
+    """Shake hands in memory, the far side verifying our certificate; return the day it ends."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ours.wrap_bio(to_client, to_server)
+    server = theirs.wrap_bio(to_server, to_client, server_side=True)
+    todo = [client, server]
+    while todo:
+        end = todo.pop(0)
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            todo.append(end)
+    shown: Any = server.getpeercert()
+    return " ".join(str(shown["notAfter"]).split()[:2] + str(shown["notAfter"]).split()[3:4])
+
+
+def _name_of(address: Address, context: ssl.SSLContext) -> str:
+    """Verify a server's certificate and return a name it carries: the host's own where it does."""
+    host = address.host.strip("[]")
+    try:
+        with (
+            closing(socket.create_connection((host, address.grpc_port), PROBE_SECONDS)) as plain,
+            closing(context.wrap_socket(plain, server_hostname=host)) as connection,
+        ):
+            shown: Any = connection.getpeercert()
+    except ssl.SSLCertVerificationError as error:
+        detail = f"the CA has not signed its certificate: {error.verify_message}"
+        raise ServerFailed(str(address), "the TLS handshake", "UNAVAILABLE", detail) from None
+    except ssl.SSLError as error:
+        detail = f"it speaks no TLS, or refuses our certificate: {error.reason}"
+        raise ServerFailed(str(address), "the TLS handshake", "UNAVAILABLE", detail) from None
+    except OSError as error:
+        raise ServerFailed(str(address), "the connection", "UNAVAILABLE", str(error)) from None
+    carried = shown.get("subjectAltName", ())
+    names = [name for wanted in ("DNS", "IP Address") for kind, name in carried if kind == wanted]
+    if not names:
+        names = [value for part in shown.get("subject", ()) for key, value in part if key == "commonName"]
+    if host in names or not names:
+        return host
+    return str(names[0]).replace("*", "any", 1)
