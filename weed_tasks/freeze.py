@@ -7,11 +7,11 @@ stays so. Each freeze is in the journal before it is made. Knows nothing of why 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
-from weed_errors import Mismatch, ServerFailed, TimedOut
+from weed_errors import Mismatch, ServerFailed, TaskError, TimedOut
 from weed_storage.volume_info import Generation, server_generation
 from weed_tasks import Context
 from weed_tasks.journal import Entry, Step
@@ -37,6 +37,14 @@ class Frozen:
         """Whether this job froze it."""
         return self.step is not None
 
+    @classmethod
+    def of(cls, step: Step) -> Frozen | None:
+        """Read it back from a journal step; None if the step is of another kind."""
+        if step.what != STEP:
+            return None
+        facts = step.facts
+        return cls(Address.parse(facts["server"]), int(facts["volume_id"]), bool(facts["persist"]), step)
+
     def keep(self, entry: Entry) -> None:
         """Settle it as frozen for good: the volume is gone, or another owner answers for it now."""
         if self.step is not None:
@@ -51,11 +59,11 @@ def freeze(ctx: Context, server: Address, volume_id: int, persist: bool) -> Froz
     earlier run of this job froze it: then it is this job's again. Mismatch if the server does not confirm; on any
     failure the volume is thawed before the error is raised.
     """
-    earlier = next((step for step in ctx.journal.open if _is_of(step, server, volume_id)), None)
-    if earlier is not None:
-        frozen = Frozen(server, volume_id, persist or bool(earlier.facts["persist"]), earlier)
+    frozen = open_freeze(ctx.journal, server, volume_id)
+    if frozen is not None:
+        frozen.persist = frozen.persist or persist
     elif ctx.volume(server).volume_status(volume_id=volume_id).is_read_only:
-        return Frozen(server, volume_id, persist, None)
+        return Frozen(server, volume_id, False, None)
     else:
         step = ctx.journal.plan(STEP, server=str(server), volume_id=volume_id, persist=persist)
         frozen = Frozen(server, volume_id, persist, step)
@@ -101,19 +109,24 @@ def recover_freezes(entry: Entry, ctx: Context) -> None:
     """Thaw whatever a killed run froze, all volumes; then raise the first ServerFailed, if any."""
     failed: list[ServerFailed] = []
     for step in entry.open:
-        if step.what != STEP:
+        frozen = Frozen.of(step)
+        if frozen is None:
             continue
-        server, volume_id = Address.parse(step.facts["server"]), int(step.facts["volume_id"])
         try:
-            _thaw(ctx, Frozen(server, volume_id, bool(step.facts["persist"]), step))
+            thaw(replace(ctx, journal=entry), frozen)
         except ServerFailed as error:
-            if not _is_gone(error):
-                failed.append(error)
-                continue
-        entry.settle(step)
-        ctx.log(f"volume {volume_id} on {server} is no longer held read-only by job {entry.job_id}")
+            failed.append(error)
     if failed:
         raise failed[0]
+
+
+def open_freeze(entry: Entry, server: Address, volume_id: int) -> Frozen | None:
+    """Return the freeze of a volume on a server that the journal still holds open, if there is one."""
+    for step in entry.open:
+        frozen = Frozen.of(step)
+        if frozen is not None and (frozen.server, frozen.volume_id) == (server, volume_id):
+            return frozen
+    return None
 
 
 def wait_still(
@@ -167,6 +180,14 @@ def generation_of(ctx: Context, server: Address) -> Generation:
     return server_generation(ctx.volume(server).volume_server_status().version)
 
 
+def check_ready(ctx: Context, server: Address) -> Generation:
+    """Return a server's release; TaskError if it is in maintenance mode, in which it refuses every change."""
+    status = ctx.volume(server).volume_server_status()
+    if status.state.maintenance:
+        raise TaskError(f"volume server {server} is in maintenance mode and refuses changes; nothing was touched")
+    return server_generation(status.version)
+
+
 def _thaw(ctx: Context, frozen: Frozen) -> None:
     volume = ctx.volume(frozen.server)
     volume_id = frozen.volume_id
@@ -191,11 +212,3 @@ def _thaw(ctx: Context, frozen: Frozen) -> None:
 def _is_gone(error: ServerFailed) -> bool:
     """Whether the server says it has no such volume, rather than one whose data is broken."""
     return error.says_absent and "backend" not in error.detail
-
-
-def _is_of(step: Step, server: Address, volume_id: int) -> bool:
-    return (
-        step.what == STEP
-        and int(step.facts["volume_id"]) == volume_id
-        and Address.parse(step.facts["server"]) == server
-    )

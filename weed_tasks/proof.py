@@ -127,13 +127,13 @@ def prove_copy(
     source: Address,
     target: Address,
     still: ReadVolumeFileStatusResponse | None = None,
-    ahead: bool = False,
+    may_grow: bool = False,
 ) -> ReadVolumeFileStatusResponse:
     """Prove that the target's files are a copy of the source's; return the target's status. Mismatch if they are not.
 
     With `still`, the status of a frozen source, the copy must be of exactly its sizes and revision. Without it, the
-    source may have gone on since the copy: then the copy must be how the source began. `ahead` allows the copy to have
-    gone on since, and the source to be how it began.
+    source may have gone on since the copy: then the copy must be how the source began. `may_grow` allows the copy
+    to have gone on since; then the source must be how it began.
     """
     names = f"the copy of volume {volume_id} on {target}", f"the original on {source}"
     of_source, of_target = still or file_status(ctx, source, volume_id), file_status(ctx, target, volume_id)
@@ -143,9 +143,9 @@ def prove_copy(
             f"{names[0]} has compaction revision {of_target.compaction_revision}, "
             f"{names[1]} has {of_source.compaction_revision}"
         )
-    shorter, longer = (0, 1) if ahead else (1, 0)
+    shorter, longer = (0, 1) if may_grow else (1, 0)
     if sizes[shorter] != sizes[longer] and (
-        (still is not None and not ahead)
+        (still is not None and not may_grow)
         or sizes[shorter][0] > sizes[longer][0]
         or sizes[shorter][1] > sizes[longer][1]
     ):

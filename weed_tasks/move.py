@@ -1,0 +1,494 @@
+"""Copying a volume from one server to another, and moving it: look, freeze, copy, prove, delete.
+
+A move never tails: the source is frozen and still before the copy begins, so an equal copy is a complete one. Every
+stage is in the journal; a killed move is undone, or finished where the deletion of the source had begun. Knows nothing
+of why a volume should move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
+from weed_cluster.address import Address
+from weed_cluster.client import Master
+from weed_cluster.placement import no_room, why_not
+from weed_cluster.topology import Topology, locations, snapshot
+from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_storage.volume_info import Generation
+from weed_tasks import Context
+from weed_tasks.freeze import Frozen, check_ready, file_status, freeze, open_freeze, seal, thaw, wait_still
+from weed_tasks.journal import Entry, Step
+from weed_tasks.proof import prove_copy
+
+COPY, DELETE = "copy", "delete"
+"""Journal steps: a copy that the target was asked to pull, and the deletion of its source, once that was proved.
+
+Their facts: volume_id, source, target, persist (the copy comes up read-only and is to be thawed), and the figures of
+the source when the copy began: dat and idx in bytes, revision.
+"""
+
+QUIET = 2.0
+"""Seconds without a change after which a frozen volume counts as still."""
+
+SLOWEST = 4 << 20
+"""Bytes per second that a copy reaches even on a busy day; deadlines are made from it."""
+
+UNREPORTED = 128 << 20
+"""Bytes that a server copies on after its client is gone, until it notices."""
+
+LOST = ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL")
+"""Codes that tell nothing of what the server did: it may not even have answered."""
+
+DELETE_TRIES = 3
+DELETE_TIMEOUT = 120.0  # seconds
+
+REGISTERED_WITHIN = 20.0
+"""Seconds in which a master learns of a mounted or deleted volume, even where it is told by full heartbeats only."""
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A copy that was proved equal. `step` is still open: settle it when the copy is to stay, or drop_copy()."""
+
+    step: Step
+    status: ReadVolumeFileStatusResponse
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a move did. `already` says that an earlier run had done it."""
+
+    volume_id: int
+    source: Address
+    target: Address
+    size: int  # bytes
+    already: bool = False
+
+    def __str__(self) -> str:
+        if self.already:
+            return f"volume {self.volume_id} is on {self.target} already and no longer on {self.source}"
+        return f"volume {self.volume_id} moved from {self.source} to {self.target} ({self.size} bytes)"
+
+
+def move_volume(
+    ctx: Context,
+    volume_id: int,
+    source: Address,
+    target: Address,
+    *,
+    collection: str | None = None,
+    disk_type: str = "",
+    io_bytes_per_second: int = 0,
+    timeout: float = 0.0,
+    quiet: float = QUIET,
+    progress: Progress | None = None,
+) -> Moved:
+    """Move a volume; with a dry run only look.
+
+    `disk_type` is the target's ("" for the same as now), `timeout` the seconds for the copying (0 to scale it by
+    size). Raises BadTask or StaleTask where nothing was touched. After any other failure the source is as it was and
+    the target holds nothing of it; or, where a server could not be asked, the error says what is left for recovery.
+    """
+    tell = progress or (lambda fraction, stage: ctx.progress(fraction, stage))
+    if source == target:
+        raise BadTask(f"volume {volume_id} cannot move from {source} to {target}: both are the same server")
+    tell(0.01, "looking at the cluster")
+    _finish_earlier(ctx, volume_id)
+    master = known_master(ctx)
+    topology = snapshot(master, volume_id) if master else None
+    original, copy = probe(ctx, source, volume_id), probe(ctx, target, volume_id)
+    if original is None and copy is not None:
+        file_status(ctx, target, volume_id)
+        return Moved(volume_id, source, target, copy.dat_file_size, already=True)
+    _check_plan(topology, volume_id, source, target, collection, disk_type, original, copy)
+    assert original is not None
+    generation = min(check_ready(ctx, server) for server in (source, target))
+    if topology is None:
+        ctx.log(f"no master is known, so free slots and placement of volume {volume_id}'s target are not checked")
+    if ctx.options.dry_run:
+        return Moved(volume_id, source, target, original.dat_file_size)
+
+    tell(0.03, "freezing the source")
+    # A persistent freeze travels with the copy: it comes up read-only, and no client writes to it before the source
+    # is gone. Older servers would open such a copy wrongly.
+    frozen = freeze(ctx, source, volume_id, persist=generation >= Generation.V4_44)
+    copied: Copied | None = None
+    try:
+        tell(0.05, "waiting until the source is still")
+        still = wait_still(ctx, source, volume_id, quiet)
+        copied = copy_volume(
+            ctx,
+            volume_id,
+            source,
+            target,
+            still=still,
+            persist=frozen.persist,
+            disk_type=disk_type,
+            io_bytes_per_second=io_bytes_per_second,
+            timeout=timeout,
+            progress=lambda fraction, stage: tell(0.1 + 0.8 * fraction, stage),
+        )
+        tell(0.92, "looking again before the source is deleted")
+        if master is not None:
+            _check_registered(ctx, master, volume_id, target)
+        seal(ctx, frozen)
+        prove_unchanged(ctx, source, volume_id, still)
+        prove_unchanged(ctx, target, volume_id, copied.status, may_grow=not frozen.persist)
+        ctx.cluster.leash.check()
+    except BaseException as error:
+        with ctx.cluster.leash.shielded():
+            _undo(ctx, error, copied.step if copied else None, frozen)
+        raise
+    with ctx.cluster.leash.shielded():
+        delete = ctx.journal.plan(DELETE, **copied.step.facts)
+        _delete_source(ctx, delete, copied.step, frozen)
+        _arrive(ctx, delete)
+        if master is not None:
+            _wait_registered(ctx, master, volume_id, source, target)
+    return Moved(volume_id, source, target, still.dat_file_size)
+
+
+def copy_volume(
+    ctx: Context,
+    volume_id: int,
+    source: Address,
+    target: Address,
+    *,
+    still: ReadVolumeFileStatusResponse | None = None,
+    persist: bool = False,
+    disk_type: str = "",
+    io_bytes_per_second: int = 0,
+    timeout: float = 0.0,
+    progress: Progress | None = None,
+) -> Copied:
+    """Have the target pull a volume from the source, and prove the copy equal; on failure nothing of it is left.
+
+    `still` is the status of the source since it is frozen, None where it may be written to meanwhile (then the copy is
+    proved to be how the source began). `persist`: the freeze is persistent, so the copy comes up read-only, and
+    whoever lets it stay must thaw it. Raises BadTask for one endpoint as both, StaleTask where the target holds the
+    volume.
+    """
+    tell = progress or (lambda fraction, stage: ctx.progress(fraction, stage))
+    if source == target:
+        # The server would delete its only copy first and then fail to read it.
+        raise BadTask(f"volume {volume_id} cannot be copied from {source} to {target}: both are the same server")
+    if probe(ctx, target, volume_id) is not None:
+        raise StaleTask(f"{target} already holds volume {volume_id}; nothing was copied")
+    before = still or file_status(ctx, source, volume_id)
+    rate = ctx.rates.for_server_side(io_bytes_per_second)
+    size = before.dat_file_size + before.idx_file_size
+    seconds = timeout or 60 + 1.5 * size / min(rate or SLOWEST, SLOWEST)
+    step = ctx.journal.plan(
+        COPY,
+        volume_id=volume_id,
+        source=str(source),
+        target=str(target),
+        persist=persist,
+        dat=before.dat_file_size,
+        idx=before.idx_file_size,
+        revision=before.compaction_revision,
+        frozen=still is not None,
+    )
+    ended = True
+    try:
+        try:
+            tell(0.0, f"copying to {target}")
+            ended = False
+            for reply in ctx.volume(target).volume_copy(
+                volume_id=volume_id,
+                source_data_node=str(source),
+                disk_type=disk_type,
+                io_byte_per_second=rate,
+                timeout=seconds,
+            ):
+                if reply.processed_bytes:
+                    tell(0.85 * min(reply.processed_bytes / max(size, 1), 1.0), f"copying to {target}")
+            ended = True
+        except ServerFailed as error:
+            ended = error.code not in LOST
+            # The server goes on pulling when its client is gone: the copy may be there, or still come.
+            if ended or not _appears(ctx, step):
+                raise
+            ctx.log(f"{error}; yet the copy of volume {volume_id} is on {target}, going on")
+            ended = True
+        tell(0.87, "proving the copy")
+        return Copied(step, prove_copy(ctx, volume_id, source, target, still))
+    except BaseException as error:
+        with ctx.cluster.leash.shielded():
+            _undo(ctx, error, step, None, ended)
+        raise
+
+
+def drop_copy(ctx: Context, step: Step, ended: bool = False) -> None:
+    """Delete what a copy step made on its target, after a look at both sides; settle the step.
+
+    `ended`: the target is known to be pulling no more; else the copy may still come and is waited for. Mismatch, and
+    nothing is deleted, where the source is not sound or the copy was written to since; ServerFailed where a server
+    cannot be asked. Both leave the step open.
+    """
+    volume_id, source, target = _parts(step)
+    facts = step.facts
+    original = probe(ctx, source, volume_id)
+    if original is None:
+        # Somebody else finished the move or deleted the volume: the copy is all there may be.
+        ctx.log(f"volume {volume_id} is no longer on {source}; what there is of it on {target} stays")
+        _arrive(ctx, step)
+        return
+    if probe(ctx, target, volume_id) is None and (ended or not _appears(ctx, step)):
+        ctx.journal.settle(step)
+        return
+    file_status(ctx, source, volume_id)
+    client = ctx.volume(target)
+    client.volume_mark_readonly(volume_id=volume_id)
+    copy = client.read_volume_file_status(volume_id=volume_id)
+    most = (facts["dat"], facts["idx"]) if facts["frozen"] else (original.dat_file_size, original.idx_file_size)
+    if copy.dat_file_size and (
+        copy.dat_file_size > most[0] or copy.idx_file_size > most[1] or copy.compaction_revision != facts["revision"]
+    ):
+        raise Mismatch(
+            f"the copy of volume {volume_id} on {target} was written to since it was made: it and the original on "
+            f"{source} are both kept, read-only; compare them and delete one"
+        )
+    client.volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=DELETE_TIMEOUT)
+    if probe(ctx, target, volume_id) is not None:
+        raise TaskError(f"{target} still holds the unfinished copy of volume {volume_id} after deleting it")
+    ctx.log(f"deleted the unfinished copy of volume {volume_id} on {target}; the original on {source} is sound")
+    ctx.journal.settle(step)
+
+
+def recover_moves(entry: Entry, ctx: Context) -> None:
+    """Undo the copies and finish the deletions that a killed run had under way, then thaw what it froze.
+
+    Every volume is tried; then the first error is raised, and its steps stay open.
+    """
+    ctx = replace(ctx, journal=entry)
+    failed: list[TaskError] = []
+    with ctx.cluster.leash.shielded():
+        for volume_id in entry.volume_ids:
+            try:
+                _recover(ctx, volume_id)
+            except TaskError as error:
+                ctx.log(str(error))
+                failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def probe(ctx: Context, server: Address, volume_id: int) -> ReadVolumeFileStatusResponse | None:
+    """Ask a server whether it holds a volume, sound or not; None if it says that it does not."""
+    try:
+        return ctx.volume(server).read_volume_file_status(volume_id=volume_id)
+    except ServerFailed as error:
+        if error.says_absent:
+            return None
+        raise
+
+
+def prove_unchanged(
+    ctx: Context, server: Address, volume_id: int, before: ReadVolumeFileStatusResponse, may_grow: bool = False
+) -> None:
+    """Mismatch unless a volume's sizes and revision are what they were."""
+    now = file_status(ctx, server, volume_id)
+    old, new = ((status.dat_file_size, status.idx_file_size) for status in (before, now))
+    grown = may_grow and new[0] >= old[0] and new[1] >= old[1]
+    if now.compaction_revision != before.compaction_revision or (new != old and not grown):
+        raise Mismatch(
+            f"volume {volume_id} on {server} changed while it was copied: it had {old[0]} bytes of data and {old[1]} "
+            f"of index, now {new[0]} and {new[1]}"
+        )
+
+
+def known_master(ctx: Context) -> Master | None:
+    """The master, or None where none is known: some admins tell none."""
+    try:
+        return ctx.master()
+    except BadTask:
+        return None
+
+
+def _check_plan(
+    topology: Topology | None,
+    volume_id: int,
+    source: Address,
+    target: Address,
+    collection: str | None,
+    disk_type: str,
+    original: ReadVolumeFileStatusResponse | None,
+    copy: ReadVolumeFileStatusResponse | None,
+) -> None:
+    """Raise StaleTask, saying why, unless the move still makes sense; nothing was touched yet."""
+    plan = f"volume {volume_id} cannot move from {source} to {target}"
+    if original is None:
+        raise StaleTask(f"{plan}: {source} no longer holds it")
+    if copy is not None:
+        raise StaleTask(f"{plan}: {target} already holds a copy")
+    if collection is not None and original.collection != collection:
+        raise StaleTask(f"{plan}: it belongs to collection {original.collection!r}, not {collection!r}")
+    if original.volume_info.files:
+        raise StaleTask(f"{plan}: its data is in remote storage; moving such volumes is not supported")
+    if topology is None:
+        return
+    if any(holder == volume_id for holder, _collection in topology.ec):
+        raise StaleTask(f"{plan}: it is erasure-coded or just becoming so")
+    node = topology.node_at(target)
+    if node is None:
+        raise StaleTask(f"{plan}: the master does not know {target}")
+    replicas = topology.replicas(volume_id)
+    ours = next((replica for replica in replicas if replica.server == source), None)
+    if ours is None:
+        raise StaleTask(f"{plan}: the master does not list it on {source}")
+    others = [replica.node for replica in replicas if replica is not ours]
+    reason = why_not(ours.placement, others, node) or no_room(node, disk_type or ours.disk_type, original.dat_file_size)
+    if reason:
+        raise StaleTask(f"{plan}: {reason}")
+
+
+def _check_registered(ctx: Context, master: Master, volume_id: int, target: Address) -> None:
+    """Mismatch unless the master lists the copy: clients must find it when the source is gone."""
+    if not ctx.until(lambda: target in locations(master, volume_id), timeout=REGISTERED_WITHIN):
+        raise Mismatch(f"the master does not list the copy of volume {volume_id} on {target}")
+
+
+def _delete_source(ctx: Context, delete: Step, copy: Step, frozen: Frozen) -> None:
+    """Delete the source of a proved copy, and look until it is gone; where the server refuses, undo the move."""
+    volume_id, source, target = _parts(delete)
+    reason: object = ""
+    for attempt in range(DELETE_TRIES):
+        ctx.wait(attempt)
+        try:
+            ctx.volume(source).volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=DELETE_TIMEOUT)
+            reason = "it says that it did, and still holds it"
+        except ServerFailed as error:
+            reason = error
+        try:
+            # Whatever was answered, only what the server holds now counts.
+            if probe(ctx, source, volume_id) is None:
+                ctx.log(f"deleted volume {volume_id} on {source} ({delete.facts['dat']} bytes), proved on {target}")
+                return
+        except ServerFailed as error:
+            raise TaskError(
+                f"whether {source} has deleted volume {volume_id} is unknown: {error}; its copy on {target} is "
+                f"complete, both stay read-only until {source} can be asked"
+            ) from error
+    ctx.journal.settle(delete)
+    failure = TaskError(f"volume {volume_id} stays on {source}, which does not delete it: {reason}")
+    _undo(ctx, failure, copy, frozen, ended=True)
+    raise failure
+
+
+def _undo(ctx: Context, error: BaseException, copy: Step | None, frozen: Frozen | None, ended: bool = True) -> None:
+    """Undo a failed copy and thaw its source; where that fails too, TaskError says both and what is left."""
+    try:
+        if copy is not None and copy in ctx.journal.open:
+            drop_copy(ctx, copy, ended)
+        if frozen is not None and _copies_of(ctx.journal, frozen):
+            ctx.log(f"volume {frozen.volume_id} on {frozen.server} stays read-only until its copy is cleared up")
+        elif frozen is not None:
+            thaw(ctx, frozen)
+    except TaskError as second:
+        ctx.log(f"{second}; this is left to be cleared up")
+        if isinstance(error, TaskError):
+            raise TaskError(f"{error}; and what was begun could not be undone yet: {second}") from error
+
+
+def _copies_of(entry: Entry, frozen: Frozen) -> list[Step]:
+    """The copies of a frozen volume that may still be there: while one is, two replicas could be written to."""
+    return [step for step in entry.open if step.what == COPY and _parts(step)[:2] == (frozen.volume_id, frozen.server)]
+
+
+def _arrive(ctx: Context, step: Step) -> None:
+    """The source is gone: let the copy be written to if the source could be, and settle all of this move."""
+    volume_id, source, target = _parts(step)
+    client = ctx.volume(target)
+    try:
+        if step.facts["persist"] and client.volume_status(volume_id=volume_id).is_read_only:
+            client.volume_mark_writable(volume_id=volume_id)
+    except ServerFailed as error:
+        if not error.says_absent:
+            raise
+        ctx.log(f"volume {volume_id} is not on {target} either; somebody deleted it")
+    for other in ctx.journal.open:
+        if other.what in (COPY, DELETE) and _parts(other) == (volume_id, source, target):
+            ctx.journal.settle(other)
+    frozen = open_freeze(ctx.journal, source, volume_id)
+    if frozen is not None:
+        frozen.keep(ctx.journal)
+
+
+def _wait_registered(ctx: Context, master: Master, volume_id: int, source: Address, target: Address) -> None:
+    """Give the master time to learn of the move, so that the next look at the cluster is right; only logged."""
+
+    def learned() -> bool:
+        where = locations(master, volume_id)
+        return target in where and source not in where
+
+    try:
+        if not ctx.until(learned, timeout=REGISTERED_WITHIN):
+            ctx.log(f"the master has not learned yet that volume {volume_id} moved to {target}")
+    except TaskError as error:
+        ctx.log(f"volume {volume_id} moved to {target}, but the master cannot be asked: {error}")
+
+
+def _finish_earlier(ctx: Context, volume_id: int) -> None:
+    """Settle what an earlier run of this job left open for the volume."""
+    if not ctx.options.dry_run and _steps_of(ctx.journal, volume_id):
+        with ctx.cluster.leash.shielded():
+            _recover(ctx, volume_id)
+
+
+def _steps_of(entry: Entry, volume_id: int) -> list[Step]:
+    return [step for step in entry.open if int(step.facts.get("volume_id", 0)) == volume_id]
+
+
+def _recover(ctx: Context, volume_id: int) -> None:
+    """Clear up one volume: deletions first, then copies, then freezes; each may settle the later ones."""
+    for step in _steps_of(ctx.journal, volume_id):
+        if step.what == DELETE:
+            _finish_or_undo(ctx, step)
+    for step in _steps_of(ctx.journal, volume_id):
+        if step.what == COPY:
+            drop_copy(ctx, step)
+    for step in _steps_of(ctx.journal, volume_id):
+        frozen = Frozen.of(step)
+        if frozen is not None:
+            thaw(ctx, frozen)
+
+
+def _finish_or_undo(ctx: Context, delete: Step) -> None:
+    """A killed run had proved the copy and begun to delete the source: finish where that still holds, else go back.
+
+    The copy may have been written to since; then it holds more than the source, never less.
+    """
+    volume_id, source, target = _parts(delete)
+    if probe(ctx, source, volume_id) is not None:
+        try:
+            before = file_status(ctx, source, volume_id)
+            prove_copy(ctx, volume_id, source, target, before, may_grow=True)
+            seal(ctx, open_freeze(ctx.journal, source, volume_id) or Frozen(source, volume_id, False, None))
+            prove_unchanged(ctx, source, volume_id, before)
+            ctx.volume(source).volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=DELETE_TIMEOUT)
+        except (Mismatch, ServerFailed) as error:
+            ctx.log(f"the move of volume {volume_id} to {target} cannot be finished: {error}")
+        if probe(ctx, source, volume_id) is not None:
+            ctx.journal.settle(delete)
+            return
+        ctx.log(f"deleted volume {volume_id} on {source} ({before.dat_file_size} bytes), proved on {target}")
+    _arrive(ctx, delete)
+
+
+def _appears(ctx: Context, step: Step) -> bool:
+    """Whether the target holds the volume, after the time in which a pull that lost its client ends."""
+    volume_id, _source, target = _parts(step)
+    left = min(step.facts["dat"], UNREPORTED) + step.facts["idx"]
+    rate = ctx.rates.for_server_side(0) or SLOWEST
+    return ctx.until(lambda: probe(ctx, target, volume_id) is not None, timeout=2 + left / min(rate, SLOWEST))
+
+
+def _parts(step: Step) -> tuple[int, Address, Address]:
+    facts: Any = step.facts
+    return int(facts["volume_id"]), Address.parse(facts["source"]), Address.parse(facts["target"])
