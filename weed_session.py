@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from weed_cluster.address import Address
-from weed_cluster.client import OPTIONS
-from weed_errors import AdminError, AdminRefused, AdminUnavailable
+from weed_cluster.client import open_channel
+from weed_errors import AdminError, AdminRefused, AdminUnavailable, ServerFailed
 from weed_protocol import classic
 from weed_protocol.commands import (
     Acknowledged,
@@ -76,6 +76,7 @@ class Session:
         self._call: Any = None
         self._sees_no_work = False  # an admin that answers so is not 3.97
         self._renew = False
+        self._left = False
 
     @property
     def task_types(self) -> tuple[str, ...]:
@@ -101,12 +102,13 @@ class Session:
             if self.connected and time.monotonic() - started > 60:
                 self.pauses = 0
             self.connected = False
-            if self._renew or self.worker.stopped.is_set():
+            if self._left:
+                return
+            if self._renew:
                 self._renew = False
                 continue
-            longest = min(
-                self.worker.settings.reconnect * 2**self.pauses, max(LONGEST_PAUSE, self.worker.settings.reconnect)
-            )
+            first = self.worker.settings.reconnect
+            longest = min(first * 2**self.pauses, max(LONGEST_PAUSE, first))
             self.pauses = min(self.pauses + 1, 10)
             pause = max(pause, random.uniform(longest / 2, longest))
             log.info("connecting to admin again in %.1f s", pause)
@@ -122,16 +124,15 @@ class Session:
             descriptors=tuple(worker.tasks[name].DESCRIPTOR for name in self.task_types),
             max_execute=worker.settings.max_execute + (worker.leaks(self.worker_id) if dialect is classic else 0),
         )
+        alone = ("grpc.use_local_subchannel_pool", 1)  # bulk data must not hold up the heartbeat
+        try:
+            options = [alone, *worker.security.options(address)]
+        except ServerFailed as error:
+            raise AdminUnavailable(str(error)) from None
+        channel = open_channel(address, worker.security.credentials(), options)
         self._outbox = outbox = Outbox(lambda report: dialect.encode(report, who, time.time()), self._sent)
         for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.is_in_hand):
             outbox.put(completed)
-        options = [*OPTIONS, ("grpc.use_local_subchannel_pool", 1)]  # bulk data must not hold up the heartbeat
-        credentials = worker.security.credentials()
-        channel = (
-            grpc.secure_channel(address.grpc, credentials, options=[*options, *worker.security.options(address)])
-            if credentials
-            else grpc.insecure_channel(address.grpc, options=options)
-        )
         try:
             self._call = channel.stream_stream(dialect.METHOD, None, None)(outbox.messages())
             for message in self._call:
@@ -190,10 +191,14 @@ class Session:
     def renew(self) -> None:
         """End the stream in order and register again at once, when all that waits is sent."""
         self._renew = True
-        self.leave("registering again")
+        self._say_goodbye("registering again")
 
     def leave(self, why: str) -> None:
-        """Say goodbye and end the stream."""
+        """Say goodbye, end the stream and do not come back."""
+        self._left = True
+        self._say_goodbye(why)
+
+    def _say_goodbye(self, why: str) -> None:
         if self._outbox is not None:
             self._outbox.put(Goodbye(why))
             self._outbox.end()

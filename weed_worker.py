@@ -142,7 +142,7 @@ class Worker:
         self.debts = Debts(settings.working_dir / "owed")
         self.journal = Journal(settings.working_dir / "journal")
         self.rates = Rates(settings.total_rate, settings.server_rate)
-        self.channels = Channels(secure.credentials(), secure.options, self._observe)
+        self.channels = Channels(secure.credentials, secure.options, self._observe)
         self.started = time.monotonic()
         self.completed = self.failed = 0
         self.last_heartbeat = 0.0
@@ -454,11 +454,11 @@ class Worker:
         pause = 1.0
         while waiting:
             for entry in list(waiting):
-                task = weed_tasks.load()[entry.job_type]
                 try:
+                    task = weed_tasks.load()[entry.job_type]
                     task.recover(entry, self._context(Leash(600.0), entry.facts.get("masters", ()), entry))
                     log.info("undid what %s %s left behind on volume %s", entry.job_type, entry.job_id, entry.volume_id)
-                except TaskError as error:
+                except (TaskError, KeyError) as error:
                     log.error("cannot yet undo what %s %s left behind: %s", entry.job_type, entry.job_id, error)
                     continue
                 finally:
@@ -573,7 +573,7 @@ class Worker:
         """Take over rates, log level and certificates; calls under way end with the old ones."""
         self.rates.set(settings.total_rate, settings.server_rate)
         self.security.reload()
-        self.channels.renew(self.security.credentials())
+        self.channels.renew()
         log.info(
             "reloaded: %.0f MB/s in all, %.0f MB/s per server, -v=%d, certificates",
             settings.total_rate / 1e6,

@@ -56,18 +56,33 @@ def _ignore(_server: str, _call: str, _outcome: str) -> None:
     """Observe nothing."""
 
 
+def _plaintext() -> None:
+    """Use no credentials."""
+
+
 def _no_options(_address: Address) -> Iterable[tuple[str, Any]]:
-    """Every server is met alike."""
     return ()
 
 
+def open_channel(
+    address: Address, credentials: grpc.ChannelCredentials | None, options: Iterable[tuple[str, Any]]
+) -> grpc.Channel:
+    """A channel with this project's options and these; plaintext where there are no credentials."""
+    if credentials is None:
+        return grpc.insecure_channel(address.grpc, options=[*OPTIONS, *options])
+    return grpc.secure_channel(address.grpc, credentials, options=[*OPTIONS, *options])
+
+
 class Channels:
-    """One cached channel per server, all made with the same credentials."""
+    """One cached channel per server.
+
+    `credentials` and `options` are asked for each new channel; both are a Security's methods of these names.
+    """
 
     def __init__(
         self,
-        credentials: grpc.ChannelCredentials | None = None,
-        options: Options = _no_options,
+        credentials: Callable[[], grpc.ChannelCredentials | None] = _plaintext,
+        options: Callable[[Address], Iterable[tuple[str, Any]]] = _no_options,
         observe: Observer = _ignore,
     ) -> None:
         self.observe = observe
@@ -77,26 +92,22 @@ class Channels:
         self._channels: dict[Address, grpc.Channel] = {}
 
     def to(self, address: Address) -> grpc.Channel:
-        """The channel to a server; opened on first use."""
+        """The channel to a server; opened on first use. Raises ServerFailed where TLS cannot be agreed."""
         with self._lock:
             channel = self._channels.get(address)
         if channel is not None:
             return channel
-        options = [*OPTIONS, *self._options(address)]  # may take a while: not under the lock
+        # Not under the lock: the options may have to be asked from a server that is slow to answer.
+        opened = open_channel(address, self._credentials(), self._options(address))
         with self._lock:
-            channel = self._channels.get(address)
-            if channel is None:
-                if self._credentials is None:
-                    channel = grpc.insecure_channel(address.grpc, options=options)
-                else:
-                    channel = grpc.secure_channel(address.grpc, self._credentials, options=options)
-                self._channels[address] = channel
-            return channel
+            channel = self._channels.setdefault(address, opened)
+        if channel is not opened:
+            opened.close()
+        return channel
 
-    def renew(self, credentials: grpc.ChannelCredentials | None) -> None:
-        """Use new credentials from now on; calls under way finish on their old channels."""
+    def renew(self) -> None:
+        """Make new channels from now on, as after a change of certificates; calls under way finish on the old ones."""
         with self._lock:
-            self._credentials = credentials
             self._channels = {}
 
     def close(self) -> None:
