@@ -252,7 +252,6 @@ class Worker:
         self.sight.stream_event("connected")
         types = ", ".join(session.task_types)
         log.info("registered as %s for %s (%s)", session.worker_id, types, welcome.message or "accepted")
-        session.pauses = 0
         self._beat()
 
     def on(self, command: object, session: Session) -> None:

@@ -15,7 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from weed_cluster.address import Address
@@ -114,3 +117,11 @@ class Context:
             waited += pause
             pause = min(pause * 1.5, 5.0)
         return True
+
+
+NAMES = ("vacuum", "erasure_coding", "balance", "ec_balance", "replication", "remote_upload")
+
+
+def load() -> dict[str, ModuleType]:
+    """Every task module by its name."""
+    return {name: import_module(f"weed_tasks.{name}") for name in NAMES if find_spec(f"weed_tasks.{name}")}
