@@ -73,6 +73,7 @@ class Session:
         self.last_heard = 0.0
         self.pauses = 0  # failed attempts in a row
         self._outbox: Outbox | None = None
+        self._unsettled: list[Completed] = []  # sent on this stream, not yet known to have arrived
         self._call: Any = None
         self._sees_no_work = False  # an admin that answers so is not 3.97
         self._renew = False
@@ -138,12 +139,15 @@ class Session:
             for message in self._call:
                 self.last_heard = time.monotonic()
                 self._on(dialect.decode(message))
+            for completed in self._unsettled:  # a stream that ended in order was read to its end
+                worker.debts.pay(completed)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                 worker.plugin_unknown = dialect is not classic
             raise _failure(error, address) from None
         finally:
             self._outbox = None
+            self._unsettled.clear()
             outbox.end()
             self._call.cancel()
             channel.close()
@@ -179,13 +183,15 @@ class Session:
     def _sent(self, report: Report) -> None:
         log.log(MESSAGES, "sent %s", type(report).__name__)
         if isinstance(report, Completed):
-            timer = threading.Timer(SETTLED, self._pay, (report, self._outbox))
+            self._unsettled.append(report)
+            timer = threading.Timer(SETTLED, self._settle, (report,))
             timer.daemon = True
             timer.start()
 
-    def _pay(self, completed: Completed, outbox: Outbox | None) -> None:
+    def _settle(self, completed: Completed) -> None:
         """Forget a completion once its stream lived on for a second; else the next stream carries it again."""
-        if outbox is not None and outbox is self._outbox:
+        if completed in self._unsettled:
+            self._unsettled.remove(completed)
             self.worker.debts.pay(completed)
 
     def renew(self) -> None:

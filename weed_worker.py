@@ -565,7 +565,8 @@ class Worker:
             gevent.sleep(self.settings.task_interval)
             free = self.settings.max_execute - len(self.running) - len(self.queue)
             for session in self.sessions:
-                if free > 0 and session.connected and not all(map(self.why_not, session.task_types)):
+                asks = session.connected and session.dialect is classic
+                if asks and free > 0 and not all(map(self.why_not, session.task_types)):
                     session.send(AskForWork(free))
 
     def reload(self, settings: Settings) -> None:
@@ -601,6 +602,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = weed_settings.parse(words)
         weed_logging.set_up(settings.log_format, settings.verbosity)
         secure = security.load(settings.config_dir)
+        for warning in secure.warnings:
+            log.warning("%s", warning)
         claimed = identity.claim(settings.working_dir, settings.worker_id)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
         worker = Worker(settings, claimed.worker_id, secure)
