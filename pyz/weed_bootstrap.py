@@ -162,6 +162,8 @@ def unpack_into(folder: str, entries: list[Entry], importer: zipimport.zipimport
         require_trusted(folder)
         if os.path.isdir(tree):
             require_trusted(tree)
+            if thorough:
+                drop_bytecode(tree)
             if hold(tree) and not broken(tree, entries, thorough):
                 return tree
         lock = take_lock(folder)
@@ -218,6 +220,16 @@ def is_whole(path: str, entry: Entry, thorough: bool) -> bool:
         return False
 
 
+def drop_bytecode(tree: str) -> None:
+    """Remove what Python compiled: the manifest cannot tell whether it is whole, and Python compiles it again."""
+    from shutil import rmtree  # slow to load, and hardly a start needs it
+
+    for folder, names, _ in os.walk(tree):
+        if "__pycache__" in names:
+            names.remove("__pycache__")
+            rmtree(os.path.join(folder, "__pycache__"), ignore_errors=True)
+
+
 def take_lock(folder: str) -> int:
     """Return a descriptor that holds the folder's lock until closed. Raises Unusable when others keep it too long."""
     descriptor = os.open(os.path.join(folder, ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -235,17 +247,13 @@ def take_lock(folder: str) -> int:
 
 def fill(tree: str, entries: list[Entry], importer: zipimport.zipimporter, thorough: bool) -> None:
     """Write what is broken; leave no new tree half-written when the disk is full. Raises OSError."""
-    from shutil import rmtree  # slow to load, and most starts have nothing to write
+    from shutil import rmtree
 
     fresh = not os.path.isdir(tree)
     try:
         os.makedirs(tree, exist_ok=True)
         for entry in broken(tree, entries, thorough):
             write(os.path.join(tree, entry[3]), contents(importer, entry[2], entry[0]))
-        if thorough:
-            for folder, names, _ in os.walk(tree):
-                if "__pycache__" in names:
-                    rmtree(os.path.join(folder, "__pycache__"))
     except OSError:
         if fresh:
             rmtree(tree, ignore_errors=True)
