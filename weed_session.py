@@ -34,6 +34,7 @@ from weed_protocol.commands import (
     Welcome,
 )
 from weed_state import task_log
+from weed_state.leaks import leaked
 from weed_state.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ class Session:
             worker_id=self.worker_id,
             instance_id=f"inst-{secrets.token_hex(4)}",
             descriptors=tuple(worker.tasks[name].DESCRIPTOR for name in self.task_types),
-            max_execute=worker.settings.max_execute + (worker.leaks(self.worker_id) if dialect is classic else 0),
+            max_execute=worker.settings.max_execute
+            + (leaked(worker.settings.working_dir, self.worker_id) if dialect is classic else 0),
         )
         alone = ("grpc.use_local_subchannel_pool", 1)  # bulk data must not hold up the heartbeat
         try:
@@ -224,6 +226,20 @@ class Session:
     def is_drained(self) -> bool:
         """Whether nothing but news waits to be sent."""
         return self._outbox is None or self._outbox.is_drained()
+
+
+def sessions_for(worker: Worker, worker_id: str, types: tuple[str, ...]) -> list[Session]:
+    """One session, and for classic admins one of its own for vacuum.
+
+    N.B. a 4.x admin that cannot assign a pending vacuum task gives no task at all to a worker that takes vacuum.
+    """
+    others = tuple(name for name in types if name != "vacuum")
+    if not others or others == types:
+        return [Session(worker, worker_id, {"plugin": types, "classic": types})]
+    return [
+        Session(worker, worker_id, {"plugin": types, "classic": others}),
+        Session(worker, f"{worker_id}-vacuum", {"classic": ("vacuum",)}),
+    ]
 
 
 def _failure(error: Any, address: Address) -> AdminError:

@@ -49,29 +49,11 @@ from weed_cluster.leash import Leash
 from weed_cluster.rates import Rates
 from weed_errors import Cancelled, ConfigError, TaskError
 from weed_model import Detection, Value
-from weed_protocol import classic, plugin
-from weed_protocol.commands import (
-    Acknowledged,
-    AskForWork,
-    Cancel,
-    Completed,
-    Describe,
-    Described,
-    Detect,
-    Detected,
-    Heartbeat,
-    Identity,
-    Progress,
-    RunJob,
-    Running,
-    Status,
-    Stop,
-    Welcome,
-)
-from weed_session import Session
+from weed_protocol import classic, commands, plugin
+from weed_session import Session, sessions_for
 from weed_settings import Settings
 from weed_sight import Sight
-from weed_state import identity, task_log
+from weed_state import identity, leaks, task_log
 from weed_state.debts import Debts
 from weed_tasks.journal import Entry, Journal
 
@@ -100,7 +82,7 @@ R = TypeVar("R")
 class Work:
     """One job in hand, from its assignment to its completion."""
 
-    command: RunJob
+    command: commands.RunJob
     session: Session
     leash: Leash
     volume_ids: tuple[int, ...]
@@ -130,7 +112,7 @@ class Worker:
         self.security = secure
         self.sight = Sight()
         self.tasks = {name: module for name, module in weed_tasks.load().items() if name in settings.task_types}
-        self.identity = Identity(
+        self.identity = commands.Identity(
             worker_id=worker_id,
             instance_id="",
             address=settings.address or socket.gethostname(),
@@ -151,7 +133,7 @@ class Worker:
         self.died = False
         self.queue: list[Work] = []
         self.running: dict[str, Work] = {}
-        self.detecting: dict[str, tuple[Detect, Leash]] = {}
+        self.detecting: dict[str, tuple[commands.Detect, Leash]] = {}
         self.locked: set[int] = set()
         self._pool = Pool(settings.max_execute)
         self._detect_slots = BoundedSemaphore(settings.max_detect)
@@ -161,21 +143,7 @@ class Worker:
         self._masters: tuple[Address, ...] = settings.masters
         self._said: tuple[str, ...] = ()
         self.plugin_unknown = False  # the admin did not tell its dialect, and rejected this one
-        self.sessions = self._make_sessions()
-
-    def _make_sessions(self) -> list[Session]:
-        """One session, and for classic admins one of its own for vacuum.
-
-        N.B. a 4.x admin that cannot assign a pending vacuum task gives no task at all to a worker that takes vacuum.
-        """
-        types = self.settings.task_types
-        others = tuple(name for name in types if name != "vacuum")
-        if not others or others == types:
-            return [Session(self, self.identity.worker_id, {"plugin": types, "classic": types})]
-        return [
-            Session(self, self.identity.worker_id, {"plugin": types, "classic": others}),
-            Session(self, f"{self.identity.worker_id}-vacuum", {"classic": ("vacuum",)}),
-        ]
+        self.sessions = sessions_for(self, worker_id, settings.task_types)
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -247,7 +215,7 @@ class Worker:
             self._said = said
         return DIALECTS[name], found.grpc
 
-    def welcomed(self, session: Session, welcome: Welcome) -> None:
+    def welcomed(self, session: Session, welcome: commands.Welcome) -> None:
         """The admin took a registration: go on as if the stream had never been away."""
         self.sight.stream_event("connected")
         types = ", ".join(session.task_types)
@@ -257,26 +225,21 @@ class Worker:
     def on(self, command: object, session: Session) -> None:
         """Obey one command."""
         match command:
-            case RunJob():
+            case commands.RunJob():
                 self._take(command, session)
-            case Detect(request_id):
-                session.send(Acknowledged(request_id, True))
+            case commands.Detect(request_id):
+                session.send(commands.Acknowledged(request_id, True))
                 gevent.spawn(self._run_detection, command, session)
-            case Describe(request_id, job_type):
+            case commands.Describe(request_id, job_type):
                 task = self.tasks.get(job_type)
-                session.send(Described(request_id, job_type, task.DESCRIPTOR if task else None))
-            case Cancel(request_id, target, reason):
+                session.send(commands.Described(request_id, job_type, task.DESCRIPTOR if task else None))
+            case commands.Cancel(request_id, target, reason):
                 found = self._cancel(target, reason or "cancelled by the admin")
                 said = "cancel request accepted" if found else f"no work {target or '(unnamed)'} here"
-                session.send(Acknowledged(request_id, found, said))
-            case Stop(request_id, reason, grace):
-                session.send(Acknowledged(request_id, True, "shutting down"))
+                session.send(commands.Acknowledged(request_id, found, said))
+            case commands.Stop(request_id, reason, grace):
+                session.send(commands.Acknowledged(request_id, True, "shutting down"))
                 gevent.spawn_later(grace, self.stop, f"the admin asked for it ({reason})")
-
-    def leaks(self, worker_id: str) -> int:
-        """Failures told to a classic admin under this id: admins before 4.44 count each as a running task for ever."""
-        file = self.settings.working_dir / f"leaked.{worker_id}"
-        return int(file.read_text()) if file.exists() else 0
 
     # ---- jobs ------------------------------------------------------------------------------------------------------
 
@@ -284,7 +247,7 @@ class Worker:
         """Whether this job is queued or runs."""
         return job_id in self.running or any(work.command.job.id == job_id for work in self.queue)
 
-    def _take(self, command: RunJob, session: Session) -> None:
+    def _take(self, command: commands.RunJob, session: Session) -> None:
         """Owe a completion for this job; queue it, or refuse it as the dialect wants it."""
         assert session.dialect is not None
         job = command.job
@@ -306,7 +269,7 @@ class Worker:
             self._finish(work, error=f"not started: {reason}", at_capacity=True)
             return
         log.info("took %s", work.name)
-        session.send(Acknowledged(command.request_id, True))
+        session.send(commands.Acknowledged(command.request_id, True))
         self.queue.append(work)
         self._changed.set()
 
@@ -314,10 +277,8 @@ class Worker:
         """Why no work of this type is started now; "" if it is."""
         if self.stopping:
             return f"the worker stops ({self.stopping})"
-        pause = self.settings.pause_file
-        if pause is not None and pause.exists():
-            lines = pause.read_text(errors="replace").splitlines()
-            return f"the worker is paused ({lines[0] if lines else pause})"
+        if reason := self.settings.paused():
+            return f"the worker is paused ({reason})"
         window = self.settings.windows.get(job_type)
         if window is not None and not window.is_open(datetime.now().time()):
             return f"outside of its window {window}"
@@ -372,7 +333,7 @@ class Worker:
             outcome["error"] = f"{type(error).__name__}: {error}"
         lines.close("completed" if "result" in outcome else "failed", outcome.get("error", ""))
         kind = "success" if "result" in outcome else "cancelled" if "cancelled" in outcome else "failure"
-        self.sight.task_ended(job.type, kind, time.monotonic() - started)
+        self.sight.task_ended(job.type, kind, time.monotonic() - started, work.leash.read, work.leash.written)
         del self.running[job.id]
         self.locked.difference_update(work.volume_ids)
         self._finish(work, **outcome)
@@ -402,7 +363,9 @@ class Worker:
         if is_new or now - work.told_at >= 1.0:
             work.told_at = now
             job, percent = work.command.job, work.fraction * 100
-            work.session.send(Progress(work.command.request_id, job.id, job.type, work.fraction, stage, stage, figures))
+            work.session.send(
+                commands.Progress(work.command.request_id, job.id, job.type, work.fraction, stage, stage, figures)
+            )
             if is_new:
                 log.log(STAGES, "%s: %s (%.0f%%)", work.name, stage, percent)
                 lines.line(stage, progress=percent)
@@ -410,21 +373,21 @@ class Worker:
     def _finish(self, work: Work, **outcome: Any) -> None:
         """Send a job's completion, or keep it for the next stream."""
         command, session = work.command, work.session
-        done = Completed(command.request_id, command.job.id, command.job.type, time.time(), **outcome)
+        done = commands.Completed(command.request_id, command.job.id, command.job.type, time.time(), **outcome)
         if done.result is not None:
             self.completed += 1
             log.info("completed %s: %s", work.name, done.result.summary)
         elif not done.at_capacity:
             self.failed += 1
             log.error("failed %s: %s", work.name, done.error)
+            self.sight.failed(f"{work.name}: {done.error}")
         else:
             log.info("handed back %s: %s", work.name, done.error)
         self.debts.finish(done)
         session.send(done)
         self._beat()
         if not done.success and session.dialect is classic:
-            file = self.settings.working_dir / f"leaked.{session.worker_id}"
-            file.write_text(str(self.leaks(session.worker_id) + 1))
+            leaks.leak(self.settings.working_dir, session.worker_id)
             if not self.running and not self.queue and not self.stopping:
                 session.renew()
 
@@ -471,7 +434,7 @@ class Worker:
 
     # ---- detection -------------------------------------------------------------------------------------------------
 
-    def _run_detection(self, command: Detect, session: Session) -> None:
+    def _run_detection(self, command: commands.Detect, session: Session) -> None:
         """Look for work and tell what was found. Whatever happens, exactly one answer."""
         request, request_id = command.request, command.request_id
         name, leash = request.job_type, Leash()
@@ -505,8 +468,9 @@ class Worker:
         del self.detecting[request_id]
         if error:
             log.error("looked for %s and failed: %s", name, error)
+            self.sight.failed(f"looking for {name}: {error}")
         self.sight.detection_ended(name, found)
-        session.send(Detected(request_id, name, found, error))
+        session.send(commands.Detected(request_id, name, found, error))
         self._beat()
 
     def print_stacks(self) -> None:
@@ -517,18 +481,19 @@ class Worker:
 
     # ---- duties ----------------------------------------------------------------------------------------------------
 
-    def status(self, session: Session | None = None) -> Status:
+    def status(self, session: Session | None = None) -> commands.Status:
         """One look at the worker; with a session, only that session's jobs are listed."""
         running = [
-            Running(work.command.job.id, "execution", work.command.job.type, work.fraction, work.stage)
+            commands.Running(work.command.job.id, "execution", work.command.job.type, work.fraction, work.stage)
             for work in self.running.values()
             if session is None or work.session is session
         ]
         running += [
-            Running(key, "detection", cmd.request.job_type, 0.0, "") for key, (cmd, _) in self.detecting.items()
+            commands.Running(key, "detection", cmd.request.job_type, 0.0, "")
+            for key, (cmd, _) in self.detecting.items()
         ]
         used, total = len(self.running), self.settings.max_execute
-        return Status(
+        return commands.Status(
             state="busy" if used >= total else "active" if used else "idle",
             running=tuple(running),
             execution_used=used,
@@ -545,7 +510,7 @@ class Worker:
         """Send a heartbeat now: also at every change of the slots, so that admin's next job need not wait."""
         self.last_heartbeat = time.time()
         for session in self.sessions:
-            session.send(Heartbeat(self.status(session)))
+            session.send(commands.Heartbeat(self.status(session)))
 
     def _heartbeat(self) -> None:
         """Tell the admin at every interval that this worker lives."""
@@ -567,7 +532,7 @@ class Worker:
             for session in self.sessions:
                 asks = session.connected and session.dialect is classic
                 if asks and free > 0 and not all(map(self.why_not, session.task_types)):
-                    session.send(AskForWork(free))
+                    session.send(commands.AskForWork(free))
 
     def reload(self, settings: Settings) -> None:
         """Take over rates, log level and certificates; calls under way end with the old ones."""
@@ -607,6 +572,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         claimed = identity.claim(settings.working_dir, settings.worker_id)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
         worker = Worker(settings, claimed.worker_id, secure)
+        if settings.metrics_port:
+            worker.sight.serve(worker, settings.metrics_ip, settings.metrics_port)
     except ConfigError as error:
         print(f"weed_worker: {error}", file=sys.stderr)
         return error.exit_code
