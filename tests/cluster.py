@@ -455,7 +455,7 @@ class Cluster:
             masters = "-masters" if self.era == "3.97" else "-master"
             argv = [self._kind.binary, "admin", f"{masters}={self.master}", f"-dataDir={directory}"]
         else:
-            argv = [SANDBOX, f"admin-{dialect}", f"-master={self.master}", f"-dataDir={directory}"]
+            argv = [SANDBOX, "admin", f"-dialect={dialect}", f"-master={self.master}", f"-dataDir={directory}"]
         argv += [f"-port={port}", f"-port.grpc={port + 10000}", *flags]
         admin = Admin(self._launcher, address, argv, directory)
         self._admins.append(admin)

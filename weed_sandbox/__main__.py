@@ -1,16 +1,11 @@
-"""`python -m weed_sandbox master|volume|admin-plugin|admin-classic -flag=value ...`: run one server until SIGTERM."""
+"""`python -m weed_sandbox master|volume|admin -flag=value ...`: run one server until SIGTERM."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-MODULES = {
-    "master": "master",
-    "volume": "volume_server",
-    "admin-plugin": "admin_plugin",
-    "admin-classic": "admin_classic",
-}
+MODULES = {"master": "master", "volume": "volume_server", "admin": "admin"}
 
 
 def main(argv: list[str]) -> int:
