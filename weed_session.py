@@ -119,6 +119,7 @@ class Session:
     def _serve_once(self, dialect: ModuleType, address: Address) -> None:
         """Open a stream, say hello, and obey until it ends; raise AdminError where it did not end in order."""
         worker = self.worker
+        told_failed = leaked(worker.settings.working_dir, self.worker_id) if dialect is classic else 0
         who = replace(
             worker.identity,
             worker_id=self.worker_id,
