@@ -365,14 +365,25 @@ _STAGES = (_Stage(True, True), _Stage(False, True), _Stage(False, False))
 
 
 class _Shelf:
-    """The children of a bin: those with the fewest shards of the volume first, and by their rank among equals."""
+    """The children of a bin: those with the fewest shards of the volume first, and by their rank among equals.
 
-    def __init__(self, parent: _Bin, on: Counter[object], alike: Counter[object]) -> None:
+    Those that have their share of the shards being placed (data, then parity) come last.
+    """
+
+    def __init__(self, parent: _Bin, on: Counter[object]) -> None:
         self._parent = parent
         self._on = on
-        self._alike = alike
+        self._alike: Counter[_Name] = Counter()
+        self._share = TOTAL_SHARDS
         self._next = 0  # untouched children are read off their parent's order, which costs nothing to set up
-        self._touched: list[tuple[int, bool, int, int, _Name]] = []
+        self._touched: list[tuple[bool, int, bool, int, _Name]] = []
+
+    def expect(self, shards: int) -> None:
+        """From now on shards of another kind are placed, this many."""
+        self._alike.clear()
+        self._share = -(-shards // max(1, len(self._parent.children)))
+        self._touched = [self._entry(self._parent.children[entry[-1]]) for entry in self._touched]
+        heapq.heapify(self._touched)
 
     def pick(self) -> _Bin | None:
         """Take the best child off the shelf."""
@@ -388,15 +399,20 @@ class _Shelf:
             child = self._parent.children[entry[-1]]
             if entry == self._entry(child):
                 return child
-            self.put_back(child)  # it got shards by another rack meanwhile, or other shards are alike now
+            self.put_back(child)  # it got shards by another parent meanwhile
         return None
 
+    def use(self, child: _Bin) -> None:
+        """Put a child back that was given a shard."""
+        self._alike[child.name] += 1
+        self.put_back(child)
+
     def put_back(self, child: _Bin) -> None:
+        """Put a child back as it is."""
         heapq.heappush(self._touched, self._entry(child))
 
-    def _entry(self, child: _Bin) -> tuple[int, bool, int, int, _Name]:
-        lacks, free, name = child.rank
-        return self._on[name], lacks, self._alike[name], free, name
+    def _entry(self, child: _Bin) -> tuple[bool, int, bool, int, _Name]:
+        return self._alike[child.name] >= self._share, self._on[child.name], *child.rank
 
 
 class _Attempt:
@@ -408,7 +424,6 @@ class _Attempt:
         self._shard_bytes = shard_bytes
         self._stale = stale
         self._on: Counter[object] = Counter()  # shards by rack name, host name, node id, group and disk
-        self._alike: Counter[object] = Counter()  # by rack name, only those of the kind being placed: data or parity
         self._stages = iter(_STAGES)
         self._relax()
 
@@ -417,7 +432,7 @@ class _Attempt:
         chosen: list[_Physical] = []
         while len(chosen) < TOTAL_SHARDS:
             if len(chosen) == DATA_SHARDS:
-                self._alike.clear()
+                self._racks.expect(TOTAL_SHARDS - DATA_SHARDS)
             disk = self._place()
             if disk is not None:
                 chosen.append(disk)
@@ -431,7 +446,8 @@ class _Attempt:
         if stage is None:
             return False
         self._stage = stage
-        self._racks = _Shelf(self._view.root, self._on, self._alike)
+        self._racks = _Shelf(self._view.root, self._on)
+        self._racks.expect(DATA_SHARDS)
         self._hosts: dict[_Name, _Shelf] = {}
         return True
 
@@ -445,22 +461,21 @@ class _Attempt:
             if disk is not None:
                 for place in (rack.name, disk.group.node.id, disk.group, disk):
                     self._on[place] += 1
-                self._alike[rack.name] += 1
-                self._racks.put_back(rack)
+                self._racks.use(rack)
                 return disk
         return None
 
     def _place_in(self, rack: _Bin) -> _Physical | None:
         hosts = self._hosts.get(rack.name)
         if hosts is None:
-            hosts = self._hosts[rack.name] = _Shelf(rack, self._on, Counter())
+            hosts = self._hosts[rack.name] = _Shelf(rack, self._on)
         while (host := hosts.pick()) is not None:
             if self._stage.spare_hosts and self._on[host.name] >= MOST_TOGETHER:
                 continue
             disk = min(filter(self._fits, host.disks), key=self._rank, default=None)
             if disk is not None:
                 self._on[host.name] += 1
-                hosts.put_back(host)
+                hosts.use(host)
                 return disk
         return None
 
