@@ -150,6 +150,14 @@ class Settings:
     log_format: str
     verbosity: int
 
+    def paused(self) -> str:
+        """Why -pauseFile holds new work back: its first line, or its name; "" where it does not exist."""
+        try:
+            text = self.pause_file.read_text(errors="replace") if self.pause_file else None
+        except OSError as error:
+            return "" if isinstance(error, FileNotFoundError) else str(error)
+        return "" if text is None else text.partition("\n")[0].strip() or str(self.pause_file)
+
 
 def parse_duration(text: str) -> float:
     """Seconds of a Go duration such as 30s, 1m30s or 1.5h; raise ValueError for anything else."""

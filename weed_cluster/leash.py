@@ -27,6 +27,7 @@ class Leash:
         self._reason: BaseException | None = None
         self._shields = 0
         self._calls: set[Any] = set()
+        self.read = self.written = 0  # bytes of the job's calls, from and to servers
 
     @property
     def reason(self) -> BaseException | None:
