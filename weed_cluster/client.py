@@ -195,6 +195,7 @@ class _Client:
         """Send one message, await one."""
         self._begin(call)
         method = self._method(call, "unary_unary", type(request), response)
+        self._leash.written += request.ByteSize()
         return self._result(call, method.future(request, timeout=self._leash.limit(timeout)))  # type: ignore[no-any-return]
 
     def _look(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Message:
@@ -215,7 +216,9 @@ class _Client:
         replies = method(request, timeout=self._leash.limit(timeout))
         try:
             with self._leash.holding(replies):
-                yield from replies
+                for reply in replies:
+                    self._leash.read += len(reply) if isinstance(reply, memoryview) else reply.ByteSize()
+                    yield reply
         except grpc.RpcError as error:
             raise self._failure(call, error) from None
         else:
@@ -239,6 +242,7 @@ class _Client:
         except BaseException:
             future.cancel()  # the job was killed while waiting: do not leave the call behind
             raise
+        self._leash.read += result.ByteSize()
         self._channels.observe(str(self.address), call, "OK")
         return result
 
@@ -412,6 +416,7 @@ class VolumeServer(_Client):
         def messages() -> Iterator[bytes]:
             yield v.ReceiveFileRequest(info=info).SerializeToString()
             for chunk in chunks:
+                self._leash.written += len(chunk)
                 yield b"".join((_FILE_CONTENT_SENT, _varint(len(chunk)), chunk))
 
         send = self._channels.to(self.address).stream_unary(
@@ -798,11 +803,11 @@ class Cluster:
     def __init__(self, channels: Channels, masters: Iterable[Address] = (), leash: Leash | None = None) -> None:
         self.channels = channels
         self.leash = leash or Leash()
-        self._masters = list(masters)
+        self.masters = list(masters)
 
     def master(self) -> Master:
         """The masters; raise BadTask where none is known."""
-        return Master(self.channels, self._masters, self.leash)
+        return Master(self.channels, self.masters, self.leash)
 
     def volume(self, address: Address | str) -> VolumeServer:
         """The volume server at an address; raise BadTask for what is no address."""
