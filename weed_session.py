@@ -125,8 +125,7 @@ class Session:
             worker_id=self.worker_id,
             instance_id=f"inst-{secrets.token_hex(4)}",
             descriptors=tuple(worker.tasks[name].DESCRIPTOR for name in self.task_types),
-            max_execute=worker.settings.max_execute
-            + (leaked(worker.settings.working_dir, self.worker_id) if dialect is classic else 0),
+            max_execute=worker.settings.max_execute + told_failed,
         )
         alone = ("grpc.use_local_subchannel_pool", 1)  # bulk data must not hold up the heartbeat
         try:
