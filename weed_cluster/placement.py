@@ -229,7 +229,7 @@ class EcPlanner:
         Targets are ordered by their lowest shard. Shards of this volume that lie around already count as gone.
         """
         shard_bytes = volume.size // DATA_SHARDS
-        stale: Counter[_Physical] = Counter()
+        stale: dict[_Physical, int] = defaultdict(int)
         for holding in self._topology.holdings(volume.volume_id, volume.collection):
             disk = self._by_place.get((holding.node.id, plain_type(holding.disk_type), holding.disk_id))
             if disk is not None:
@@ -370,10 +370,10 @@ class _Shelf:
     Those that have their share of the shards being placed (data, then parity) come last.
     """
 
-    def __init__(self, parent: _Bin, on: Counter[object]) -> None:
+    def __init__(self, parent: _Bin, on: dict[object, int]) -> None:
         self._parent = parent
         self._on = on
-        self._alike: Counter[_Name] = Counter()
+        self._alike: dict[_Name, int] = defaultdict(int)
         self._share = TOTAL_SHARDS
         self._next = 0  # untouched children are read off their parent's order, which costs nothing to set up
         self._touched: list[tuple[bool, int, bool, int, _Name]] = []
@@ -418,12 +418,12 @@ class _Shelf:
 class _Attempt:
     """One try to place one volume's shards within a view; takes nothing."""
 
-    def __init__(self, view: _View, placement: ReplicaPlacement, shard_bytes: int, stale: Counter[_Physical]) -> None:
+    def __init__(self, view: _View, placement: ReplicaPlacement, shard_bytes: int, stale: dict[_Physical, int]) -> None:
         self._view = view
         self._placement = placement
         self._shard_bytes = shard_bytes
         self._stale = stale
-        self._on: Counter[object] = Counter()  # shards by rack name, host name, node id, group and disk
+        self._on: dict[object, int] = defaultdict(int)  # shards by rack name, host name, node id, group and disk
         self._stages = iter(_STAGES)
         self._relax()
 
