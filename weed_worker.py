@@ -111,7 +111,7 @@ class Worker:
         self.settings = settings
         self.security = secure
         self.sight = Sight()
-        self.tasks = {name: module for name, module in weed_tasks.load().items() if name in settings.task_types}
+        self.tasks = weed_tasks.load(settings.task_types)
         self.identity = commands.Identity(
             worker_id=worker_id,
             instance_id="",
@@ -417,7 +417,7 @@ class Worker:
         while waiting:
             for entry in list(waiting):
                 try:
-                    task = weed_tasks.load()[entry.job_type]
+                    task = weed_tasks.load([entry.job_type])[entry.job_type]
                     task.recover(entry, self._context(Leash(600.0), entry.facts.get("masters", ()), entry))
                     log.info("undid what %s %s left behind on volume %s", entry.job_type, entry.job_id, entry.volume_id)
                 except (TaskError, KeyError) as error:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -122,6 +121,8 @@ class Context:
 NAMES = ("vacuum", "erasure_coding", "balance", "ec_balance", "replication", "remote_upload")
 
 
-def load() -> dict[str, ModuleType]:
-    """Every task module by its name."""
-    return {name: import_module(f"weed_tasks.{name}") for name in NAMES if find_spec(f"weed_tasks.{name}")}
+def load(names: Iterable[str] = NAMES) -> dict[str, ModuleType]:
+    """Task modules by their names; raises KeyError for a name that is no task's."""
+    for name in set(names) - set(NAMES):
+        raise KeyError(name)
+    return {name: import_module(f"weed_tasks.{name}") for name in names}

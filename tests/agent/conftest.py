@@ -1,0 +1,38 @@
+"""Offers `start_agent`, and `admin`: the sandbox's admin of each dialect in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.agent import Agent
+from tests.cluster import Admin, Cluster
+
+
+@pytest.fixture
+def start_agent(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
+    """Start agents that end with the test: start_agent("-admin=...", name="w1")."""
+    started: list[Agent] = []
+
+    def start(*flags: str, name: str = "worker") -> Agent:
+        agent = Agent(tmp_path / name, *flags)
+        started.append(agent)
+        return agent
+
+    yield start
+    for agent in started:
+        agent.kill()
+
+
+@pytest.fixture(params=["plugin", "classic"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Each dialect in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def admin(sandbox_cluster: Cluster, dialect: str) -> Admin:
+    """An admin of that dialect, which looks for work only when a test asks."""
+    return sandbox_cluster.start_admin(dialect)
