@@ -255,7 +255,7 @@ def _name_of(address: Address, context: ssl.SSLContext) -> str:
         ):
             shown: Any = connection.getpeercert()
     except ssl.SSLCertVerificationError as error:
-        detail = f"the CA has not signed its certificate: {error.verify_message}"
+        detail = f"its certificate is not trusted: {error.verify_message}"
         raise ServerFailed(str(address), "the TLS handshake", "UNAVAILABLE", detail) from None
     except ssl.SSLError as error:
         detail = f"it speaks no TLS, or refuses our certificate: {error.reason}"
