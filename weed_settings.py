@@ -99,7 +99,6 @@ LONGEST_SILENCE = 30.0
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_TAKES_VALUE = dict(re.findall(r"^  -(\w+)(=)?", USAGE, re.M)) | {"help": ""}
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
@@ -168,29 +167,34 @@ def parse_duration(text: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
-def normalise(argv: Sequence[str]) -> list[str]:
+def normalise(argv: Sequence[str], usage: str = USAGE) -> list[str]:
     """Rewrite Go-style flags for docopt: one dash becomes two, every value is joined by `=`; refuse unknown flags.
 
-    docopt reads `-admin=h:1` as seven short flags, and takes any prefix of a long one.
+    docopt reads `-admin=h:1` as seven short flags, and takes any prefix of a long one. `usage` lists the flags; words
+    that are no flags go through where it is another than the worker's.
     """
+    takes_value = dict(re.findall(r"^  -(\w+)(=)?", usage, re.M)) | {"help": ""}
     out: list[str] = []
     words = iter(argv)
     for word in words:
         if not word.startswith("-") or word == "-":
-            if word == "worker" and not out:
-                continue
-            raise ConfigError(f"unexpected argument {word!r}; flags start with a dash, -h lists them")
+            if usage is not USAGE:
+                out.append(word)
+            elif word != "worker" or out:
+                raise ConfigError(f"unexpected argument {word!r}; flags start with a dash, -h lists them")
+            continue
         name, equals, value = word.lstrip("-").partition("=")
-        if name not in _TAKES_VALUE:
+        name = "help" if name == "h" else name
+        if name not in takes_value:
             raise ConfigError(f"unknown flag -{name}; -h lists the flags")
-        if not _TAKES_VALUE[name]:
-            out.append(f"--{'help' if name == 'h' else name}")
+        if not takes_value[name]:
+            if value not in ("", "true", "false"):
+                raise ConfigError(f"flag -{name} is either given or not; {value!r} is neither true nor false")
+            out += [] if value == "false" else [f"--{name}"]
             continue
         if not equals:
             value = next(words, "-")
-            if value.startswith("-") and value != "-":
-                raise ConfigError(f"flag -{name} needs a value: -{name}=...")
-            if value == "-":
+            if value.startswith("-"):
                 raise ConfigError(f"flag -{name} needs a value: -{name}=...")
         out.append(f"--{name}={value}")
     return out

@@ -37,10 +37,12 @@ STYLES = {
     "ok": "green",
     "done": "green",
     "note": "cyan",
-    "skipped": "dim",
     "warning": "yellow",
     "undone": "yellow",
-} | dict.fromkeys(("problem", "failed"), "bold red")
+    "problem": "bold red",
+    "failed": "bold red",
+}
+"""How the words that tell an outcome look."""
 
 
 def size_text(size: float) -> str:
