@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -368,29 +369,15 @@ def test_unpacking_removes_older_versions_but_not_those_in_use_or_of_other_pytho
     assert (old.exists(), used.exists(), foreign.exists()) == (False, True, True)
 
 
-def test_a_running_agent_keeps_its_tree_when_a_newer_version_unpacks(pyz: Path, tmp_path: Path) -> None:
+def test_a_running_agent_holds_its_tree(pyz: Path, tmp_path: Path) -> None:
     tree = unpack(pyz, tmp_path)
     command = [any_python(), str(pyz), "-admin=127.0.0.1:1", f"-workingDir={tmp_path / 'work'}"]
-    agent = subprocess.Popen(
-        command,
-        env={"WEED_WORKER_CACHE": str(tmp_path)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with open(os.devnull, "r+b") as null:
+        environment = {"WEED_WORKER_CACHE": str(tmp_path)}
+        agent = subprocess.Popen(command, env=environment, stdin=null, stdout=null, stderr=null)
+    lock = re.compile(rf"FLOCK +ADVISORY +READ +{agent.pid} +\S+:{tree.stat().st_ino} ")
     try:
-
-        def is_held() -> bool:
-            descriptor = os.open(tree, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            finally:
-                os.close(descriptor)
-            return False
-
-        assert eventually(is_held)
+        assert eventually(lambda: lock.search(Path("/proc/locks").read_text()))
     finally:
         agent.kill()
         agent.wait(10)
