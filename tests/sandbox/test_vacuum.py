@@ -1,0 +1,223 @@
+"""Vacuuming: garbage goes, files stay, on every replica alike; and nobody else's compaction is taken for one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proto_gen import worker_pb2
+from tests.cluster import Cluster, Files, Server
+from weed_errors import BadTask, StaleTask
+from weed_model import DetectionRequest, Job, Result
+from weed_tasks import vacuum
+from weed_tasks.journal import Journal
+
+
+def job_for(cluster: Cluster, volume_id: int, servers: Sequence[Server], **wishes: Any) -> Job:
+    params = worker_pb2.TaskParams(
+        volume_id=volume_id,
+        sources=[worker_pb2.TaskSource(node=str(server.address), volume_id=volume_id) for server in servers],
+        vacuum_params=worker_pb2.VacuumTaskParams(**{"garbage_threshold": 0.3, "verify_checksum": True, **wishes}),
+    )
+    return Job(f"vacuum-{volume_id}", "vacuum", params)
+
+
+def run(cluster: Cluster, job: Job) -> Result:
+    entry = Journal.memory(job.id, job.type)
+    result = vacuum.run(job, cluster.context(journal=entry))
+    assert entry.open == []
+    return result
+
+
+def half_deleted(cluster: Cluster, servers: Sequence[Server], **wishes: Any) -> tuple[int, Files]:
+    replication = f"00{len(servers) - 1}"
+    files = cluster.fill(count=30, size=(1000, 5000), servers=servers, replication=replication, **wishes)
+    cluster.delete(list(files)[::2])
+    return files.volume_ids[0], files
+
+
+def size_on(cluster: Cluster, server: Server, volume_id: int) -> int:
+    return cluster.volume(server).read_volume_file_status(volume_id=volume_id).dat_file_size
+
+
+def revision_on(cluster: Cluster, server: Server, volume_id: int) -> int:
+    return cluster.volume(server).read_volume_file_status(volume_id=volume_id).compaction_revision
+
+
+def is_read_only(cluster: Cluster, server: Server, volume_id: int) -> bool:
+    return cluster.volume(server).volume_status(volume_id=volume_id).is_read_only
+
+
+def test_a_vacuum_shrinks_every_replica_and_keeps_every_file(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    volume_id, files = half_deleted(cluster, [a, b], collection="pictures")
+    before = size_on(cluster, a, volume_id)
+    result = run(cluster, job_for(cluster, volume_id, [a]))
+    for server in (a, b):
+        assert size_on(cluster, server, volume_id) < 0.7 * before
+        assert revision_on(cluster, server, volume_id) == 1
+        assert server.files("*.cp*") == []
+        assert not is_read_only(cluster, server, volume_id)
+    assert int(result.outputs["reclaimed_bytes"]) > 0  # type: ignore[arg-type]
+    cluster.check(files)
+    cluster.write(files, volume_id, 5, 700, [a, b])
+    cluster.check(files)
+    for server in (a, b):
+        server.kill()
+    cluster.start()
+    cluster.check(files)
+
+
+def test_a_second_vacuum_finds_nothing_to_do(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    volume_id, files = half_deleted(cluster, [a])
+    run(cluster, job_for(cluster, volume_id, [a]))
+    assert "needs no vacuum" in run(cluster, job_for(cluster, volume_id, [a])).summary
+    assert revision_on(cluster, a, volume_id) == 1
+    cluster.check(files)
+
+
+def test_a_forced_vacuum_runs_below_the_threshold(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    files = cluster.fill(servers=[a])
+    (volume_id,) = files.volume_ids
+    run(cluster, job_for(cluster, volume_id, [a], force_vacuum=True))
+    assert revision_on(cluster, a, volume_id) == 1
+    cluster.check(files)
+
+
+def test_a_volume_vacuumed_twice_has_both_revisions(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    volume_id, files = half_deleted(cluster, [a])
+    run(cluster, job_for(cluster, volume_id, [a]))
+    cluster.delete(list(files)[::2])
+    run(cluster, job_for(cluster, volume_id, [a]))
+    assert revision_on(cluster, a, volume_id) == 2
+    cluster.check(files)
+
+
+def test_a_read_only_volume_is_vacuumed_and_stays_read_only(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    volume_id, files = half_deleted(cluster, [a])
+    cluster.volume(a).volume_mark_readonly(volume_id=volume_id, persist=True)
+    run(cluster, job_for(cluster, volume_id, [a]))
+    assert revision_on(cluster, a, volume_id) == 1
+    assert is_read_only(cluster, a, volume_id)
+    cluster.check(files)
+
+
+def test_a_volume_short_of_a_copy_is_refused_untouched(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    volume_id, files = half_deleted(cluster, [a, b])
+    cluster.volume(b).volume_delete(volume_id=volume_id)
+    with pytest.raises(StaleTask, match="2 copies"):
+        run(cluster, job_for(cluster, volume_id, [a, b]))
+    assert revision_on(cluster, a, volume_id) == 0
+    cluster.check(files)
+
+
+def test_a_volume_that_is_gone_is_refused(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    with pytest.raises(StaleTask, match="no server holds it"):
+        run(cluster, job_for(cluster, 4711, [a]))
+
+
+def test_a_job_without_a_volume_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(BadTask, match="names no volume"):
+        run(cluster, job_for(cluster, 0, []))
+
+
+def test_another_collection_than_planned_is_refused(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    volume_id, _files = half_deleted(cluster, [a], collection="pictures")
+    job = job_for(cluster, volume_id, [a])
+    job.params.collection = "music"
+    with pytest.raises(StaleTask, match="pictures"):
+        run(cluster, job)
+
+
+def test_a_job_of_plain_parameters_is_understood(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    volume_id, files = half_deleted(cluster, [a])
+    plain = {"volume_id": volume_id, "server": str(a.address), "collection": ""}
+    run(cluster, Job("plain", "vacuum", worker_pb2.TaskParams(), parameters=plain))
+    assert revision_on(cluster, a, volume_id) == 1
+    cluster.check(files)
+
+
+def test_a_dry_run_says_what_it_would_do_and_changes_nothing(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    volume_id, _files = half_deleted(cluster, [a])
+    result = vacuum.run(job_for(cluster, volume_id, [a]), cluster.context(dry_run=True))
+    assert "would vacuum" in result.summary
+    assert revision_on(cluster, a, volume_id) == 0
+    assert a.files("*.cp*") == []
+
+
+def test_what_a_dead_compaction_left_is_removed(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    volume_id, files = half_deleted(cluster, [a])
+    list(cluster.volume(a).vacuum_volume_compact(volume_id=volume_id))
+    assert a.files("*.cp*") != []
+    run(cluster, job_for(cluster, volume_id, [a]))
+    assert a.files("*.cp*") == []
+    assert revision_on(cluster, a, volume_id) == 1
+    cluster.check(files)
+
+
+def test_a_replica_with_unreadable_files_is_not_committed(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    volume_id, files = half_deleted(cluster, [a])
+    broken = list(files)[3]
+    data = cluster.read(broken)
+    a.kill()
+    dat = a.data_dir / f"{volume_id}.dat"
+    content = dat.read_bytes()
+    dat.write_bytes(content.replace(data, bytes([data[0] ^ 1]) + data[1:]))
+    cluster.start()
+    with pytest.raises(Exception, match=r"would drop|CRC|corrupt|invalid|checksum"):
+        run(cluster, job_for(cluster, volume_id, [a]))
+    assert revision_on(cluster, a, volume_id) == 0
+    assert a.files("*.cp*") == []
+    del files[broken]
+    cluster.check(files)
+
+
+def test_a_commit_of_nothing_is_healed_by_recovery(cluster: Cluster, tmp_path: Path) -> None:
+    a = cluster.servers[0]
+    volume_id, files = half_deleted(cluster, [a])
+    journal = Journal(tmp_path)
+    entry = journal.open_entry("killed", "vacuum", volume_id)
+    entry.plan(vacuum.COMPACT, server=str(a.address), volume_id=volume_id, revision=0)
+    with pytest.raises(Exception, match="VacuumVolumeCommit"):
+        cluster.volume(a).vacuum_volume_commit(volume_id=volume_id)
+    (found,) = journal.unfinished()
+    vacuum.recover(found, cluster.context())
+    found.close()
+    assert journal.count() == 0
+    cluster.check(files)
+    run(cluster, job_for(cluster, volume_id, [a]))
+    cluster.check(files)
+
+
+def test_detection_proposes_what_has_garbage_and_says_why_not_of_the_rest(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    dirty, _files = half_deleted(cluster, [a, b], collection="pictures")
+    clean = cluster.fill(servers=[b]).volume_ids[0]
+    cluster.settle()
+    config = {"node_filter": f"{a.address.http}"}
+    found = vacuum.detect(DetectionRequest("vacuum", {}, ()), cluster.context())
+    assert [proposal.params.volume_id for proposal in found.proposals] == [dirty]
+    (proposal,) = found.proposals
+    assert proposal.dedupe_key == f"vacuum:{dirty}:pictures"
+    assert {source.node for source in proposal.params.sources} == {str(a.address), str(b.address)}
+    (skip,) = found.skipped
+    assert (skip.volume_id, skip.reason) == (clean, f"volume {clean}: 0% garbage, threshold 30%")
+    scoped = vacuum.detect(DetectionRequest("vacuum", config, ()), cluster.context())
+    # All replicas of a volume are vacuumed together, in scope or not.
+    assert len(scoped.proposals[0].params.sources) == 2
+    result = vacuum.run(Job("detected", "vacuum", scoped.proposals[0].params), cluster.context())
+    assert "vacuumed" in result.summary

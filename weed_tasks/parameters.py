@@ -1,0 +1,51 @@
+"""Reading what a job should do: from its typed parameters, else from the plain ones some admins send instead."""
+
+from __future__ import annotations
+
+from proto_gen.worker_pb2 import TaskParams
+from weed_cluster.address import Address
+from weed_cluster.topology import Topology
+from weed_errors import BadTask
+from weed_model import Job
+from weed_values import as_int, as_str
+
+
+def volume_id_of(job: Job) -> int:
+    """Return the volume that a job is about; BadTask if it names none, or two different ones in typed parameters."""
+    sources = {source.volume_id for source in job.params.sources} - {0, job.params.volume_id}
+    if job.params.volume_id and sources:
+        raise BadTask(f"the job is about volume {job.params.volume_id}, but its sources about {sorted(sources)}")
+    volume_id = job.params.volume_id or as_int(job.parameters.get("volume_id"), 0)
+    if not 0 < volume_id < 1 << 32:
+        raise BadTask("the job names no volume: volume_id is missing")
+    return volume_id
+
+
+def collection_of(job: Job) -> str | None:
+    """Return the collection that a job names; None where it names none, or the unnamed one."""
+    return job.params.collection or as_str(job.parameters.get("collection"), "") or None
+
+
+def text_of(job: Job, *names: str) -> str:
+    """Return the first plain parameter of these names that is not empty, "" where there is none."""
+    return next((text for name in names if (text := as_str(job.parameters.get(name), ""))), "")
+
+
+def source_names(params: TaskParams) -> list[str]:
+    """Return the servers named as sources, in order and once each; BadTask if one is empty."""
+    names = [source.node for source in params.sources]
+    if "" in names:
+        raise BadTask(f"a source of volume {params.volume_id} names no server")
+    return list(dict.fromkeys(names))
+
+
+def server_named(text: str, topology: Topology | None) -> Address:
+    """Return the server that an admin means by a node id, host:port or host:port.grpcPort.
+
+    Old admins leave out a gRPC port of its own; the topology knows it. BadTask for what neither the topology knows nor
+    is an address.
+    """
+    for node in topology.nodes.values() if topology else ():
+        if text in (node.id, str(node.address), node.address.http, f"{node.address.http}.{node.address.grpc_port}"):
+            return node.address
+    return Address.parse(text)

@@ -1,0 +1,759 @@
+"""Reclaiming the space of deleted files: all replicas of a volume are compacted, then all committed, then proved.
+
+SeaweedFS tells a compaction that ran from one that did not only by its traces: the new files `.cpd` and `.cpx` that it
+leaves until the commit, and the revision that the commit raises by one. So this task looks at both, before and after.
+Servers before 4.44 destroy data when two parties compact one volume: there the master's own vacuum is held off for the
+time, which overrides what an operator may have set with volume.vacuum.disable, since that cannot be read.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from proto_gen import volume_server_pb2 as v
+from proto_gen import worker_pb2
+from weed_cluster.address import Address
+from weed_cluster.client import Master
+from weed_cluster.placement import ReplicaPlacement
+from weed_cluster.topology import Replica, Topology, collection_filter, snapshot, wildcard_filter
+from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
+from weed_model import (
+    HIGH,
+    NORMAL,
+    Descriptor,
+    Detection,
+    DetectionRequest,
+    Field,
+    Job,
+    Proposal,
+    Result,
+    Runtime,
+    Skipped,
+)
+from weed_storage.index import Live, compare, entry_size, fold
+from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock
+from weed_storage.volume_info import Generation
+from weed_tasks import Context
+from weed_tasks.freeze import check_ready, file_status, same_files
+from weed_tasks.journal import Entry, Step
+from weed_tasks.move import known_master, probe
+from weed_tasks.parameters import collection_of, server_named, source_names, text_of, volume_id_of
+from weed_tasks.proof import live_index, sample_needles
+from weed_values import as_bool, as_float, as_int, as_str
+
+VOLUME_STATES = (("ALL", "All volumes"), ("ACTIVE", "Active, not full"), ("FULL", "Full"))
+FULL_FROM = 1.01
+"""Size by the volume size limit from which on a volume counts as full."""
+
+SCOPE = (
+    Field("collection_filter", "Collections", "string", "", "Regular expression; empty for all.", scope="admin"),
+    Field("volume_state", "Volume state", "enum", "ALL", "Which volumes.", options=VOLUME_STATES, scope="admin"),
+    Field("data_center_filter", "Data centers", "string", "", "Names with * and ?, by commas.", scope="admin"),
+    Field("rack_filter", "Racks", "string", "", "Names with * and ?, by commas.", scope="admin"),
+    Field("node_filter", "Nodes", "string", "", "Node ids with * and ?, by commas.", scope="admin"),
+)
+"""The fields by which an operator narrows where a task looks for work; shared with balance."""
+
+DESCRIPTOR = Descriptor(
+    name="vacuum",
+    job_type="vacuum",
+    display_name="Volume Vacuum",
+    description="Reclaims disk space of deleted files",
+    icon="fas fa-broom",
+    fields=(
+        *SCOPE,
+        Field(
+            "garbage_threshold",
+            "Garbage threshold",
+            "double",
+            0.3,
+            "Share of deleted bytes from which on a volume is vacuumed.",
+            minimum=0.0,
+            maximum=1.0,
+            required=True,
+        ),
+    ),
+    runtime=Runtime(
+        detection_interval_minutes=17,
+        detection_timeout_seconds=120,
+        max_jobs_per_detection=200,
+        global_execution_concurrency=16,
+        per_worker_execution_concurrency=4,
+        retry_limit=1,
+        retry_backoff_seconds=10,
+        job_type_max_runtime_seconds=1800,
+        execution_timeout_seconds=1800,
+    ),
+    weight=60,
+    aliases=("vol.vacuum", "volume.vacuum"),
+    heavy=True,
+)
+
+COMPACT, FENCE = "compact", "fence"
+"""Journal steps: a replica that may have compaction files (server, volume_id, revision before), and the master's own
+vacuum being held off (master)."""
+
+URGENT = 0.6
+"""Garbage ratio above which a proposal has high priority."""
+
+MINUTE = 60.0
+COMPACT_MINUTES = 3
+"""Minutes per GiB that a compaction may take; everything else may take one."""
+
+IDLE_AFTER = 3.0
+"""Seconds without a change in a compaction's files after which nobody writes them."""
+
+ANY_REVISION = 0xFFFFFFFF
+
+
+# ---- detection ----------------------------------------------------------------------------------------------------
+
+
+def detect(request: DetectionRequest, ctx: Context) -> Detection:
+    """Find volumes of which a replica in scope has enough garbage; propose each with all its replicas."""
+    return plan(request, snapshot(ctx.master(), request.volume_id))
+
+
+def plan(request: DetectionRequest, topology: Topology, now: float | None = None) -> Detection:
+    """Choose from a topology what to vacuum, and say of each other volume why not; ConfigError for a bad filter."""
+    config = {**DESCRIPTOR.defaults, **request.config}
+    threshold = as_float(config["garbage_threshold"], 0.3, 0, 1)
+    min_age = as_int(config.get("min_volume_age_seconds"), 0, 0)
+    in_scope = scope_of(config, topology)
+    now = time.time() if now is None else now
+    proposals: list[Proposal] = []
+    skipped: list[Skipped] = []
+    has_more = False
+    for volume_id, replicas in sorted(topology.volumes.items()):
+        if request.volume_id not in (0, volume_id):
+            continue
+        scoped = [replica for replica in replicas if in_scope(replica)]
+        if not scoped:
+            continue
+        worst = max(scoped, key=lambda replica: replica.garbage_ratio)
+        reason, key = _why_not(worst, replicas, topology, threshold, min_age, now)
+        if reason:
+            skipped.append(
+                Skipped(
+                    volume_id,
+                    f"volume {volume_id}: {reason}",
+                    key,
+                    worst.collection,
+                    str(worst.server),
+                    worst.size,
+                )
+            )
+        elif request.max_results and len(proposals) >= request.max_results:
+            has_more = True
+            break
+        else:
+            proposals.append(_proposal(worst, replicas, threshold, now))
+    reasons = Counter(skip.key for skip in skipped)
+    summary = f"{len(proposals)} of {len(topology.volumes)} volumes have at least {threshold:.0%} garbage" + "".join(
+        f", {count} {key}" for key, count in reasons.most_common()
+    )
+    return Detection(proposals, skipped, has_more, len(topology.volumes), summary)
+
+
+def scope_of(config: dict[str, Any], topology: Topology) -> Any:
+    """Return what tells whether a replica is in an operator's scope: collection, state, data center, rack, node."""
+    collection = collection_filter(as_str(config["collection_filter"], ""))
+    node = node_scope(config)
+    state = as_str(config["volume_state"], "ALL").upper()
+
+    def in_scope(replica: Replica) -> bool:
+        fullness = replica.size / topology.volume_size_limit if topology.volume_size_limit else 0.0
+        if (state == "ACTIVE" and fullness >= FULL_FROM) or (state == "FULL" and fullness < FULL_FROM):
+            return False
+        return collection(replica.collection) and bool(node(replica.node))
+
+    return in_scope
+
+
+def node_scope(config: dict[str, Any]) -> Any:
+    """Return what tells whether a node is in an operator's scope."""
+    data_center, rack, node = (
+        wildcard_filter(as_str(config[name], "")) for name in ("data_center_filter", "rack_filter", "node_filter")
+    )
+    return lambda candidate: data_center(candidate.data_center) and rack(candidate.rack) and node(candidate.id)
+
+
+def _why_not(
+    worst: Replica, replicas: Sequence[Replica], topology: Topology, threshold: float, min_age: int, now: float
+) -> tuple[str, str]:
+    """Say in a sentence and in a key why a volume is passed over; empty where it is not."""
+    if worst.garbage_ratio < threshold or not worst.deleted_bytes:
+        return f"{worst.garbage_ratio:.0%} garbage, threshold {threshold:.0%}", "below the threshold"
+    if now - worst.modified_at < min_age:
+        return f"written {now - worst.modified_at:.0f} s ago, minimum age {min_age} s", "too young"
+    if any(replica.remote_name for replica in replicas):
+        return "its data is in remote storage", "remote"
+    if any(volume_id == worst.volume_id for volume_id, _collection in topology.ec):
+        return "it is being erasure-coded", "erasure-coded"
+    if len(replicas) < worst.placement.copies:
+        return f"{len(replicas)} of {worst.placement.copies} copies, vacuumed when complete", "incomplete"
+    return "", ""
+
+
+def _proposal(worst: Replica, replicas: Sequence[Replica], threshold: float, now: float) -> Proposal:
+    volume_id, collection = worst.volume_id, worst.collection
+    # All replicas, also those outside the scope: what is compacted on some servers only would differ.
+    ordered = [worst, *(replica for replica in replicas if replica is not worst)]
+    name = f"vacuum_vol_{volume_id}_{now:.0f}"
+    seconds = 300 * ((worst.size >> 30) + 1)
+    params = worker_pb2.TaskParams(
+        task_id=name,
+        volume_id=volume_id,
+        collection=collection,
+        volume_size=worst.size,
+        sources=[
+            worker_pb2.TaskSource(
+                node=str(replica.server),
+                volume_id=volume_id,
+                estimated_size=replica.size,
+                data_center=replica.node.data_center,
+                rack=replica.node.rack,
+            )
+            for replica in ordered
+        ],
+        vacuum_params=worker_pb2.VacuumTaskParams(garbage_threshold=threshold, batch_size=1000, verify_checksum=True),
+    )
+    return Proposal(
+        id=name,
+        dedupe_key=f"vacuum:{volume_id}" + (f":{collection}" if collection else ""),
+        summary=f"Vacuum volume {volume_id}: {worst.garbage_ratio:.0%} of {worst.size} bytes are garbage",
+        detail=f"replicas on {', '.join(str(replica.server) for replica in ordered)}; threshold {threshold:.0%}",
+        params=params,
+        priority=HIGH if worst.garbage_ratio > URGENT else NORMAL,
+        parameters={
+            "volume_id": volume_id,
+            "server": str(worst.server),
+            "collection": collection,
+            "estimated_runtime_seconds": seconds,
+        },
+        labels={
+            "task_type": "vacuum",
+            "volume_id": str(volume_id),
+            "collection": collection,
+            "source_node": worst.node.id,
+        },
+        estimated_seconds=seconds,
+        bytes_to_move=worst.size,
+    )
+
+
+# ---- execution ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Copy:
+    """One replica during the job."""
+
+    server: Address
+    generation: Generation
+    status: v.ReadVolumeFileStatusResponse
+    ratio: float = 0.0
+    live: Live | None = None
+    step: Step | None = None
+    size_after: int = 0
+    done: int = 0  # bytes compacted so far
+    ttl: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def run(job: Job, ctx: Context) -> Result:
+    """Vacuum one volume on all its replicas; raises TaskError saying which replicas were and which were not.
+
+    Running it again goes on with the replicas that still have garbage.
+    """
+    volume_id = volume_id_of(job)
+    threshold, force, verify = _wishes(job)
+    ctx.progress(0.01, "looking at the cluster")
+    if ctx.journal.open and not ctx.options.dry_run:
+        recover(ctx.journal, ctx)
+    master = known_master(ctx)
+    copies = _replicas(job, ctx, master, volume_id)
+    ctx.progress(0.05, "checking for garbage")
+    for copy in copies:
+        copy.ratio = ctx.volume(copy.server).vacuum_volume_check(volume_id=volume_id).garbage_ratio
+    todo = [copy for copy in copies if force or copy.ratio >= threshold]
+    ratios = ", ".join(f"{copy.ratio:.0%} on {copy.server}" for copy in copies)
+    if not todo:
+        return Result(
+            f"volume {volume_id} needs no vacuum: {ratios} garbage, threshold {threshold:.0%}",
+            {"volume_id": volume_id, "server": str(copies[0].server), "reclaimed_bytes": 0},
+        )
+    names = ", ".join(str(copy.server) for copy in todo)
+    if ctx.options.dry_run:
+        return Result(
+            f"would vacuum volume {volume_id} on {names}: {ratios} garbage",
+            {"volume_id": volume_id, "server": str(todo[0].server)},
+        )
+    with _fenced(ctx, master, todo):
+        _check_idle(ctx, copies, todo, volume_id)
+        _compact_all(ctx, volume_id, todo)
+        _commit_all(ctx, volume_id, todo)
+    reclaimed = 0
+    for copy in todo:
+        reclaimed += max(0, copy.status.dat_file_size - copy.size_after)
+    ctx.progress(0.95, "proving the result")
+    if verify:
+        for copy in todo:
+            _verify(ctx, copy, volume_id)
+    ctx.progress(1.0, "vacuumed")
+    notes = "".join(f"; {note}" for copy in todo for note in copy.notes)
+    return Result(
+        f"volume {volume_id} vacuumed on {names}: {reclaimed} bytes reclaimed{notes}",
+        {
+            "volume_id": volume_id,
+            "server": str(todo[0].server),
+            "reclaimed_bytes": reclaimed,
+            "replicas": [f"{copy.server}: {copy.status.dat_file_size} -> {copy.size_after} bytes" for copy in todo],
+        },
+    )
+
+
+def recover(entry: Entry, ctx: Context) -> None:
+    """Clear up after a killed vacuum: heal what a broken commit left unreadable, remove compaction files, lift fences.
+
+    Every step is tried; then the first error is raised, and its steps stay open.
+    """
+    ctx = replace(ctx, journal=entry)
+    failed: list[TaskError] = []
+    with ctx.cluster.leash.shielded():
+        for step in entry.open:
+            try:
+                if step.what == COMPACT:
+                    _clear_up(ctx, step)
+                elif step.what == FENCE:
+                    _lift(ctx, step)
+            except TaskError as error:
+                ctx.log(str(error))
+                failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def _wishes(job: Job) -> tuple[float, bool, bool]:
+    """Return threshold, force and verify."""
+    params, plain = job.params.vacuum_params, job.parameters
+    typed = job.params.HasField("vacuum_params")
+    threshold = params.garbage_threshold if typed else as_float(plain.get("garbage_threshold"), 0.0)
+    if threshold <= 0:
+        threshold = as_float(job.config.get("garbage_threshold"), 0.3)
+    if threshold > 1:
+        raise BadTask(f"garbage threshold {threshold} is not within 0 and 1")
+    force = params.force_vacuum if typed else as_bool(plain.get("force_vacuum"), False)
+    verify = params.verify_checksum if typed else as_bool(plain.get("verify_checksum"), True)
+    return threshold, force, verify
+
+
+def _replicas(job: Job, ctx: Context, master: Master | None, volume_id: int) -> list[_Copy]:
+    """Find every replica of the volume, afresh; raise StaleTask unless all can be vacuumed together."""
+    collection = collection_of(job)
+    named = source_names(job.params) or [text for text in [text_of(job, "server", "source_server")] if text]
+    plan_of = f"volume {volume_id} cannot be vacuumed"
+    if master is not None:
+        topology = snapshot(master, volume_id)
+        listed = topology.replicas(volume_id)
+        if not listed:
+            is_ec = any(known == volume_id for known, _collection in topology.ec)
+            raise StaleTask(f"{plan_of}: " + ("it is erasure-coded now" if is_ec else "no server holds it any more"))
+        if len({replica.collection for replica in listed}) > 1:
+            raise StaleTask(f"{plan_of}: its replicas belong to different collections")
+        if any(known == volume_id for known, _collection in topology.ec):
+            raise StaleTask(f"{plan_of}: it is erasure-coded or just becoming so")
+        if any(replica.remote_name for replica in listed):
+            raise StaleTask(f"{plan_of}: its data is in remote storage")
+        servers = [replica.server for replica in listed]
+        first = server_named(named[0], topology) if named else servers[0]
+        servers.sort(key=lambda server: server != first)
+        wanted = listed[0].placement.copies
+    else:
+        if not named:
+            raise BadTask(f"{plan_of}: the job names no server, and no master is known; name one with -master")
+        servers = list(dict.fromkeys(server_named(name, None) for name in named))
+        wanted = 0
+    copies = [_look(ctx, server, volume_id, collection) for server in servers]
+    wanted = wanted or _placement(ctx, copies[0], volume_id).copies
+    if len(copies) < wanted:
+        where = ", ".join(map(str, servers))
+        hint = "" if master else "; name a master with -master, so that the others are found"
+        raise StaleTask(f"{plan_of}: it should have {wanted} copies, but is on {where} only{hint}")
+    return copies
+
+
+def _look(ctx: Context, server: Address, volume_id: int, collection: str | None) -> _Copy:
+    generation = check_ready(ctx, server)
+    if probe(ctx, server, volume_id) is None:
+        raise StaleTask(f"volume {volume_id} cannot be vacuumed: {server} no longer holds it")
+    try:
+        status = file_status(ctx, server, volume_id)
+    except ServerFailed as error:
+        if not error.says_absent:
+            raise
+        raise Mismatch(
+            f"volume {volume_id} on {server} has lost its data file in memory; unmount and mount it there: {error}"
+        ) from error
+    if status.volume_info.files:
+        raise StaleTask(f"volume {volume_id} cannot be vacuumed: its data is in remote storage")
+    if collection is not None and status.collection != collection:
+        raise StaleTask(
+            f"volume {volume_id} cannot be vacuumed: it belongs to collection {status.collection!r}, not {collection!r}"
+        )
+    return _Copy(server, generation, status)
+
+
+def _super_block(ctx: Context, copy: _Copy, volume_id: int) -> SuperBlock:
+    start = b"".join(
+        reply.file_content
+        for reply in ctx.volume(copy.server).copy_file(
+            volume_id=volume_id, ext=".dat", compaction_revision=ANY_REVISION, stop_offset=SUPER_BLOCK_SIZE
+        )
+    )
+    return SuperBlock.parse(start)
+
+
+def _placement(ctx: Context, copy: _Copy, volume_id: int) -> ReplicaPlacement:
+    return ReplicaPlacement.from_byte(_super_block(ctx, copy, volume_id).replica_placement)
+
+
+def _minutes(copy: _Copy, minutes: int = 1) -> float:
+    """Seconds for something that takes so many minutes per GiB."""
+    return minutes * MINUTE * ((copy.status.dat_file_size >> 30) + 1)
+
+
+# ---- holding off the master's own vacuum
+
+
+_fences: Counter[Address] = Counter()
+_fences_lock = threading.Lock()
+
+
+@contextmanager
+def _fenced(ctx: Context, master: Master | None, copies: Sequence[_Copy]) -> Iterator[None]:
+    """Keep the master from vacuuming by itself, where a server is so old that two compactions destroy data."""
+    if all(copy.generation >= Generation.V4_44 for copy in copies):
+        yield
+        return
+    if master is None:
+        raise BadTask(
+            "servers before 4.44 need the master's own vacuum held off, and no master is known; name one with -master"
+        )
+    step = ctx.journal.plan(FENCE, master=str(master.address))
+    with _fences_lock:
+        _fences[master.address] += 1
+    try:
+        master.disable_vacuum()
+        yield
+    finally:
+        with _fences_lock:
+            _fences[master.address] -= 1
+        with ctx.cluster.leash.shielded():
+            try:
+                _lift(ctx, step)
+            except TaskError as error:
+                ctx.log(f"the master's own vacuum is still held off: {error}")
+
+
+def _lift(ctx: Context, step: Step) -> None:
+    """Let the master vacuum again, unless another job of this worker still holds it off."""
+    address = Address.parse(step.facts["master"])
+    with _fences_lock:
+        held = _fences[address] > 0
+    if not held:
+        Master(ctx.cluster.channels, [address], ctx.cluster.leash).enable_vacuum()
+    ctx.journal.settle(step)
+
+
+# ---- compacting
+
+
+def _traces(ctx: Context, server: Address, volume_id: int, ext: str) -> int | None:
+    """Return when a compaction's file was last written, in nanoseconds; None where there is no such file."""
+    stamp = 0
+    try:
+        for reply in ctx.volume(server).copy_file(
+            volume_id=volume_id,
+            ext=ext,
+            compaction_revision=ANY_REVISION,
+            stop_offset=1,
+            ignore_source_file_not_found=True,
+        ):
+            stamp = max(stamp, reply.modified_ts_ns, len(reply.file_content))
+    except ServerFailed as error:
+        if error.says_absent:
+            return None
+        raise
+    return stamp or None
+
+
+def _traces_of(ctx: Context, servers: Sequence[Address], volume_id: int) -> list[int | None]:
+    return [_traces(ctx, server, volume_id, ext) for server in servers for ext in (".cpd", ".cpx")]
+
+
+def _is_being_compacted(ctx: Context, servers: Sequence[Address], volume_id: int) -> bool:
+    """Whether somebody writes compaction files on one of the servers: watched for as long as it takes to tell."""
+    before = _traces_of(ctx, servers, volume_id)
+    if not any(before):
+        return False
+    ctx.wait(IDLE_AFTER)
+    return _traces_of(ctx, servers, volume_id) != before
+
+
+def _check_idle(ctx: Context, copies: Sequence[_Copy], todo: Sequence[_Copy], volume_id: int) -> None:
+    """Busy if somebody else compacts a replica; what a dead compaction left is removed.
+
+    All replicas are watched: complete files on one may wait for those of another before they are committed.
+    """
+    if _is_being_compacted(ctx, [copy.server for copy in copies], volume_id):
+        raise Busy(f"volume {volume_id} is being compacted by somebody else; nothing was touched")
+    for copy in todo:
+        if any(_traces_of(ctx, [copy.server], volume_id)):
+            ctx.log(f"removing what an unfinished compaction of volume {volume_id} left on {copy.server}")
+            ctx.volume(copy.server).vacuum_volume_cleanup(volume_id=volume_id, timeout=_minutes(copy))
+
+
+def _compact_all(ctx: Context, volume_id: int, copies: Sequence[_Copy]) -> None:
+    """Compact every replica and prove the new files; on any failure none is left compacted."""
+    total = sum(copy.status.dat_file_size for copy in copies)
+
+    def compact(copy: _Copy) -> None:
+        # Fetched first: whatever lives now and is not touched meanwhile must be in the new index.
+        copy.live = live_index(ctx, copy.server, volume_id, copy.status)
+        copy.ttl = _super_block(ctx, copy, volume_id).ttl != b"\0\0"
+        copy.step = ctx.journal.plan(
+            COMPACT, server=str(copy.server), volume_id=volume_id, revision=copy.status.compaction_revision
+        )
+        for reply in ctx.volume(copy.server).vacuum_volume_compact(
+            volume_id=volume_id, timeout=_minutes(copy, COMPACT_MINUTES)
+        ):
+            copy.done = reply.processed_bytes
+            done = sum(other.done for other in copies)
+            ctx.progress(0.1 + 0.7 * min(1.0, done / max(total, 1)), "compacting", processed_bytes=done)
+        _prove_compacted(ctx, copy, volume_id)
+        copy.done = copy.status.dat_file_size
+
+    try:
+        ctx.progress(0.1, "compacting")
+        ctx.each(compact, copies)
+    except BaseException as error:
+        _clear_up_all(ctx, copies, error)
+        raise
+
+
+def _prove_compacted(ctx: Context, copy: _Copy, volume_id: int) -> None:
+    """Busy if the compaction was not this job's, Mismatch if a live needle is absent from its result."""
+    server = copy.server
+    if not all(_traces_of(ctx, [server], volume_id)):
+        raise Busy(f"volume {volume_id} on {server} was not compacted though the server says so: somebody else was")
+    now = file_status(ctx, server, volume_id)
+    if now.compaction_revision != copy.status.compaction_revision:
+        raise Busy(f"volume {volume_id} on {server} was vacuumed by somebody else meanwhile")
+    compacted = fold(
+        (
+            reply.file_content
+            for reply in ctx.volume(server).copy_file(
+                volume_id=volume_id, ext=".cpx", compaction_revision=ANY_REVISION, stop_offset=1 << 62
+            )
+        ),
+        now.volume_info.bytes_offset or 4,
+    )
+    current = copy.live if same_files(copy.status, now) else live_index(ctx, server, volume_id, now)
+    assert copy.live is not None
+    assert current is not None
+    lost = ctx.compute(_lost, copy.live, current, compacted)
+    if lost and copy.ttl:
+        copy.notes.append(f"{len(lost)} expired files dropped on {server}")
+    elif lost:
+        raise Mismatch(
+            f"the compaction of volume {volume_id} on {server} would drop {len(lost)} live files "
+            f"(first: needle {lost[0]:x}), which that replica cannot read; it is not committed"
+        )
+
+
+def _lost(before: Live, now: Live, compacted: Live) -> list[int]:
+    """Return the needles that live as they did before the compaction, and yet are not in its result."""
+    lost = []
+    for needle_id, place in before.items():
+        found = compacted.get(needle_id)
+        if (found is None or found[1] != place[1]) and now.get(needle_id) == place:
+            lost.append(needle_id)
+    return lost
+
+
+def _clear_up_all(ctx: Context, copies: Sequence[_Copy], error: BaseException) -> None:
+    """Remove the new files of every replica that has not been committed; where that fails, say both."""
+    left = []
+    with ctx.cluster.leash.shielded():
+        for copy in copies:
+            if copy.step is None or copy.step not in ctx.journal.open:
+                continue
+            try:
+                _clear_up(ctx, copy.step)
+            except TaskError as second:
+                left.append(str(second))
+    if left:
+        ctx.log("; ".join(left))
+        if isinstance(error, TaskError):
+            raise TaskError(f"{error}; and what was begun could not be cleared up yet: {'; '.join(left)}") from error
+
+
+def _clear_up(ctx: Context, step: Step) -> None:
+    """Bring a replica back to rest after an interrupted compaction or commit: healthy, without compaction files."""
+    server, volume_id = Address.parse(step.facts["server"]), int(step.facts["volume_id"])
+    status = probe(ctx, server, volume_id)
+    if status is not None:
+        _heal(ctx, server, volume_id)
+        status = file_status(ctx, server, volume_id)
+        if status.compaction_revision == step.facts["revision"] and any(_traces_of(ctx, [server], volume_id)):
+            # A server goes on compacting when its client is gone; removing files under it would break the volume.
+            limit = COMPACT_MINUTES * MINUTE * ((status.dat_file_size >> 30) + 1)
+            if not ctx.until(lambda: not _is_being_compacted(ctx, [server], volume_id), timeout=limit):
+                raise TimedOut(f"volume {volume_id} on {server} is still being compacted; left as it is")
+            ctx.volume(server).vacuum_volume_cleanup(volume_id=volume_id, timeout=limit)
+            ctx.log(f"removed the unfinished compaction of volume {volume_id} on {server}")
+    ctx.journal.settle(step)
+
+
+def _heal(ctx: Context, server: Address, volume_id: int) -> bool:
+    """Open a volume's files anew where a failed commit closed them; return whether that was necessary."""
+    volume = ctx.volume(server)
+    try:
+        volume.volume_status(volume_id=volume_id)
+        return False
+    except ServerFailed as error:
+        if "backend" not in error.detail:
+            raise
+    ctx.log(f"volume {volume_id} on {server} has lost its data file in memory; mounting it anew")
+    volume.volume_unmount(volume_id=volume_id)
+    volume.volume_mount(volume_id=volume_id)
+    volume.volume_status(volume_id=volume_id)
+    return True
+
+
+# ---- committing
+
+
+def _commit_all(ctx: Context, volume_id: int, copies: Sequence[_Copy]) -> None:
+    """Commit replica by replica and prove each; raise TaskError naming those that were not."""
+    failures: list[str] = []
+    done: list[str] = []
+    try:
+        for number, copy in enumerate(copies):
+            ctx.progress(0.8 + 0.15 * number / len(copies), f"committing on {copy.server}")
+            with ctx.cluster.leash.shielded():
+                try:
+                    _commit(ctx, copy, volume_id)
+                    done.append(str(copy.server))
+                except TaskError as error:
+                    failures.append(str(error))
+        if failures:
+            raise TaskError(
+                f"volume {volume_id} was vacuumed on {', '.join(done) or 'no replica'}, but not everywhere: "
+                + "; ".join(failures)
+            )
+    except BaseException as error:
+        _clear_up_all(ctx, copies, error)
+        raise
+
+
+def _commit(ctx: Context, copy: _Copy, volume_id: int) -> None:
+    """Commit one replica, once; whatever is answered, its revision tells whether it happened."""
+    server, volume = copy.server, ctx.volume(copy.server)
+    before = copy.status.compaction_revision
+    assert copy.step is not None
+    quiet = same_files(copy.status, _prove_uncommitted(ctx, copy, volume_id))
+    was_writable = not volume.volume_status(volume_id=volume_id).is_read_only
+    answer = "it says that it did"
+    try:
+        volume.vacuum_volume_commit(volume_id=volume_id, timeout=_minutes(copy))
+    except ServerFailed as error:
+        answer = str(error)
+        if error.code != "UNKNOWN":
+            _await_answer(ctx, copy, volume_id)
+    healed = _heal(ctx, server, volume_id)
+    status = file_status(ctx, server, volume_id)
+    if status.compaction_revision != before + 1:
+        raise Mismatch(
+            f"volume {volume_id} on {server} has revision {status.compaction_revision}, "
+            f"expected {before + 1} after the commit ({answer}); somebody else may be compacting it"
+        )
+    copy.size_after = status.dat_file_size
+    ctx.journal.settle(copy.step)
+    if was_writable and healed and volume.volume_status(volume_id=volume_id).is_read_only:
+        volume.volume_mark_writable(volume_id=volume_id)
+    ratio = volume.vacuum_volume_check(volume_id=volume_id).garbage_ratio
+    if copy.ratio and ratio >= copy.ratio:
+        copy.notes.append(f"{ratio:.0%} garbage on {server} again")
+    if quiet and not copy.ttl:
+        _prove_kept(ctx, copy, volume_id)
+
+
+def _prove_kept(ctx: Context, copy: _Copy, volume_id: int) -> None:
+    """Mismatch if needles are gone that nobody deleted; for a volume that was not written to while it was vacuumed."""
+    status = file_status(ctx, copy.server, volume_id)
+    live = live_index(ctx, copy.server, volume_id, status)
+    assert copy.live is not None
+    missing = ctx.compute(compare, copy.live, live).missing_in_b
+    deleted_since = status.idx_file_size > len(live) * entry_size(live.offset_bytes)
+    if missing and not deleted_since:
+        raise Mismatch(
+            f"volume {volume_id} on {copy.server} has lost {len(missing)} files in the vacuum "
+            f"(first: needle {missing[0]:x}); compare it with its other replicas"
+        )
+
+
+def _prove_uncommitted(ctx: Context, copy: _Copy, volume_id: int) -> v.ReadVolumeFileStatusResponse:
+    """Return the volume's status right before the commit.
+
+    Busy unless the new files are still there and the revision is the old one: a commit of nothing breaks the volume.
+    """
+    status = file_status(ctx, copy.server, volume_id)
+    files_are_there = all(_traces_of(ctx, [copy.server], volume_id))
+    if status.compaction_revision != copy.status.compaction_revision or not files_are_there:
+        raise Busy(
+            f"the compaction of volume {volume_id} on {copy.server} is gone before its commit; "
+            "somebody else vacuums it or the server restarted"
+        )
+    return status
+
+
+def _await_answer(ctx: Context, copy: _Copy, volume_id: int) -> None:
+    """Wait until a server that left a commit unanswered answers for the volume again; raise ServerFailed if not."""
+
+    def answers() -> bool:
+        try:
+            return probe(ctx, copy.server, volume_id) is not None
+        except ServerFailed as error:
+            if error.is_transient:
+                return False
+            raise
+
+    if not ctx.until(answers, timeout=_minutes(copy)):
+        raise TimedOut(
+            f"whether volume {volume_id} on {copy.server} is committed is unknown: the server does not answer"
+        )
+
+
+def _verify(ctx: Context, copy: _Copy, volume_id: int) -> None:
+    """Read a sample of needles and check their checksums; have newer servers check the index, too."""
+    server = copy.server
+    status = file_status(ctx, server, volume_id)
+    sample_needles(ctx, server, volume_id, live_index(ctx, server, volume_id, status), status.version or 3)
+    if copy.generation < Generation.V4_13:
+        return
+    try:
+        scrubbed = ctx.volume(server).scrub_volume(mode=v.INDEX, volume_ids=[volume_id], timeout=_minutes(copy))
+    except ServerFailed as error:
+        if error.code != "UNIMPLEMENTED":
+            raise
+        return
+    if scrubbed.broken_volume_ids:
+        raise Mismatch(f"volume {volume_id} on {server} is vacuumed, but broken: {'; '.join(scrubbed.details)}")
