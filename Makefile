@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 WEED   ?=
 
-.PHONY: help venv test lint proto pyz demo e2e bench clean
+.PHONY: help venv test lint proto pins pyz demo e2e bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -22,10 +22,22 @@ lint: venv ## ruff, mypy --strict, the import arrows, generated code up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/pure/test_import_arrows.py
+	rm -rf build/proto_gen
+	$(call generate,build/proto_gen)
+	diff -r -x __init__.py -x __pycache__ proto_gen build/proto_gen || (echo 'proto_gen is stale: run make proto' >&2; false)
+
+define generate
+	mkdir -p $(1)
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(1) --grpc_python_out=$(1) --pyi_out=$(1) proto/*.proto
+	sed -i -E 's/^import ([a-z_]+_pb2) as/from proto_gen import \1 as/' $(1)/*.py $(1)/*.pyi
+endef
 
 proto: venv ## generate proto_gen/ from proto/
-	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto_gen --grpc_python_out=proto_gen --pyi_out=proto_gen proto/*.proto
-	sed -i -E 's/^import ([a-z_]+_pb2) as/from proto_gen import \1 as/' proto_gen/*.py proto_gen/*.pyi
+	$(call generate,proto_gen)
+
+pins: venv ## write the hashes of the versions in requirements*.txt
+	$(BIN)/python pyz/pin.py
 
 pyz: venv ## build dist/weed_worker.pyz
 	PYTHON=$(BIN)/python ./build_zipapp.sh
