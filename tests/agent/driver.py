@@ -64,16 +64,24 @@ class Driver:
 
     def said(self, kind: str) -> list[dict[str, Any]]:
         """What workers said to the sandbox's admin, of one kind, oldest first."""
-        return [record["message"] for record in self.admin.get(f"/sandbox/messages?kind={kind}")]
+        return [record["message"][kind] for record in self.admin.get(f"/sandbox/messages?kind={kind}")]
+
+    def start_again(self) -> None:
+        """Start the admin after it was killed, and wait until it serves."""
+        self.admin.start()
+        eventually(self._serves, 20)
+
+    def _serves(self) -> bool:
+        try:
+            self.admin.get("/sandbox/violations")
+        except OSError:
+            return False
+        return True
 
     def completions(self, job_id: str) -> list[dict[str, Any]]:
         """Every completion that the admin was sent for a job."""
-        if self.dialect == "plugin":
-            return [body for body in self._bodies("job_completed") if body.get("job_id") == job_id]
-        return [body for body in self._bodies("task_complete") if body.get("task_id") == job_id]
-
-    def _bodies(self, kind: str) -> list[dict[str, Any]]:
-        return [message.get(kind, message) for message in self.said(kind)]
+        kind, key = ("job_completed", "job_id") if self.dialect == "plugin" else ("task_complete", "task_id")
+        return [body for body in self.said(kind) if body[key] == job_id]
 
     def ended(self, job_id: str, timeout: float = 30.0) -> Ended:
         """Wait until the admin was told the end of a job."""
