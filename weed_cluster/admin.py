@@ -31,7 +31,7 @@ def probe(admin: Address) -> Probe:
 
     Admins before the plugin dialect do not know the page and say 404.
     """
-    status, answer = _get(admin, "/api/plugin/status")
+    status, answer = get(admin, "/api/plugin/status")
     port = answer.get("worker_grpc_port", 0) if isinstance(answer, dict) else 0
     named = admin.grpc_port != admin.port + GRPC_OFFSET
     where = replace(admin, grpc_port=port) if isinstance(port, int) and port > 0 and not named else admin
@@ -42,7 +42,7 @@ def probe(admin: Address) -> Probe:
 
 def masters_of(admin: Address) -> tuple[Address, ...]:
     """The masters as an admin lists them; () where it does not tell (an admin with a password does not)."""
-    _status, answer = _get(admin, "/api/cluster/masters")
+    _status, answer = get(admin, "/api/cluster/masters")
     found = []
     for master in (answer.get("masters") or []) if isinstance(answer, dict) else []:
         try:
@@ -52,7 +52,7 @@ def masters_of(admin: Address) -> tuple[Address, ...]:
     return tuple(found)
 
 
-def _get(admin: Address, path: str) -> tuple[int, Any]:
+def get(admin: Address, path: str) -> tuple[int, Any]:
     """The HTTP status and the JSON of a page, by http and then by https; (0, None) where neither answers."""
     for scheme in ("http", "https"):
         try:
