@@ -1,0 +1,838 @@
+"""Moving the data of full, quiet volumes to a remote storage backend, and back.
+
+A server uploads a volume's `.dat` as one object under a random key, names it in the `.vif` and reads through it from
+then on; index and replicas stay. So: freeze every replica, compare them, upload once, prove what was uploaded by
+reading through it, and only then turn the other replicas into references to the same object.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from proto_gen import worker_pb2
+from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse, RemoteFile
+from weed_cluster.address import Address
+from weed_cluster.client import Master
+from weed_cluster.topology import Replica, Topology, collection_filter, snapshot
+from weed_errors import BadTask, ConfigError, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_model import Descriptor, Detection, DetectionRequest, Field, Job, Proposal, Result, Runtime, Skipped, Value
+from weed_storage.volume_info import Generation
+from weed_tasks import Context
+from weed_tasks.freeze import STEP as FREEZE
+from weed_tasks.freeze import Frozen, check_ready, file_status, freeze, generation_of, seal, thaw, wait_still
+from weed_tasks.journal import Entry, Step
+from weed_tasks.move import probe, prove_unchanged
+from weed_tasks.parameters import collection_of, volume_id_of
+from weed_tasks.proof import CHECKSUMS, INDEX, compare_replicas, fetch_index, sample_of
+from weed_tasks.replica_plan import unfit
+from weed_values import as_bool, as_float, as_int, as_str, settings
+
+UPLOAD, DOWNLOAD = "upload", "download"
+
+DESCRIPTOR = Descriptor(
+    name="remote_upload",
+    job_type="remote_upload",
+    display_name="Remote Upload",
+    description="Moves the data of full, quiet volumes to a remote storage backend, or brings it back",
+    icon="fas fa-cloud-upload-alt",
+    fields=(
+        Field(
+            "collection_filter",
+            "Collections",
+            "string",
+            "",
+            "Regular expression; only volumes of matching collections are moved. Empty for all.",
+            placeholder="^archive$",
+            scope="admin",
+        ),
+        Field(
+            "backend",
+            "Storage backend",
+            "string",
+            "",
+            "Name of the backend as in the master's master.toml, type.id. Nothing is moved while it is empty.",
+            placeholder="s3.default",
+            section="What",
+        ),
+        Field(
+            "direction",
+            "Direction",
+            "enum",
+            UPLOAD,
+            "Upload moves full, quiet volumes to the backend. Download brings back every matching volume whose data "
+            "is in the backend.",
+            options=((UPLOAD, "Upload: to the backend"), (DOWNLOAD, "Download: back to the volume servers")),
+            section="What",
+        ),
+        Field(
+            "full_percent",
+            "Full from (%)",
+            "double",
+            95.0,
+            "A volume is uploaded once its size has reached this share of the master's volume size limit.",
+            minimum=0,
+            maximum=100,
+            section="Which volumes",
+        ),
+        Field(
+            "quiet_for_seconds",
+            "Quiet for (seconds)",
+            "int",
+            86400,
+            "A volume is uploaded only if nothing was written to it for so long.",
+            minimum=0,
+            section="Which volumes",
+        ),
+        Field(
+            "min_size_mb",
+            "Smallest size (MB)",
+            "int",
+            0,
+            "Volumes smaller than this stay local, however full.",
+            minimum=0,
+            section="Which volumes",
+        ),
+        Field(
+            "keep_local",
+            "Keep the local data file",
+            "bool",
+            False,
+            "Leave the .dat file of the uploaded replica on its disk. It is no longer read and takes up space; it is "
+            "a spare for rescue by hand.",
+            section="What is kept",
+        ),
+        Field(
+            "keep_remote",
+            "Keep the remote object",
+            "bool",
+            False,
+            "After a download, leave the object in the backend. The result names its key; nothing deletes it later.",
+            section="What is kept",
+        ),
+    ),
+    runtime=Runtime(
+        enabled=False,
+        detection_interval_minutes=60,
+        max_jobs_per_detection=50,
+        global_execution_concurrency=4,
+        per_worker_execution_concurrency=1,
+        retry_limit=2,
+        retry_backoff_seconds=60,
+        job_type_max_runtime_seconds=4 * 3600,
+        execution_timeout_seconds=3600,
+    ),
+    weight=30,
+    aliases=("remote", "remote-upload", "remote.upload", "tier.upload", "volume.tier.upload", "volume_tier_upload"),
+    heavy=True,
+)
+
+SENT, REFERRED, FETCHED = "send", "refer", "fetch"
+"""Journal steps: an upload (facts: until, unix seconds after which it has surely ended), a replica being replaced by a
+reference (facts: source), a download. All name server and volume_id."""
+
+SLOWEST = 2 << 20
+"""Bytes per second that a transfer reaches even on a busy day; deadlines are made from it."""
+
+TYPICAL = 50 << 20
+"""Bytes per second from which progress is guessed where the server tells none."""
+
+GRACE = 600.0
+"""Seconds beyond its deadline after which a transfer whose client is gone has surely ended."""
+
+QUIET = 1.0
+"""Seconds without a change after which a frozen volume counts as still."""
+
+TRIES = 3
+"""Uploads, or copies of a reference, that are tried before the job fails."""
+
+UNCLEAR = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL")
+"""Status codes that do not tell whether the server goes on with what it was asked for."""
+
+SAMPLE = 32
+"""Needles read before and after."""
+
+
+# ---- detection
+
+
+def backends(master: Master) -> list[str]:
+    """The storage backends of the master's configuration, as type.id. Their secrets come along and are dropped."""
+    found = master.get_master_configuration().storage_backends
+    return sorted({f"{backend.type}.{backend.id}" for backend in found})
+
+
+def known_backend(master: Master, name: str) -> str:
+    """Return a backend's full name ("s3" is "s3.default"); ConfigError, with the list, if the master has no such."""
+    full = name if "." in name else f"{name}.default"
+    known = backends(master)
+    if full not in known:
+        listed = f"it knows {', '.join(known)}" if known else "it knows none"
+        raise ConfigError(
+            f"the master has no storage backend {name!r}; {listed}. Backends stand in master.toml as "
+            "[storage.backend.<type>.<id>]; volume servers read them when they start"
+        )
+    return full
+
+
+def detect(request: DetectionRequest, ctx: Context) -> Detection:
+    """Find volumes to upload, or to download; changes nothing. ConfigError for a backend that the master lacks."""
+    wishes, _warnings = settings(DESCRIPTOR, request.config)
+    name = as_str(wishes["backend"], "")
+    if not name:
+        known = ", ".join(backends(ctx.master())) or "none"
+        return Detection([], summary=f"no storage backend is chosen, so nothing is moved; the master knows: {known}")
+    backend = known_backend(ctx.master(), name)
+    matches = collection_filter(as_str(wishes["collection_filter"], ""))
+    topology = snapshot(ctx.master(), request.volume_id)
+    proposals: list[Proposal] = []
+    skipped: list[Skipped] = []
+    seen, has_more = 0, False
+    for volume_id, replicas in sorted(topology.volumes.items()):
+        if not matches(replicas[0].collection):
+            continue
+        seen += 1
+        key, reason = why_leave(replicas, topology, wishes, backend, time.time())
+        if not key and len({replica.remote_name for replica in replicas}) > 1 and wishes["direction"] == UPLOAD:
+            key, reason = _why_partly(ctx, replicas, backend)
+        if key:
+            first = replicas[0]
+            skipped.append(
+                Skipped(volume_id, f"volume {volume_id} {reason}", key, first.collection, str(first.server), first.size)
+            )
+        elif request.max_results and len(proposals) >= request.max_results:
+            has_more = True
+        else:
+            proposals.append(_propose(replicas, wishes, backend))
+    verb = "bring back from" if wishes["direction"] == DOWNLOAD else "move to"
+    return Detection(proposals, skipped, has_more, seen, f"{seen} volumes: {len(proposals)} to {verb} {backend}")
+
+
+def why_leave(
+    replicas: Sequence[Replica], topology: Topology, wishes: Mapping[str, Any], backend: str, now: float
+) -> tuple[str, str]:
+    """Say why a volume is left where it is: a key and words that follow its name; both empty where it is to move.
+
+    `now` is in unix seconds.
+    """
+    first = replicas[0]
+    remote = {replica.remote_name for replica in replicas}
+    elsewhere = sorted(remote - {"", backend})
+    if elsewhere:
+        return "elsewhere", f"has its data in {', '.join(elsewhere)}"
+    if wishes["direction"] == DOWNLOAD:
+        return ("", "") if backend in remote else ("local", "is local already")
+    if remote == {backend}:
+        return "remote", f"is in {backend} already"
+    if remote != {"", backend}:  # else an upload that was broken off is to be finished
+        reason = unfit(replicas, topology)
+        if reason:
+            return "unfit", reason
+        size = max(replica.size for replica in replicas)
+        percent = 100 * size / topology.volume_size_limit if topology.volume_size_limit else 0.0
+        quiet = now - max(replica.modified_at for replica in replicas)
+        if percent < as_float(wishes["full_percent"], 95.0):
+            return "not full", f"is {percent:.0f} % full, uploaded from {wishes['full_percent']:g} %"
+        if size < as_int(wishes["min_size_mb"], 0) << 20:
+            return "small", f"has {size >> 20} MB, uploaded from {wishes['min_size_mb']} MB"
+        if quiet < as_int(wishes["quiet_for_seconds"], 86400):
+            return "busy", f"was written to {quiet:.0f} s ago, uploaded after {wishes['quiet_for_seconds']} s"
+        if first.ttl:
+            return "expires", f"expires by itself (time to live {first.ttl})"
+        if len(replicas) < first.placement.copies:
+            return "incomplete", f"has {len(replicas)} of {first.placement.copies} copies; repair replication first"
+    return "", ""
+
+
+def _why_partly(ctx: Context, replicas: Sequence[Replica], backend: str) -> tuple[str, str]:
+    """Say why a volume stays that only some replicas have in the backend, in the form of why_leave()."""
+    try:
+        oldest = min(generation_of(ctx, replica.server) for replica in replicas)
+    except TaskError as error:
+        return "not reachable", f"is in {backend} on some servers only, and another cannot be asked: {error}"
+    if oldest < Generation.V4_44:
+        return "remote", f"is in {backend} already; the other copies stay local on servers of release {oldest.value}"
+    return "", ""
+
+
+def _propose(replicas: Sequence[Replica], wishes: Mapping[str, Value], backend: str) -> Proposal:
+    first = replicas[0]
+    size = max(replica.size for replica in replicas)
+    direction = as_str(wishes["direction"], UPLOAD)
+    seconds = 300 + (size // 2**30 + 1) * 600 * (len(replicas) if direction == DOWNLOAD else 1)
+    name = f"{first.volume_id}:{first.collection}" if first.collection else str(first.volume_id)
+    words = f"upload volume {first.volume_id} to" if direction == UPLOAD else f"download volume {first.volume_id} from"
+    return Proposal(
+        id=f"remote_upload_vol_{first.volume_id}_{int(time.time())}",
+        dedupe_key=f"remote_upload:{name}",
+        summary=f"{words} {backend} ({size >> 20} MB)",
+        detail=f"collection {first.collection!r}, on {', '.join(str(replica.server) for replica in replicas)}",
+        params=worker_pb2.TaskParams(
+            volume_id=first.volume_id,
+            collection=first.collection,
+            volume_size=size,
+            sources=[
+                worker_pb2.TaskSource(
+                    node=str(replica.server),
+                    rack=replica.node.rack,
+                    data_center=replica.node.data_center,
+                    volume_id=replica.volume_id,
+                    disk_id=replica.disk_id,
+                    estimated_size=replica.size,
+                )
+                for replica in replicas
+            ],
+        ),
+        parameters={
+            "volume_id": first.volume_id,
+            "collection": first.collection,
+            "backend": backend,
+            "direction": direction,
+            "estimated_runtime_seconds": seconds,
+        },
+        labels={
+            "task_type": DESCRIPTOR.name,
+            "volume_id": str(first.volume_id),
+            "collection": first.collection,
+            "backend": backend,
+            "direction": direction,
+        },
+        estimated_seconds=seconds,
+        bytes_to_move=size,
+    )
+
+
+# ---- execution
+
+
+@dataclass
+class _Volume:
+    """The volume of a job, and what is known of each replica. `status` is as of the last look at it."""
+
+    ctx: Context
+    id: int
+    collection: str
+    backend: str
+    keep_local: bool
+    keep_remote: bool
+    status: dict[Address, ReadVolumeFileStatusResponse] = field(default_factory=dict)
+    generation: dict[Address, Generation] = field(default_factory=dict)
+    frozen: dict[Address, Frozen] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"volume {self.id}"
+
+    @property
+    def servers(self) -> list[Address]:
+        return sorted(self.status, key=str)
+
+    @property
+    def tiered(self) -> list[Address]:
+        """The replicas whose data is remote."""
+        return [server for server in self.servers if remote_file(self.status[server])]
+
+    def look(self, server: Address) -> ReadVolumeFileStatusResponse:
+        """Ask a server afresh."""
+        self.status[server] = file_status(self.ctx, server, self.id)
+        return self.status[server]
+
+
+def remote_file(status: ReadVolumeFileStatusResponse) -> RemoteFile | None:
+    """The object that holds a volume's data, None where it is local."""
+    return status.volume_info.files[0] if status.volume_info.files else None
+
+
+def _backend_of(file: RemoteFile) -> str:
+    return f"{file.backend_type}.{file.backend_id}"
+
+
+def run(job: Job, ctx: Context) -> Result:
+    """Upload or download one volume.
+
+    Raises BadTask, StaleTask or ConfigError where nothing was touched, Mismatch where replicas disagree or a proof
+    fails; the message says what was left behind.
+    """
+    shown = {name: value for name, value in job.parameters.items() if name in DESCRIPTOR.defaults}
+    wishes, _warnings = settings(DESCRIPTOR, job.config, shown)
+    volume_id = volume_id_of(job)
+    if not as_str(wishes["backend"], ""):
+        known = ", ".join(backends(ctx.master())) or "none"
+        raise BadTask(f"volume {volume_id} cannot be moved: no storage backend is named; the master knows: {known}")
+    backend = known_backend(ctx.master(), as_str(wishes["backend"], ""))
+    ctx.progress(0.01, "looking at the cluster")
+    topology = snapshot(ctx.master(), volume_id)
+    replicas = topology.replicas(volume_id)
+    if not replicas:
+        raise StaleTask(f"the master knows no replica of volume {volume_id}; nothing was changed")
+    collection = collection_of(job)
+    if collection is not None and collection != replicas[0].collection:
+        raise StaleTask(f"volume {volume_id} is of collection {replicas[0].collection!r}, not {collection!r}")
+    volume = _Volume(
+        ctx,
+        volume_id,
+        replicas[0].collection,
+        backend,
+        as_bool(wishes["keep_local"], False),
+        as_bool(wishes["keep_remote"], False),
+    )
+    for replica in replicas:
+        volume.generation[replica.server] = check_ready(ctx, replica.server)
+        volume.look(replica.server)
+    _check_objects(volume)
+    if wishes["direction"] == DOWNLOAD:
+        return _download(volume)
+    reason = unfit([replica for replica in replicas if replica.server not in volume.tiered] or replicas[:1], topology)
+    if reason:
+        raise StaleTask(f"volume {volume_id} {reason}; nothing was changed")
+    return _upload(volume)
+
+
+def _check_objects(volume: _Volume) -> None:
+    """Mismatch if replicas have their data in another backend, or in different objects of this one."""
+    files = {server: file for server in volume.tiered if (file := remote_file(volume.status[server]))}
+    others = {_backend_of(file) for file in files.values()} - {volume.backend}
+    if others:
+        raise Mismatch(f"{volume.name} has its data in {', '.join(sorted(others))}, not in {volume.backend}")
+    keys = {file.key for file in files.values()}
+    if len(keys) > 1:
+        raise Mismatch(
+            f"{volume.name} has its data in different objects of {volume.backend}, {' and '.join(sorted(keys))}; "
+            "nothing was changed"
+        )
+
+
+def _upload(volume: _Volume) -> Result:
+    ctx = volume.ctx
+    local = [server for server in volume.servers if server not in volume.tiered]
+    if not local:
+        return _uploaded(volume, volume.tiered[0], [], already=True)
+    if ctx.options.dry_run:
+        return Result(f"{volume.name} would be uploaded to {volume.backend}; nothing was changed")
+    try:
+        ctx.progress(0.03, "freezing the replicas")
+        for server in local:
+            volume.frozen[server] = freeze(ctx, server, volume.id, persist=False)
+        for server in local:
+            volume.status[server] = wait_still(ctx, server, volume.id, QUIET)
+        ctx.progress(0.06, "comparing the replicas")
+        _agree(volume)
+        # One that was uploaded by an earlier run is taken up, so that its object is used and not another one made.
+        holder = volume.tiered[0] if volume.tiered else local[0]
+        ctx.journal.fact(holder=str(holder))
+        sample = _Sample.of(ctx, local[0], volume.id, volume.status[local[0]])
+        if holder in local:
+            ctx.progress(0.1, f"uploading to {volume.backend}")
+            _send(volume, holder)
+        _prove_uploaded(volume, holder, volume.status[local[0]], sample)
+        kept = []
+        for number, server in enumerate(other for other in local if other != holder):
+            ctx.progress(0.8 + 0.18 * number / len(local), f"making {server} refer to the object")
+            if min(volume.generation[server], volume.generation[holder]) >= Generation.V4_44:
+                _refer(volume, server, holder, sample)
+            else:
+                # Older servers delete the shared object with any one of its references.
+                kept.append(server)
+                _keep_shut(volume, server)
+    except BaseException:
+        _give_back(volume)
+        raise
+    with ctx.cluster.leash.shielded():
+        for frozen in volume.frozen.values():
+            frozen.keep(ctx.journal)
+    return _uploaded(volume, holder, kept)
+
+
+def _uploaded(volume: _Volume, holder: Address, kept: Sequence[Address], already: bool = False) -> Result:
+    file = remote_file(volume.status[holder])
+    assert file is not None
+    words = f"{volume.name} is in {volume.backend} as {file.key}, {file.file_size} bytes"
+    words += " already; nothing to do" if already else ", proved by reading through it"
+    if kept:
+        words += f"; {_names(kept)} keeps its local copy, read-only, because its release shares no objects safely"
+    outputs: dict[str, Value] = {
+        "volume_id": volume.id,
+        "backend": volume.backend,
+        "key": file.key,
+        "size": file.file_size,
+        "references": [str(server) for server in volume.tiered],
+        "local": [str(server) for server in kept],
+    }
+    return Result(words, outputs)
+
+
+def _agree(volume: _Volume) -> None:
+    """Mismatch, with the number of needles, if the replicas do not hold the same files."""
+    first, *others = volume.servers
+    for other in others:
+        # A needle of a remote replica costs a request to the backend: there a sample must do.
+        remote = {first, other} & set(volume.tiered)
+        found = compare_replicas(
+            volume.ctx, first, other, volume.id, INDEX if remote else CHECKSUMS, SAMPLE if remote else 0
+        )
+        count = len({*found.missing_in_a, *found.missing_in_b, *found.different})
+        if count:
+            raise Mismatch(
+                f"{volume.name}: replicas on {first} and {other} differ in {count} needle{'s' if count != 1 else ''}; "
+                "nothing was changed. Reconcile them with a replication task first"
+            )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What must be the same after a transfer: the index, and some needles as their server reads and checks them."""
+
+    index: bytes  # SHA-256
+    index_size: int
+    needles: Mapping[int, tuple[int, int]]  # id -> cookie and checksum
+
+    @classmethod
+    def of(cls, ctx: Context, server: Address, volume_id: int, status: ReadVolumeFileStatusResponse) -> _Sample:
+        """Read it from a server. ServerFailed names a needle that cannot be read."""
+        index = fetch_index(ctx, server, volume_id, status)
+        ids = [needle_id for needle_id, _offset, size in sample_of(index.live, SAMPLE) if size]
+        return cls(index.digest, index.size, dict(zip(ids, ctx.each(_reader(ctx, server, volume_id), ids))))
+
+    def check(self, ctx: Context, server: Address, volume_id: int, status: ReadVolumeFileStatusResponse) -> None:
+        """Mismatch if the index or a needle is another on this server now."""
+        index = fetch_index(ctx, server, volume_id, status, min(self.index_size, status.idx_file_size))
+        if index.digest != self.index:
+            raise Mismatch(f"volume {volume_id} on {server} has another index than before")
+        now = dict(zip(self.needles, ctx.each(_reader(ctx, server, volume_id), self.needles)))
+        wrong = [needle_id for needle_id, seen in self.needles.items() if now[needle_id] != seen]
+        if wrong:
+            raise Mismatch(f"volume {volume_id} on {server} reads other bytes than before: needle {wrong[0]:x}")
+
+
+def _reader(ctx: Context, server: Address, volume_id: int) -> Callable[[int], tuple[int, int]]:
+    def read(needle_id: int) -> tuple[int, int]:
+        needle = ctx.volume(server).volume_needle_status(volume_id=volume_id, needle_id=needle_id, timeout=120)
+        return needle.cookie, needle.crc
+
+    return read
+
+
+def _send(volume: _Volume, server: Address) -> None:
+    """Upload once; again only where the server said that it failed, so that no second object is made of a first one."""
+    ctx = volume.ctx
+    before = volume.status[server]
+    seconds = 120 + before.dat_file_size / SLOWEST
+    for attempt in range(1, TRIES + 1):
+        seal(ctx, volume.frozen[server])
+        prove_unchanged(ctx, server, volume.id, before)
+        step = ctx.journal.plan(
+            SENT, server=str(server), volume_id=volume.id, backend=volume.backend, until=time.time() + seconds + GRACE
+        )
+        try:
+            replies = ctx.volume(server).volume_tier_move_dat_to_remote(
+                volume_id=volume.id,
+                collection=volume.collection,
+                destination_backend_name=volume.backend,
+                keep_local_dat_file=volume.keep_local,
+                timeout=seconds,
+            )
+            _follow(ctx, replies, before.dat_file_size, 0.1, 0.75, f"uploading to {volume.backend}")
+        except ServerFailed as error:
+            if _is_remote(ctx, server, volume.id):
+                ctx.log(f"{error}; yet {volume.name} on {server} is uploaded, going on")
+            elif error.code in UNCLEAR:
+                # It may still be under way: the step stays open, and with it the freeze.
+                raise TaskError(
+                    f"the upload of {volume.name} from {server} broke off, and may go on there: {error}. The volume "
+                    "stays read-only; a later run takes up what it finds"
+                ) from error
+            else:
+                ctx.journal.settle(step)
+                if attempt == TRIES:
+                    raise
+                ctx.log(f"upload {attempt} of {TRIES} failed: {error}")
+                ctx.wait(2.0 * attempt)
+                continue
+        ctx.journal.settle(step)
+        return
+
+
+def _is_remote(ctx: Context, server: Address, volume_id: int) -> bool:
+    """Whether a server has a volume in a backend now; False where it does not answer."""
+    try:
+        status = probe(ctx, server, volume_id)
+    except ServerFailed:
+        return False
+    return status is not None and remote_file(status) is not None
+
+
+def _follow(ctx: Context, replies: Iterable[Any], size: int, start: float, end: float, stage: str) -> None:
+    """Wait for a transfer, telling its progress: what the server says, or a guess by time where it says nothing."""
+    said = 0.0
+
+    def drain() -> None:
+        nonlocal said
+        for reply in replies:
+            said = min(reply.processedPercentage / 100, 1.0)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        transfer = pool.submit(drain)
+        while not wait_for([transfer], timeout=1.0).done:
+            guess = min((time.monotonic() - began) * TYPICAL / max(size, 1), 0.9)
+            ctx.progress(start + (end - start) * max(said, guess if not said else 0.0), stage)
+    transfer.result()
+
+
+def _prove_uploaded(volume: _Volume, server: Address, before: ReadVolumeFileStatusResponse, sample: _Sample) -> None:
+    """Prove that a server reads the volume from the backend, whole and as it was before."""
+    ctx = volume.ctx
+    ctx.progress(0.76, "reading through the remote object")
+    status = volume.look(server)
+    file = remote_file(status)
+    if file is None or _backend_of(file) != volume.backend:
+        raise Mismatch(
+            f"{server} says that it uploaded {volume.name}, and does not name the object; it is kept as it is"
+        )
+    # A replica that was written to on its own has another layout, so only its own size can be compared.
+    expected = before.dat_file_size if server in volume.frozen else status.dat_file_size
+    if file.file_size != expected:
+        raise Mismatch(
+            f"{volume.name} on {server} has {expected} bytes, its object {file.key} in {volume.backend} "
+            f"{file.file_size}; the other replicas are kept as they are"
+        )
+    if server in volume.frozen:
+        sample.check(ctx, server, volume.id, status)
+    else:
+        _check_needles(ctx, server, volume.id, sample)
+    ctx.log(f"{volume.name} on {server} is read from {volume.backend}, object {file.key}, {file.file_size} bytes")
+
+
+def _check_needles(ctx: Context, server: Address, volume_id: int, sample: _Sample) -> None:
+    read = _reader(ctx, server, volume_id)
+    for needle_id, seen in sample.needles.items():
+        if read(needle_id) != seen:
+            raise Mismatch(f"volume {volume_id} on {server} reads other bytes than its replica: needle {needle_id:x}")
+
+
+def _refer(volume: _Volume, server: Address, holder: Address, sample: _Sample) -> None:
+    """Replace a replica by a reference to the object: the server copies index and `.vif` of the one that has it.
+
+    Its own data is deleted by that, so it happens after the object was proved, and is tried again if it fails.
+    """
+    ctx = volume.ctx
+    with ctx.cluster.leash.shielded():
+        seal(ctx, volume.frozen[server])
+        prove_unchanged(ctx, server, volume.id, volume.status[server])
+    step = ctx.journal.plan(REFERRED, server=str(server), volume_id=volume.id, source=str(holder))
+    with ctx.cluster.leash.shielded():
+        _copy_reference(ctx, volume.id, server, holder)
+    ctx.journal.settle(step)
+    key, other = (remote_file(status) for status in (volume.status[holder], volume.look(server)))
+    assert key is not None
+    if other is None or other.key != key.key:
+        raise Mismatch(f"{volume.name} on {server} does not refer to object {key.key} as {holder} does")
+    _check_needles(ctx, server, volume.id, sample)
+    volume.frozen[server].keep(ctx.journal)
+    ctx.log(f"{volume.name} on {server} refers to object {key.key} now; its local data is gone")
+
+
+def _copy_reference(ctx: Context, volume_id: int, server: Address, holder: Address) -> None:
+    """Make a server refer to the object that another one refers to; ServerFailed after some tries."""
+    if server == holder:
+        raise BadTask(f"volume {volume_id} on {server} cannot refer to itself")
+    for attempt in range(1, TRIES + 1):
+        try:
+            list(ctx.volume(server).volume_copy(volume_id=volume_id, source_data_node=str(holder), timeout=300))
+            return
+        except ServerFailed as error:
+            now = probe(ctx, server, volume_id)
+            if now is not None and remote_file(now):
+                return
+            if attempt == TRIES:
+                raise
+            ctx.log(f"copy {attempt} of {TRIES} of the reference to {server} failed: {error}")
+            ctx.wait(1.0 * attempt)
+
+
+def _keep_shut(volume: _Volume, server: Address) -> None:
+    """Leave a replica local and read-only for good: its sibling in the backend cannot take writes."""
+    volume.ctx.volume(server).volume_mark_readonly(volume_id=volume.id, persist=True)
+    volume.frozen[server].keep(volume.ctx.journal)
+
+
+def _give_back(volume: _Volume) -> None:
+    """After a failure thaw what this job froze, unless the volume is in the backend by now or may come to be there."""
+    with volume.ctx.cluster.leash.shielded():
+        try:
+            _settle(volume.ctx, volume.ctx.journal, volume.id)
+        except TaskError as error:
+            volume.ctx.log(f"{volume.name} is cleared up later: {error}")
+
+
+def recover(entry: Entry, ctx: Context) -> None:
+    """Settle what a killed run left: finish a reference or a remount, thaw what is still local and not under way.
+
+    Every step is tried; then the first error is raised, and its step stays open.
+    """
+    failed: list[TaskError] = []
+    for volume_id in entry.volume_ids:
+        try:
+            _settle(ctx, entry, volume_id)
+        except TaskError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def _settle(ctx: Context, entry: Entry, volume_id: int) -> None:
+    failed: list[TaskError] = []
+    # What is under way decides what may be thawed, so freezes come last.
+    for what, settle in (
+        (SENT, _settle_upload),
+        (REFERRED, _settle_reference),
+        (FETCHED, _settle_download),
+        (FREEZE, _settle_freeze),
+    ):
+        for step in entry.open:
+            if step.what == what and int(step.facts["volume_id"]) == volume_id:
+                try:
+                    settle(ctx, entry, step)
+                except TaskError as error:
+                    failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def _settle_upload(ctx: Context, entry: Entry, step: Step) -> None:
+    server, volume_id = _place(step)
+    status = probe(ctx, server, volume_id)
+    if status is None or remote_file(status):
+        entry.settle(step)
+    elif not ctx.volume(server).volume_status(volume_id=volume_id).is_read_only:
+        entry.settle(step)  # the server was restarted since, and its upload ended with it
+    elif time.time() > float(step.facts["until"]):
+        entry.settle(step)
+
+
+def _settle_reference(ctx: Context, entry: Entry, step: Step) -> None:
+    server, volume_id = _place(step)
+    if probe(ctx, server, volume_id) is None:
+        # Its own data is gone and the reference did not come: make it now.
+        _copy_reference(ctx, volume_id, server, Address.parse(step.facts["source"]))
+        ctx.log(f"volume {volume_id} on {server} refers to the object of {step.facts['source']} again")
+    entry.settle(step)
+
+
+def _settle_download(ctx: Context, entry: Entry, step: Step) -> None:
+    server, volume_id = _place(step)
+    status = probe(ctx, server, volume_id)
+    if status is None:
+        # Killed between unmounting and mounting.
+        ctx.volume(server).volume_mount(volume_id=volume_id)
+    elif not remote_file(status):
+        _remount(ctx, server, volume_id)
+    entry.settle(step)
+
+
+def _settle_freeze(ctx: Context, entry: Entry, step: Step) -> None:
+    """Thaw a replica, unless it or a sibling is in the backend, or on its way there."""
+    server, volume_id = _place(step)
+    status = probe(ctx, server, volume_id)
+    if status is None or remote_file(status):
+        entry.settle(step)
+        return
+    holder = entry.facts.get("holder", "")
+    if any(other.what == SENT and _place(other)[1] == volume_id for other in entry.open):
+        why = "an upload may still be under way"
+    elif holder and _is_remote(ctx, Address.parse(holder), volume_id):
+        why = f"its data is in remote storage on {holder}, which the next remote_upload of it finishes"
+    else:
+        frozen = Frozen.of(step)
+        assert frozen is not None
+        thaw(replace(ctx, journal=entry), frozen)
+        return
+    ctx.log(f"volume {volume_id} on {server} stays read-only: {why}")
+
+
+def _place(step: Step) -> tuple[Address, int]:
+    return Address.parse(step.facts["server"]), int(step.facts["volume_id"])
+
+
+# ---- the way back
+
+
+def _download(volume: _Volume) -> Result:
+    ctx = volume.ctx
+    tiered = volume.tiered
+    if not tiered:
+        return Result(f"{volume.name} is local already; nothing to do", {"volume_id": volume.id})
+    file = remote_file(volume.status[tiered[0]])
+    assert file is not None
+    old = [server for server in tiered if volume.generation[server] < Generation.V4_44]
+    if old and (len(tiered) > 1 or volume.keep_remote):
+        raise TaskError(
+            f"{volume.name} refers to object {file.key} on {_names(tiered)}; servers of the release of {_names(old)} "
+            "delete the object with the first download. Nothing was changed"
+        )
+    if ctx.options.dry_run:
+        return Result(f"{volume.name} would be downloaded from {volume.backend}; nothing was changed")
+    share = 0.9 / len(tiered)
+    for number, server in enumerate(tiered):
+        # The server deletes the object with the last download: by then every other replica is proved to be local.
+        keep = volume.keep_remote or number + 1 < len(tiered)
+        _fetch(volume, server, file, keep, 0.05 + share * number, 0.05 + share * (number + 1))
+    for server in tiered:
+        _remount(ctx, server, volume.id)
+        for step in ctx.journal.open:
+            if step.what == FETCHED and _place(step) == (server, volume.id):
+                ctx.journal.settle(step)
+    left = f"; object {file.key} is left in {volume.backend}" if volume.keep_remote else ""
+    return Result(
+        f"{volume.name} is back from {volume.backend} on {_names(tiered)}, {file.file_size} bytes{left}",
+        {
+            "volume_id": volume.id,
+            "backend": volume.backend,
+            "key": file.key,
+            "size": file.file_size,
+            "local": [str(server) for server in tiered],
+        },
+    )
+
+
+def _fetch(volume: _Volume, server: Address, file: RemoteFile, keep: bool, start: float, end: float) -> None:
+    """Bring the data back to one server and prove it."""
+    ctx = volume.ctx
+    ctx.progress(start, f"downloading to {server}")
+    sample = _Sample.of(ctx, server, volume.id, volume.status[server])
+    ctx.journal.plan(FETCHED, server=str(server), volume_id=volume.id)
+    try:
+        replies = ctx.volume(server).volume_tier_move_dat_from_remote(
+            volume_id=volume.id,
+            collection=volume.collection,
+            keep_remote_dat_file=keep,
+            timeout=120 + file.file_size / SLOWEST,
+        )
+        _follow(ctx, replies, file.file_size, start, end, f"downloading to {server}")
+    except ServerFailed as error:
+        if remote_file(volume.look(server)):
+            raise
+        ctx.log(f"{error}; yet {volume.name} is local on {server}, going on")
+    status = volume.look(server)
+    if remote_file(status) or status.dat_file_size != file.file_size:
+        raise Mismatch(
+            f"{volume.name} on {server} has {status.dat_file_size} bytes after the download of {file.file_size}; "
+            f"object {file.key} in {volume.backend} is {'kept' if keep else 'gone if the server deleted it'}"
+        )
+    sample.check(ctx, server, volume.id, status)
+    ctx.log(f"{volume.name} is local on {server} again, {status.dat_file_size} bytes, proved")
+
+
+def _remount(ctx: Context, server: Address, volume_id: int) -> None:
+    """Have the server open the volume anew, so that it is writable if it was before the upload; never interrupted."""
+    with ctx.cluster.leash.shielded():
+        ctx.volume(server).volume_unmount(volume_id=volume_id)
+        ctx.volume(server).volume_mount(volume_id=volume_id)
+
+
+def _names(servers: Iterable[Address]) -> str:
+    return " and ".join(sorted(map(str, servers)))

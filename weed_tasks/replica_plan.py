@@ -1,0 +1,161 @@
+"""Judging a volume's replicas against its placement: which may stay, how many are missing, and where they may go.
+
+Pure: works on a topology, asks no server.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from weed_cluster.placement import ReplicaPlacement, Reserved, is_misplaced, no_room, pick_target, why_not
+from weed_cluster.topology import Node, Replica, Topology
+from weed_errors import BadTask
+
+UNDER, OVER, MISPLACED, DIVERGED = "under-replicated", "over-replicated", "misplaced", "diverged"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a volume's replicas.
+
+    `keep` may stay as they are, `surplus` are the others, `missing` is how many well-placed copies there are too few.
+    """
+
+    kind: str
+    why: str
+    keep: tuple[Replica, ...]
+    surplus: tuple[Replica, ...] = ()
+    missing: int = 0
+
+
+def examine(replicas: Sequence[Replica], placement: ReplicaPlacement) -> Fault | None:
+    """Compare where a volume's replicas are with where they should be; None if all is well."""
+    nodes = [replica.node for replica in replicas]
+    copies = placement.copies
+    if len(nodes) == copies and not is_misplaced(placement, nodes):
+        return None
+    keep = _well_placed(replicas, placement)
+    surplus = tuple(replica for replica in replicas if replica not in keep)
+    missing = copies - len(keep)
+    if len(nodes) < copies:
+        return Fault(UNDER, f"has {len(nodes)} of {copies} copies", keep, surplus, missing)
+    if missing:
+        reason = why_not(placement, [replica.node for replica in keep], surplus[0].node)
+        return Fault(MISPLACED, f"has a misplaced copy on {surplus[0].node}: {reason}", keep, surplus, missing)
+    return Fault(OVER, f"has {len(nodes)} copies where placement {placement} asks for {copies}", keep, surplus)
+
+
+def _well_placed(replicas: Sequence[Replica], placement: ReplicaPlacement) -> tuple[Replica, ...]:
+    """Choose the most replicas that may stand together, the best of them where there is a choice."""
+    ranked = sorted(replicas, key=_worth)
+    for count in range(min(len(ranked), placement.copies), 0, -1):
+        for chosen in combinations(ranked, count):
+            if not is_misplaced(placement, [replica.node for replica in chosen]):
+                return chosen
+    return ()
+
+
+def _worth(replica: Replica) -> tuple[bool, int, int, str]:
+    """Sorts the replica first that is to stay: writable, with the most files, the largest."""
+    return replica.read_only, replica.delete_count - replica.file_count, -replica.size, str(replica.server)
+
+
+def wanted_placement(placement: ReplicaPlacement, replica_count: int) -> ReplicaPlacement:
+    """Return the placement for so many copies: 0 for what the volume asks for, more for further ones in the rack.
+
+    Raises BadTask for fewer copies than the volume asks for.
+    """
+    if replica_count in (0, placement.copies):
+        return placement
+    if replica_count < placement.copies:
+        raise BadTask(
+            f"{replica_count} copies are wanted, but placement {placement} asks for {placement.copies}; change the "
+            "placement first"
+        )
+    return replace(placement, same_rack=placement.same_rack + replica_count - placement.copies)
+
+
+def unfit(replicas: Sequence[Replica], topology: Topology) -> str:
+    """Say why a volume must be left alone, in words that follow its name; "" where it need not."""
+    first = replicas[0]
+    if any(volume_id == first.volume_id for volume_id, _collection in topology.ec):
+        return "has erasure-coded shards as well; clear that up first"
+    for what, values in (
+        ("collections", {repr(replica.collection) for replica in replicas}),
+        ("placements", {str(replica.placement) for replica in replicas}),
+        ("times to live", {repr(replica.ttl) for replica in replicas}),
+    ):
+        if len(values) > 1:
+            return f"has replicas of different {what}: {', '.join(sorted(values))}"
+    servers = [replica.server for replica in replicas]
+    for server in servers:
+        if servers.count(server) > 1:
+            return f"lies twice on {server}, on two disks; remove one by hand, since the server deletes both at once"
+    remote = {replica.remote_name for replica in replicas}
+    if len(remote) > 1:
+        return f"has its data in remote storage on some servers only: {', '.join(sorted(remote - {''}))}"
+    return ""
+
+
+def choose_targets(
+    topology: Topology,
+    fault: Fault,
+    placement: ReplicaPlacement,
+    count: int,
+    replicas: Sequence[Replica],
+    reserved: Reserved,
+) -> list[Node]:
+    """Choose nodes for so many more copies, never on a machine that has one now; fewer where there are no more."""
+    hosts = {replica.node.host for replica in replicas}
+    exclude = [node for node in topology.nodes.values() if node.host in hosts]
+    size = max(replica.size for replica in replicas)
+    chosen: list[Node] = []
+    for _copy in range(count):
+        holders = [*(replica.node for replica in fault.keep), *chosen]
+        node = pick_target(topology, placement, holders, replicas[0].disk_type, size, exclude, reserved)
+        if node is None:
+            break
+        reserved.add(node, replicas[0].disk_type, size)
+        chosen.append(node)
+    return chosen
+
+
+def additions(fault: Fault, replicas: Sequence[Replica], placement: ReplicaPlacement, delete_surplus: bool) -> int:
+    """How many copies to add: where nothing may be deleted, no more than make up the number."""
+    if delete_surplus or not fault.surplus:
+        return fault.missing
+    return max(0, placement.copies - len(replicas))
+
+
+def why_no_target(topology: Topology, replica: Replica) -> str:
+    """Say in a few words why no node will do: what keeps the others from taking a copy."""
+    others = [node for node in topology.nodes.values() if node.host != replica.node.host]
+    if not others:
+        return "there is no other machine"
+    full = [reason for node in others if (reason := no_room(node, replica.disk_type, replica.size))]
+    if len(full) == len(others):
+        return "; ".join(full[:3])
+    return f"placement {replica.placement} allows none of the machines that have room"
+
+
+class FirstSeen:
+    """Remembers since when each fault has been seen, from detection to detection.
+
+    In memory only: a worker that was restarted waits anew, which does no harm.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[tuple[int, str], float] = {}
+
+    def age(self, volume_id: int, kind: str) -> float:
+        """Seconds since a fault was first seen; the first time is now where it was not seen before."""
+        now = self._clock()
+        return now - self._since.setdefault((volume_id, kind), now)
+
+    def forget_others(self, looked_at: Collection[int], seen: Collection[tuple[int, str]]) -> None:
+        """Forget the faults that volumes just looked at no longer have."""
+        self._since = {key: at for key, at in self._since.items() if key[0] not in looked_at or key in seen}
