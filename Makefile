@@ -42,5 +42,16 @@ pins: venv ## write the hashes of the versions in requirements*.txt
 pyz: venv ## build dist/weed_worker.pyz
 	PYTHON=$(BIN)/python ./build_zipapp.sh
 
+demo: venv pyz ## put a small cluster right with the built .pyz, and check every file (WEED=/path/to/weed: the real one)
+	$(BIN)/python -m tests.demo dist/weed_worker.pyz
+
+e2e: venv pyz ## the tests that need real SeaweedFS: WEED=/path/to/weed[:/path/to/another]
+	@test -n "$(WEED)" || (echo 'e2e needs real SeaweedFS: make e2e WEED=/path/to/weed' >&2; exit 2)
+	WEED=$(WEED) $(BIN)/python -m pytest -m real
+
+bench: venv ## ratios against other ways and the Go worker (WEED=/path/to/weed), in one run
+	$(BIN)/python bench/ec.py
+	$(BIN)/python bench/detect.py
+
 clean: ## remove what was built
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
