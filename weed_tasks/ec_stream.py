@@ -24,7 +24,7 @@ from proto_gen.volume_server_pb2 import ReceiveFileInfo
 from weed_cluster.address import Address
 from weed_cluster.client import Cluster, Upload, VolumeServer
 from weed_cluster.leash import Leash
-from weed_errors import Cancelled, Mismatch, ServerFailed, ServerTimedOut, TaskError
+from weed_errors import Cancelled, Mismatch, ServerTimedOut, TaskError
 from weed_storage.checksums import BlockChecksums, ShardChecksums, crc32c
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock, actual_size
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, SMALL_BLOCK, TOTAL_SHARDS, Encoder, Row, layout
@@ -444,6 +444,23 @@ def encode(ctx: Context, source: Source, slots: Mapping[int, Slot], shard_size: 
     return Pipeline(ctx, source, slots, shard_size).run()
 
 
+def read_stripe(ctx: Context, source: Source, piece: int) -> list[int]:
+    """Read one stripe of a volume from its server, encode it, and return the CRC32C of its fourteen pieces."""
+    reader = _Ranged(ctx.volume(source.server), source)
+    stripe = _Stripe()
+    for row in layout(source.dat_size, source.strict):
+        if row.shard_offset <= piece * PIECE < row.shard_offset + row.block_size:
+            inner = piece * PIECE - row.shard_offset
+            for at in range(DATA_SHARDS):
+                offset = row.offset + at * row.block_size + inner
+                inside = max(0, min(PIECE, source.dat_size - offset))
+                if inside:
+                    reader.fill(offset, stripe.views[at][:inside])
+            break
+    ctx.compute(Encoder().encode_rows, stripe.data, PIECE, stripe.parity)
+    return [crc32c(view) for view in stripe.views]
+
+
 def read_piece(server: VolumeServer, volume_id: int, shard_id: int, piece: int, run: int) -> int:
     """Read one piece of a mounted shard back and return its CRC32C; ServerFailed where it belongs to another run."""
     crc = 0
@@ -452,43 +469,3 @@ def read_piece(server: VolumeServer, volume_id: int, shard_id: int, piece: int, 
     ):
         crc = crc32c(message.data, crc)
     return crc
-
-
-def send_file(
-    server: VolumeServer, source: Source, ext: str, content: bytes, disk_id: int = 0, timeout: float = 60.0
-) -> None:
-    """Send one whole file that lies beside the shards; TaskError or Mismatch where the server did not take it all."""
-    info = ReceiveFileInfo(
-        volume_id=source.volume_id,
-        ext=ext,
-        collection=source.collection,
-        is_ec_volume=True,
-        file_size=len(content),
-        disk_id=disk_id,
-    )
-    chunks = (content[at : at + MESSAGE] for at in range(0, len(content), MESSAGE))
-    answer = server.receive_file(info=info, chunks=chunks, timeout=timeout).done()
-    if answer.error:
-        raise TaskError(f"{server.address} did not take {ext} of volume {source.volume_id}: {answer.error}")
-    if answer.bytes_written != len(content):
-        raise Mismatch(f"{server.address} wrote {answer.bytes_written} of {len(content)} bytes of {ext}")
-
-
-def fetch_file(server: VolumeServer, volume_id: int, collection: str, ext: str, limit: int = 1 << 62) -> bytes | None:
-    """Read back a file that lies beside the shards; None where the server has none."""
-    try:
-        return b"".join(
-            message.file_content
-            for message in server.copy_file(
-                volume_id=volume_id,
-                collection=collection,
-                ext=ext,
-                is_ec_volume=True,
-                compaction_revision=0xFFFFFFFF,
-                stop_offset=limit,
-            )
-        )
-    except ServerFailed as error:
-        if error.says_absent:
-            return None
-        raise

@@ -1,0 +1,287 @@
+"""Finding volumes worth encoding: full, quiet, local, and with room for their shards elsewhere. Looks only.
+
+A volume that has all its shards and still a replica is proposed, too: encoding it again recognises that and only
+compares and deletes what is left. Knows nothing of how a volume is encoded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
+from weed_cluster.placement import EcPlanner, EcTarget, ReplicaPlacement
+from weed_cluster.topology import EcHolding, Replica, Topology, collection_filter, snapshot, wildcard_filter
+from weed_errors import BadTask, ConfigError
+from weed_model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
+from weed_storage.needle import SUPER_BLOCK_SIZE
+from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS
+from weed_tasks import Context
+from weed_values import as_float, as_int, as_list, as_str, settings
+
+DESCRIPTOR = Descriptor(
+    name="erasure_coding",
+    job_type="erasure_coding",
+    display_name="EC Encoding",
+    description="Turns full, quiet volumes into 10+4 erasure-coded shards",
+    icon="fas fa-shield-alt",
+    fields=(
+        Field(
+            "collection_filter",
+            "Collections",
+            "string",
+            "",
+            "Names with * and ?, separated by commas, or a regular expression; only volumes of matching collections "
+            "are encoded. Empty for all.",
+            placeholder="photos*",
+            scope="admin",
+            section="Scope",
+        ),
+        Field(
+            "quiet_for_seconds",
+            "Quiet for (seconds)",
+            "int",
+            3600,
+            "How long a volume must not have been written to.",
+            minimum=0,
+            required=True,
+            section="Thresholds",
+        ),
+        Field(
+            "fullness_ratio",
+            "Fullness",
+            "double",
+            0.95,
+            "How full a volume must be, as a part of the volume size limit.",
+            minimum=0.0,
+            maximum=1.0,
+            required=True,
+            section="Thresholds",
+        ),
+        Field(
+            "min_size_mb",
+            "Least size (MB)",
+            "int",
+            30,
+            "Volumes smaller than this stay as they are.",
+            minimum=1,
+            required=True,
+            section="Thresholds",
+        ),
+        Field(
+            "preferred_tags",
+            "Preferred disk tags",
+            "string",
+            "",
+            "Disk tags in order of preference, separated by commas.",
+            placeholder="fast,ssd",
+            section="Placement",
+        ),
+        Field(
+            "replica_placement",
+            "Shard placement",
+            "string",
+            "",
+            "xyz: at most y shards in a rack and z on a server, 0 for no limit. Empty for the master's default.",
+            placeholder="020",
+            section="Placement",
+        ),
+    ),
+    runtime=Runtime(),
+    weight=80,
+    aliases=("erasure-coding", "erasure.coding", "ec"),
+    heavy=True,
+)
+
+SECONDS_PER_GIB = 600
+"""What an encode is allowed per GiB begun; the admin makes its deadline from it."""
+
+HOPELESS = 10
+"""Failed plans in a row, after some that worked, after which the cluster counts as full for this time."""
+
+RULES = set("|^$()[]{}+\\.")
+"""What a regular expression has and a collection's name with wildcards does not."""
+
+
+def detect(request: DetectionRequest, ctx: Context) -> Detection:
+    """Propose volumes to encode and replicas to clear away; changes nothing. ConfigError for a bad filter."""
+    return plan(request, snapshot(ctx.master()), ctx)
+
+
+def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detection:
+    """Plan over a topology that is given."""
+    config, warnings = settings(DESCRIPTOR, request.config)
+    for warning in warnings:
+        ctx.log(warning)
+    wanted = _filter(as_str(config["collection_filter"], ""))
+    quiet, least = as_int(config["quiet_for_seconds"], 3600), as_int(config["min_size_mb"], 30) << 20
+    fullness, now = as_float(config["fullness_ratio"], 0.95), time.time()
+    planner = EcPlanner(topology, _placement(config, topology), as_list(config["preferred_tags"], []))
+    found = Detection([], seen=len(topology.volumes))
+    holdings: dict[int, list[EcHolding]] = {}
+    for (volume_id, _), held in topology.ec.items():
+        holdings.setdefault(volume_id, []).extend(held)
+    counts: Counter[str] = Counter()
+    failed, has_more = 0, False
+
+    for volume_id in [request.volume_id] if request.volume_id else sorted(topology.volumes):
+        replicas = topology.replicas(volume_id)
+        if not replicas:
+            continue
+        main = _main(replicas)
+        complete = topology.is_complete_ec(volume_id, main.collection)
+        reason = ("collection", "not in the collections asked for") if not wanted(main.collection) else None
+        if reason is None and not complete:
+            reason = _unfit(main, topology, quiet, fullness, least, now)
+        if reason is None and request.max_results and len(found.proposals) >= request.max_results:
+            has_more = True
+            break
+        targets: list[EcTarget] = []
+        if reason is None and not complete:
+            planned = planner.plan(main)
+            if isinstance(planned, str):
+                reason = ("no room", planned)
+                failed += 1
+            else:
+                targets, failed = planned, 0
+        if reason is None:
+            proposal = _propose(request, main, replicas, holdings.get(volume_id, []), targets, int(now))
+            found.proposals.append(proposal)
+            counts["to clear away" if complete else "to encode"] += 1
+            continue
+        counts[reason[0]] += 1
+        found.skipped.append(Skipped(volume_id, reason[1], reason[0], main.collection, str(main.server), main.size))
+        if failed >= HOPELESS and len(found.proposals) >= HOPELESS:
+            has_more = True
+            break
+    summary = ", ".join(f"{count} {word}" for word, count in counts.most_common()) or "nothing to look at"
+    return Detection(found.proposals, found.skipped, has_more, found.seen, f"{found.seen} volumes: {summary}")
+
+
+def _filter(text: str) -> Callable[[str], bool]:
+    """What a filter lets through: wildcards where it reads as a list of names, else a regular expression."""
+    if RULES & set(text):
+        return collection_filter(text)
+    everything = collection_filter("") if text.strip() in ("", "*", "ALL_COLLECTIONS", "EACH_COLLECTION") else None
+    return everything or wildcard_filter(text)
+
+
+def _placement(config: Mapping[str, Value], topology: Topology) -> ReplicaPlacement | None:
+    text = as_str(config["replica_placement"], "")
+    try:
+        return ReplicaPlacement.parse(text or topology.default_replication or "000")
+    except BadTask as error:
+        if text:
+            raise ConfigError(f"replica_placement: {error}") from None
+        return None
+
+
+def _main(replicas: Sequence[Replica]) -> Replica:
+    """The replica that stands for its volume: one with data, the lowest node id among equals."""
+    return min(replicas, key=lambda replica: (replica.size <= SUPER_BLOCK_SIZE, replica.node.id))
+
+
+def _unfit(
+    main: Replica, topology: Topology, quiet: int, fullness: float, least: int, now: float
+) -> tuple[str, str] | None:
+    """Why a volume is not to be encoded, as a key and in words; None if it is."""
+    if main.size < max(least, SUPER_BLOCK_SIZE + 1):
+        return "too small", f"has {main.size >> 20} MB, less than {least >> 20}"
+    if main.remote_name:
+        return "remote", f"is tiered to {main.remote_name}"
+    if len(topology.nodes) < PARITY_SHARDS:
+        return "few servers", f"needs {PARITY_SHARDS} servers or more, there are {len(topology.nodes)}"
+    if now - main.modified_at < quiet:
+        return "not quiet", f"was written to {now - main.modified_at:.0f} s ago, less than {quiet}"
+    if topology.volume_size_limit and main.size < fullness * topology.volume_size_limit:
+        return "not full", f"is {100 * main.size / topology.volume_size_limit:.0f} % full, less than {fullness:.0%}"
+    return None
+
+
+def _propose(
+    request: DetectionRequest,
+    main: Replica,
+    replicas: Sequence[Replica],
+    holdings: Sequence[EcHolding],
+    targets: Sequence[EcTarget],
+    now: int,
+) -> Proposal:
+    volume_id, collection = main.volume_id, main.collection
+    name = f"ec_vol_{volume_id}_{now}"
+    seconds = ((main.size >> 30) + 1) * SECONDS_PER_GIB
+    sources = [
+        TaskSource(
+            node=str(replica.server),
+            disk_id=replica.disk_id,
+            rack=replica.node.rack,
+            data_center=replica.node.data_center,
+            volume_id=volume_id,
+        )
+        for replica in [main, *(other for other in replicas if other is not main)]
+    ]
+    own = {(replica.node.id, replica.disk_id) for replica in replicas}
+    sources += [
+        TaskSource(
+            node=str(holding.server),
+            disk_id=holding.disk_id,
+            rack=holding.node.rack,
+            data_center=holding.node.data_center,
+            volume_id=volume_id,
+            shard_ids=holding.shard_ids,
+        )
+        for holding in holdings
+        if holding.collection == collection and (holding.node.id, holding.disk_id) not in own
+    ]
+    params = TaskParams(
+        task_id=name,
+        volume_id=volume_id,
+        collection=collection,
+        volume_size=main.size,
+        sources=sources,
+        targets=[
+            TaskTarget(
+                node=str(target.node.address),
+                disk_id=target.disk_id,
+                rack=target.node.rack,
+                data_center=target.node.data_center,
+                shard_ids=target.shard_ids,
+                estimated_size=main.size // DATA_SHARDS,
+            )
+            for target in targets
+        ],
+        erasure_coding_params=ErasureCodingTaskParams(
+            data_shards=DATA_SHARDS,
+            parity_shards=PARITY_SHARDS,
+            source_disk_type=main.disk_type,
+            encode_ts_ns=request.sequence,
+            cleanup_source=True,
+        ),
+    )
+    if targets:
+        summary = f"Erasure code volume {volume_id} from {main.server}"
+    else:
+        summary = f"Clear away what replicas volume {volume_id} has left beside its shards"
+    return Proposal(
+        id=name,
+        dedupe_key=f"erasure_coding:{volume_id}" + (f":{collection}" if collection else ""),
+        summary=summary,
+        params=params,
+        priority=LOW,
+        parameters={
+            "volume_id": volume_id,
+            "source_server": str(main.server),
+            "collection": collection,
+            "target_count": len(targets),
+            "estimated_runtime_seconds": seconds,
+        },
+        labels={
+            "task_type": DESCRIPTOR.job_type,
+            "volume_id": str(volume_id),
+            "collection": collection,
+            "source_node": str(main.server),
+            "target_count": str(len(targets)),
+        },
+        estimated_seconds=seconds,
+        bytes_to_move=main.size * (DATA_SHARDS + PARITY_SHARDS) // DATA_SHARDS,
+    )

@@ -1,0 +1,841 @@
+"""Turning a full, quiet volume into fourteen shards on other disks, then deleting its replicas.
+
+Order: look at everything, freeze all replicas, send, mount, prove, delete. Until the proof the volume is untouched but
+for being read-only, and whatever was sent can go; from the first deletion on the shards are the volume, and nothing
+may remove them. The journal marks that point ("commit").
+
+Encode runs. Shards are told apart by the run in their `.vif`. The admin stamps one number into all attempts at a job,
+so two of them, one believed dead, could not be told apart. Each attempt therefore takes a number of its own, the time
+in ns: it is larger than the admin's, and all removal is limited to this attempt's own run and older ones. The `.vif`
+is sent before the shards, so that whatever a killed attempt leaves names its run. Servers before 4.44 keep no runs:
+there, only shards that were seen or sent are named for removal. The `.ecx` comes last: without it no server mounts
+shards at its start, and one that holds the volume itself removes them.
+
+Two workers. Only one works on a volume at a time, by a lease at the master (weed_tasks.lease). One that lost its lease
+changes nothing any more, nor does it undo: the other found all of it. Files of an upload that may still be under way
+are waited for (weed_tasks.ec_shards.QUIET). Shards are removed only where the volume itself was just seen whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from secrets import token_bytes
+
+from proto_gen.volume_server_pb2 import EcShardConfig, ReadVolumeFileStatusResponse, VolumeInfo
+from weed_cluster.address import Address
+from weed_cluster.placement import EcPlanner
+from weed_cluster.topology import Topology, ec_locations, snapshot
+from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_model import Job, Result
+from weed_storage.checksums import Ecsum, dump_ecsum
+from weed_storage.index import Live, compare, content_end
+from weed_storage.needle import SUPER_BLOCK_SIZE, ttl_seconds
+from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS, shard_size
+from weed_storage.volume_info import Generation, dump_vif, server_generation
+from weed_tasks import Context
+from weed_tasks.ec_plan import DESCRIPTOR, detect
+from weed_tasks.ec_proof import Claim, check_vif, covers, from_source, prove
+from weed_tasks.ec_shards import (
+    Shelf,
+    await_senders,
+    complete_run,
+    describe,
+    fetch,
+    file_time,
+    look,
+    look_at_all,
+    remove,
+    send,
+)
+from weed_tasks.ec_stream import ShardSums, Slot, Source, encode
+from weed_tasks.freeze import STEP as FREEZE
+from weed_tasks.freeze import Frozen, file_status, freeze, recover_freezes, same_files, wait_still
+from weed_tasks.journal import Entry, Step
+from weed_tasks.lease import Lease, volume_lease
+from weed_tasks.parameters import collection_of, server_named, text_of, volume_id_of
+from weed_tasks.proof import live_index
+
+__all__ = ["DESCRIPTOR", "detect", "recover", "run"]
+
+SEND = "send"
+"""The journal step of shards on their way. Facts: run, collection, source, dat_size, shards and vifs by server."""
+
+COMMIT = "commit"
+"""The journal step from the first deletion of a replica to the last. Facts: collection, sources."""
+
+SWEEP = "sweep"
+"""The journal step of an empty replica's deletion. Fact: server."""
+
+STILL = 0.5
+"""Seconds in which a frozen volume's files must not change."""
+
+SHOWN_WITHIN = 60.0
+"""Seconds within which the master must show what servers have mounted: heartbeats come every 5."""
+
+RESERVE = 1 << 30
+"""Bytes that must stay free on a target's disk."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a job asks for. Without slots the job leaves the placement to this worker."""
+
+    volume_id: int
+    collection: str | None
+    sources: tuple[Address, ...]
+    slots: Mapping[int, Slot]
+    disk_type: str
+
+
+def run(job: Job, ctx: Context) -> Result:
+    """Encode the job's volume, or finish what an earlier attempt left.
+
+    Raises BadTask and StaleTask where nothing was touched; any other TaskError says what was left behind, if anything.
+    """
+    volume_id = volume_id_of(job)
+    if ctx.options.dry_run:
+        return _preview(ctx, _look(ctx, job))
+    with volume_lease(ctx, volume_id) as lease:
+        if any(step.what in (SEND, COMMIT) for step in ctx.journal.open):
+            _settle(ctx, ctx.journal, lease)
+        try:
+            return _carry_out(ctx, _look(ctx, job), lease)
+        except BaseException as error:
+            _undo_failed(ctx, lease, error)
+            raise
+
+
+def recover(entry: Entry, ctx: Context) -> None:
+    """Undo or finish what a killed run left, as its journal says; raises TaskError where that must be tried again."""
+    ctx = replace(ctx, journal=entry)
+    with volume_lease(ctx, entry.volume_id, patience=30.0) as lease, ctx.cluster.leash.shielded():
+        _settle(ctx, entry, lease)
+
+
+# -- what the job asks for ------------------------------------------------------------------------------------------
+
+
+def _read(ctx: Context, job: Job, topology: Topology) -> Order:
+    """Read the job, with a plan of our own where it has none; BadTask where it contradicts itself."""
+    params, volume_id = job.params, volume_id_of(job)
+    coding = params.erasure_coding_params
+    if (coding.data_shards, coding.parity_shards) not in ((0, 0), (DATA_SHARDS, PARITY_SHARDS)):
+        raise BadTask(f"volume {volume_id}: only 10+4 is known, not {coding.data_shards}+{coding.parity_shards}")
+    # Rows with shards say where stale shards lie; the servers are asked about those anyway.
+    named = [row.node for row in params.sources if not row.shard_ids]
+    named = named or [name for name in (text_of(job, "source_server", "server"),) if name]
+    places = [(row.node, row.disk_id, tuple(row.shard_ids)) for row in params.targets]
+    if not places:
+        listed = job.parameters.get("target_servers") or job.parameters.get("targets") or []
+        texts = listed.split(",") if isinstance(listed, str) else listed
+        if isinstance(texts, list):
+            places = [(text.strip(), 0, ()) for text in texts if text.strip()]
+    slots: dict[int, Slot] = {}
+    for at, (node, disk_id, shard_ids) in enumerate(places):
+        if not node:
+            raise BadTask(f"a target of volume {volume_id} names no server")
+        for shard_id in shard_ids or range(at, TOTAL_SHARDS, len(places)):
+            if shard_id in slots or shard_id >= TOTAL_SHARDS:
+                raise BadTask(f"shard {shard_id} of volume {volume_id} is planned twice or does not exist")
+            slots[shard_id] = Slot(server_named(node, topology), disk_id)
+    replicas = topology.replicas(volume_id)
+    if not slots and replicas:
+        plan = EcPlanner(snapshot(ctx.master())).plan(max(replicas, key=lambda replica: replica.size))
+        if isinstance(plan, str):
+            raise StaleTask(f"volume {volume_id} cannot be placed: {plan}")
+        slots = {shard: Slot(place.node.address, place.disk_id) for place in plan for shard in place.shard_ids}
+    if slots and len(slots) != TOTAL_SHARDS:
+        raise BadTask(f"shards {sorted(set(range(TOTAL_SHARDS)) - set(slots))} of volume {volume_id} have no target")
+    crowded = [slot for slot, count in Counter(slots.values()).items() if count > PARITY_SHARDS]
+    if crowded:
+        raise BadTask(
+            f"disk {crowded[0].disk_id} of {crowded[0].server} would get {Counter(slots.values())[crowded[0]]} shards "
+            f"of volume {volume_id}; losing more than {PARITY_SHARDS} loses the volume"
+        )
+    collection = collection_of(job)
+    if collection is not None and (collection in (".", "..") or "/" in collection or "\\" in collection):
+        raise BadTask(f"{collection!r} is no collection")
+    sources = [server_named(name, topology) for name in named] + [replica.server for replica in replicas]
+    return Order(volume_id, collection, tuple(dict.fromkeys(sources)), slots, coding.source_disk_type)
+
+
+# -- what there is --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Scene:
+    """What the servers say of the volume: `regular` are its replicas with data, `stubs` those without."""
+
+    order: Order
+    collection: str
+    regular: dict[Address, ReadVolumeFileStatusResponse]
+    stubs: list[Address]
+    shelves: list[Shelf]
+    ttl: int = 0  # as the master tells it: count << 8 | unit
+
+    @property
+    def volume_id(self) -> int:
+        """The volume."""
+        return self.order.volume_id
+
+
+def _look(ctx: Context, job: Job) -> Scene:
+    """Ask every server that may hold the volume or a part of it; StaleTask where one does not answer."""
+    ctx.progress(0.02, "checking servers and volume")
+    topology = snapshot(ctx.master(), volume_id=volume_id_of(job))
+    order = _read(ctx, job, topology)
+    volume_id = order.volume_id
+    replicas = topology.replicas(volume_id)
+    told = {order.collection, *(replica.collection for replica in replicas)} - {None}
+    told |= {name for number, name in topology.ec if number == volume_id} if not told else set()
+    if len(told) > 1:
+        raise StaleTask(f"volume {volume_id} is of collection {' and of '.join(sorted(map(repr, told)))}")
+    collection = next(iter(told), "") or ""
+    holders = [holding.server for holding in topology.holdings(volume_id, collection)]
+    servers = [*(slot.server for slot in order.slots.values()), *holders, *order.sources]
+    try:
+        shelves = look_at_all(ctx, servers, volume_id, collection)
+        statuses = dict(zip(order.sources, ctx.each(lambda server: _ask(ctx, server, volume_id), order.sources)))
+        for shelf in shelves:
+            passed_over = statuses.get(shelf.server, True) is None and shelf.files and shelf.generation.knows_ecsum
+            if passed_over and not ctx.options.dry_run:
+                statuses[shelf.server] = _awaken(ctx, shelf.server, volume_id)
+    except ServerFailed as error:
+        raise StaleTask(f"volume {volume_id} cannot be judged, nothing was touched: {error}") from error
+    there = {server: status for server, status in statuses.items() if status is not None}
+    for server, status in there.items():
+        if status.collection != collection:
+            raise StaleTask(
+                f"volume {volume_id} on {server} is of collection {status.collection!r}, not {collection!r}"
+            )
+        if status.volume_info.files:
+            raise BadTask(f"volume {volume_id} on {server} is tiered to remote storage; it cannot be encoded")
+    return Scene(
+        order=order,
+        collection=collection,
+        regular={server: status for server, status in there.items() if status.dat_file_size > SUPER_BLOCK_SIZE},
+        stubs=[server for server, status in there.items() if status.dat_file_size <= SUPER_BLOCK_SIZE],
+        shelves=shelves,
+        ttl=max((replica.info.ttl for replica in replicas), default=0),
+    )
+
+
+def _ask(ctx: Context, server: Address, volume_id: int) -> ReadVolumeFileStatusResponse | None:
+    """A replica's status, None where the server has none; Mismatch where its data cannot be read."""
+    volume = ctx.volume(server)
+    try:
+        volume.volume_status(volume_id=volume_id)
+        return volume.read_volume_file_status(volume_id=volume_id)
+    except ServerFailed as error:
+        if "backend" in error.detail:
+            raise Mismatch(f"volume {volume_id} on {server} cannot be read: {error.detail}") from None
+        if error.says_absent:
+            return None
+        raise
+
+
+def _awaken(ctx: Context, server: Address, volume_id: int) -> ReadVolumeFileStatusResponse | None:
+    """Have a server load a replica that it passed over at its start because shards of the volume lie beside it."""
+    try:
+        ctx.volume(server).volume_mount(volume_id=volume_id)
+    except ServerFailed:
+        return None
+    return _ask(ctx, server, volume_id)
+
+
+def _preview(ctx: Context, scene: Scene) -> Result:
+    """Say what would be done; changes nothing."""
+    name, done = f"volume {scene.volume_id}", complete_run(scene.shelves)
+    if not scene.regular:
+        return Result(f"{name} has no regular copy; shards: {describe(scene.shelves) or 'none'}")
+    copies = ", ".join(map(str, scene.regular))
+    if done is not None:
+        return Result(f"{name} has all its shards; its replicas on {copies} would be compared with them and deleted")
+    size = max(status.dat_file_size for status in scene.regular.values())
+    servers = len({slot.server for slot in scene.order.slots.values()})
+    return Result(f"{name} ({size >> 20} MiB on {copies}) would be encoded to {servers} servers, then deleted there")
+
+
+# -- doing it -------------------------------------------------------------------------------------------------------
+
+
+def _carry_out(ctx: Context, scene: Scene, lease: Lease) -> Result:
+    done = complete_run(scene.shelves)
+    if not scene.regular:
+        return _without_source(ctx, scene, done)
+    if done is not None:
+        return _finish(ctx, scene, done, lease)
+    return _encode(ctx, scene, lease)
+
+
+def _without_source(ctx: Context, scene: Scene, done: int | None) -> Result:
+    """Succeed where the volume is encoded already; else say what is left of it, and touch none of that."""
+    volume_id = scene.volume_id
+    if done is None:
+        if scene.stubs and not any(shelf.shards for shelf in scene.shelves):
+            raise BadTask(f"volume {volume_id} is empty; there is nothing to encode")
+        loose = [shelf for shelf in scene.shelves if set(shelf.files) - set(shelf.mounted)]
+        if len({shard for shelf in scene.shelves for shard in shelf.shards}) < TOTAL_SHARDS or not loose:
+            raise StaleTask(
+                f"volume {volume_id} has no regular copy left and not all its shards: "
+                f"{describe(scene.shelves) or 'no server has any'}; nothing was touched. "
+                "If at least 10 are there, ec.rebuild in weed shell makes the others anew"
+            )
+        ctx.progress(0.7, "mounting shards")
+        for shelf in loose:
+            ctx.volume(shelf.server).volume_ec_shards_mount(
+                volume_id=volume_id, collection=scene.collection, shard_ids=sorted(shelf.files)
+            )
+        shelves = look_at_all(ctx, [shelf.server for shelf in scene.shelves], volume_id, scene.collection)
+        if complete_run(shelves) is None:
+            raise StaleTask(f"volume {volume_id} has no regular copy, and its shards do not fit: {describe(shelves)}")
+    _sweep(ctx, scene)
+    _await_master(ctx, volume_id)
+    ctx.progress(1.0, "done")
+    return Result(f"volume {volume_id} is erasure coded already", {"already_done": True})
+
+
+def _finish(ctx: Context, scene: Scene, done: int, lease: Lease) -> Result:
+    """Delete the replicas that an earlier attempt left beside a whole set of shards, once each is proved redundant."""
+    ctx.log(f"volume {scene.volume_id} has all its shards; comparing them with the replicas that are left")
+    ctx.progress(0.1, "freezing replicas")
+    shared = [shelf.server for shelf in scene.shelves if shelf.mounted and shelf.server in scene.regular]
+    vifs = {server: fetch(ctx.volume(server), scene.volume_id, scene.collection, ".vif") or b"" for server in shared}
+    frozen = _freeze(ctx, scene)
+    _put_back_vifs(ctx, scene, vifs)
+    try:
+        claim = _prove_redundant(ctx, scene, done)
+    except TaskError:
+        recover_freezes(ctx.journal, ctx)
+        _put_back_vifs(ctx, scene, vifs)
+        raise
+    return _commit(ctx, scene, claim, frozen, lease)
+
+
+def _put_back_vifs(ctx: Context, scene: Scene, vifs: Mapping[Address, bytes]) -> None:
+    """Undo what freezing or thawing did to the `.vif` that a replica shares with shards on the same disk."""
+    for server, vif in vifs.items():
+        if vif and fetch(ctx.volume(server), scene.volume_id, scene.collection, ".vif") != vif:
+            send(ctx.volume(server), scene.volume_id, scene.collection, ".vif", vif, is_ec_volume=False)
+
+
+def _prove_redundant(ctx: Context, scene: Scene, done: int) -> Claim:
+    """Prove that a whole set of shards holds what each frozen replica holds; Mismatch if not."""
+    claim = None
+    strict = all(shelf.generation.strict_rows for shelf in scene.shelves if shelf.mounted)
+    places = _places(scene.shelves, done)
+    lives: dict[Address, Live] = {}
+    ctx.progress(0.3, "proving shards")
+    problems: list[str] = []
+    for server, status in scene.regular.items():
+        source = _source(scene, server, status, strict)
+        lives[server] = live_index(ctx, server, scene.volume_id, status)
+        candidate = Claim(source, done, places, from_source(ctx, source))
+        try:
+            prove(ctx, candidate, lives[server])
+        except Mismatch as error:
+            problems.append(str(error))
+            continue
+        claim = candidate
+        break
+    if claim is None:
+        raise Mismatch(
+            f"volume {scene.volume_id} has all its shards, but they are not those of its replicas "
+            f"({'; '.join(problems)}); neither was deleted: somebody must decide which is right"
+        )
+    for server, status in scene.regular.items():
+        if server != claim.source.server:
+            replica = _source(scene, server, status, strict)
+            live = lives.get(server) or live_index(ctx, server, scene.volume_id, status)
+            if not covers(ctx, claim, replica, live):
+                raise Mismatch(f"volume {scene.volume_id} on {server} holds files that its shards do not")
+    return claim
+
+
+def _places(shelves: Sequence[Shelf], done: int) -> dict[Address, list[int]]:
+    """Which server answers for which shard of a run; where two hold one, the first does."""
+    places: dict[Address, list[int]] = {}
+    seen: set[int] = set()
+    for shelf in shelves:
+        if shelf.run == done:
+            mine = [shard for shard in sorted(shelf.mounted) if shard not in seen]
+            if mine:
+                places[shelf.server] = mine
+                seen.update(mine)
+    return places
+
+
+def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
+    volume_id, collection = scene.volume_id, scene.collection
+    order = scene.order
+    if not order.slots:
+        raise BadTask(f"the job names no targets for the shards of volume {volume_id}")
+    biggest = max(status.dat_file_size for status in scene.regular.values())
+    generations = _check_targets(ctx, scene, biggest)
+    strict = _row_rule(volume_id, biggest, generations.values())
+    await_senders(ctx, scene.shelves, volume_id, collection)
+
+    ctx.progress(0.05, "freezing replicas")
+    frozen = _freeze(ctx, scene)
+    ctx.progress(0.1, "comparing replicas")
+    server, live = _choose(ctx, scene)
+    status = scene.regular[server]
+    source = _source(scene, server, status, strict)
+    end = content_end(live, source.version)
+    if end > source.dat_size:
+        raise Mismatch(
+            f"the index of volume {volume_id} on {server} points {end - source.dat_size} bytes past its data"
+        )
+    if not live:
+        raise BadTask(f"volume {volume_id} holds no file; there is nothing to encode")
+
+    run = max(time.time_ns(), *(shelf.run + 1 for shelf in scene.shelves))
+    for shelf in scene.shelves:
+        if shelf.shards:
+            lease.check()
+            ctx.log(f"removing shards {shelf.shards} that an earlier encode left on {shelf.server}")
+            remove(ctx, shelf, volume_id, collection, run - 1)
+    _sweep(ctx, scene)
+
+    size = shard_size(source.dat_size, strict)
+    places: dict[Address, list[int]] = {}
+    for shard_id, slot in sorted(order.slots.items()):
+        places.setdefault(slot.server, []).append(shard_id)
+    vifs = {
+        target: dump_vif(_info(source, status, scene.ttl, run, target in scene.regular), generations[target])
+        for target in places
+    }
+    lease.check()
+    sending = ctx.journal.plan(
+        SEND,
+        run=run,
+        collection=collection,
+        sources=[str(address) for address in scene.regular],
+        dat_size=source.dat_size,
+        shards={str(target): shards for target, shards in places.items()},
+        vifs=_own_vifs(ctx, scene, places),
+    )
+    for target, disk_id in dict.fromkeys((slot.server, slot.disk_id) for slot in order.slots.values()):
+        send(ctx.volume(target), volume_id, collection, ".vif", vifs[target], disk_id)
+    sums = encode(ctx, source, order.slots, size)
+    _send_indexes(ctx, scene, places, generations, sums, live)
+    ctx.progress(0.7, "mounting shards")
+    lease.check()
+    ctx.each(
+        lambda target: ctx.volume(target).volume_ec_shards_mount(
+            volume_id=volume_id,
+            collection=collection,
+            shard_ids=places[target],
+            source_disk_type=order.disk_type,
+        ),
+        places,
+    )
+    ctx.progress(0.75, "proving shards")
+    claim = Claim(source, run, places, lambda piece: [shard.pieces[piece] for shard in sums])
+    prove(ctx, claim, live)
+    return _commit(ctx, scene, claim, frozen, lease, sending, vifs)
+
+
+def _check_targets(ctx: Context, scene: Scene, biggest: int) -> dict[Address, Generation]:
+    """Check that every target is alive, not in maintenance mode and has room; StaleTask if not, nothing was touched."""
+    need = Counter(scene.order.slots.values())
+    each = shard_size(biggest)
+    generations: dict[Address, Generation] = {}
+    for target in dict.fromkeys(slot.server for slot in need):
+        try:
+            status = ctx.volume(target).volume_server_status()
+            maintenance = status.state.maintenance or _in_maintenance(ctx, target)
+        except ServerFailed as error:
+            raise StaleTask(f"a target for shards of volume {scene.volume_id} does not answer: {error}") from error
+        generations[target] = server_generation(status.version)
+        if maintenance:
+            raise StaleTask(f"{target} is in maintenance mode and takes no shards; nothing was touched")
+        disks = status.disk_statuses
+        for slot, count in need.items():
+            if slot.server != target or not disks:
+                continue
+            known = generations[target].knows_ecsum and slot.disk_id < len(disks)
+            fitting = [disks[slot.disk_id]] if known and slot.disk_id else list(disks)
+            if slot.disk_id and not known and generations[target].knows_ecsum:
+                raise StaleTask(f"{target} has no disk {slot.disk_id}; nothing was touched")
+            room = max(disk.free for disk in fitting)
+            if room < each * count + RESERVE:
+                raise StaleTask(
+                    f"{target} has {room >> 20} MiB free, too little for {count} shards of {each >> 20} MiB; "
+                    "nothing was touched"
+                )
+    return generations
+
+
+def _in_maintenance(ctx: Context, server: Address) -> bool:
+    try:
+        return ctx.volume(server).get_state().state.maintenance
+    except ServerFailed as error:
+        if error.code == "UNIMPLEMENTED":
+            return False
+        raise
+
+
+def _row_rule(volume_id: int, dat_size: int, generations: Iterable[Generation]) -> bool:
+    """Whether rows are cut by the strict rule of servers before 4.44; BadTask where targets would disagree about it."""
+    rules = {generation.strict_rows for generation in generations}
+    if len(rules) > 1 and shard_size(dat_size, True) != shard_size(dat_size, False):
+        raise BadTask(f"volume {volume_id} has a size that its targets, of different releases, would read differently")
+    return rules == {True}
+
+
+def _source(scene: Scene, server: Address, status: ReadVolumeFileStatusResponse, strict: bool) -> Source:
+    return Source(
+        server=server,
+        volume_id=scene.volume_id,
+        collection=scene.collection,
+        dat_size=status.dat_file_size,
+        version=status.version or status.volume_info.version or 3,
+        revision=status.compaction_revision,
+        strict=strict,
+    )
+
+
+def _info(source: Source, status: ReadVolumeFileStatusResponse, ttl: int, run: int, beside: bool) -> VolumeInfo:
+    """What the shards' `.vif` says. `beside` a replica it is that one's `.vif`, too, and must keep it read-only."""
+    seconds = ttl_seconds(ttl)
+    return VolumeInfo(
+        version=source.version,
+        bytes_offset=status.volume_info.bytes_offset,
+        replication=status.volume_info.replication if beside else "",
+        dat_file_size=source.dat_size,
+        expire_at_sec=int(time.time()) + seconds if seconds else 0,
+        read_only=beside,
+        ec_shard_config=EcShardConfig(data_shards=DATA_SHARDS, parity_shards=PARITY_SHARDS, encode_ts_ns=run),
+    )
+
+
+def _own_vifs(ctx: Context, scene: Scene, places: Mapping[Address, Sequence[int]]) -> dict[str, str]:
+    """The `.vif` files of replicas that shards will lie beside, to be put back if they do not stay."""
+    found: dict[str, str] = {}
+    for server in scene.regular:
+        if server in places:
+            chunks = ctx.volume(server).copy_file(
+                volume_id=scene.volume_id,
+                ext=".vif",
+                collection=scene.collection,
+                compaction_revision=scene.regular[server].compaction_revision,
+                stop_offset=1 << 20,
+                ignore_source_file_not_found=True,
+            )
+            found[str(server)] = b"".join(chunk.file_content for chunk in chunks).decode(errors="replace")
+    return found
+
+
+def _freeze(ctx: Context, scene: Scene) -> dict[Address, Frozen]:
+    """Freeze all replicas and wait until the last admitted write has ended; the scene gets their statuses anew."""
+    frozen = {}
+    for server in scene.regular:
+        frozen[server] = _hold(ctx, server, scene.volume_id)
+    for server in scene.regular:
+        scene.regular[server] = wait_still(ctx, server, scene.volume_id, STILL)
+    return frozen
+
+
+def _hold(ctx: Context, server: Address, volume_id: int) -> Frozen:
+    """Freeze a replica; one that an earlier attempt at this job froze is this attempt's, without freezing it again."""
+    for step in ctx.journal.open:
+        is_mine = step.what == FREEZE and Address.parse(step.facts["server"]) == server
+        if is_mine and ctx.volume(server).volume_status(volume_id=volume_id).is_read_only:
+            return Frozen(server, volume_id, True, step)
+    return freeze(ctx, server, volume_id, persist=True)
+
+
+def _choose(ctx: Context, scene: Scene) -> tuple[Address, Live]:
+    """Choose the replica that holds all that any other one holds; Mismatch if there is none."""
+    lives = dict(
+        zip(
+            scene.regular,
+            ctx.each(
+                lambda server: live_index(ctx, server, scene.volume_id, scene.regular[server]), scene.regular, most=2
+            ),
+        )
+    )
+    best = max(lives, key=lambda server: (len(lives[server]), -scene.regular[server].dat_file_size))
+    for server, live in lives.items():
+        if server == best:
+            continue
+        found = ctx.compute(compare, lives[best], live)
+        differing = len(found.missing_in_a) + len(found.different_size)
+        if differing:
+            raise Mismatch(
+                f"the replicas of volume {scene.volume_id} on {best} and {server} differ in {differing} files that "
+                f"{server} alone holds or holds otherwise; repair its replication first. Nothing was deleted"
+            )
+        if found.missing_in_b:
+            ctx.log(f"volume {scene.volume_id} on {server} lacks {len(found.missing_in_b)} files that {best} holds")
+    return best, lives[best]
+
+
+def _sweep(ctx: Context, scene: Scene) -> None:
+    """Delete replicas without any data: beside shards they would be taken for what was encoded."""
+    for server in scene.stubs:
+        step = ctx.journal.plan(SWEEP, server=str(server))
+        try:
+            ctx.volume(server).volume_delete(volume_id=scene.volume_id, only_empty=True)
+            ctx.log(f"deleted the empty replica of volume {scene.volume_id} on {server}")
+        except ServerFailed as error:
+            if not error.says_absent:
+                raise
+        finally:
+            ctx.journal.settle(step)
+
+
+def _send_indexes(
+    ctx: Context,
+    scene: Scene,
+    places: Mapping[Address, Sequence[int]],
+    generations: Mapping[Address, Generation],
+    sums: Sequence[ShardSums],
+    live: Live,
+) -> None:
+    """Send what servers need to mount the shards; the `.ecx` last."""
+    slots = scene.order.slots
+    ecsum = dump_ecsum(Ecsum({at: shard.result() for at, shard in enumerate(sums)}, token_bytes(16)))
+    for target, disk_id in dict.fromkeys((slot.server, slot.disk_id) for slot in slots.values()):
+        if generations[target].knows_ecsum:
+            send(ctx.volume(target), scene.volume_id, scene.collection, ".ecsum", ecsum, disk_id)
+
+    def send_ecx(target: Address) -> None:
+        disk_id = slots[places[target][0]].disk_id
+        send(ctx.volume(target), scene.volume_id, scene.collection, ".ecx", live.ecx(), disk_id)
+
+    ctx.each(send_ecx, places)
+
+
+# -- the point of no return -----------------------------------------------------------------------------------------
+
+
+def _commit(
+    ctx: Context,
+    scene: Scene,
+    claim: Claim,
+    frozen: Mapping[Address, Frozen],
+    lease: Lease,
+    sending: Step | None = None,
+    vifs: Mapping[Address, bytes] | None = None,
+) -> Result:
+    """Delete the replicas, now that the shards are proved; each is looked at again right before."""
+    volume_id = scene.volume_id
+    ctx.progress(0.85, "waiting for the master to show all shards")
+    _await_master(ctx, volume_id)
+    for server in scene.regular:
+        _prove_frozen(ctx, scene, server)
+    ctx.progress(0.9, "deleting replicas")
+    with ctx.cluster.leash.shielded():
+        lease.check()
+        commit = ctx.journal.plan(
+            COMMIT, collection=scene.collection, sources=[str(server) for server in scene.regular]
+        )
+        for server in scene.regular:
+            lease.check()
+            _prove_frozen(ctx, scene, server)
+            _delete(ctx, scene, server)
+            if sending is not None:
+                ctx.journal.settle(sending)
+            frozen[server].keep(ctx.journal)
+        _sweep(ctx, scene)
+        for server, shards in claim.places.items():
+            _mend_vif(ctx, scene, claim, server, shards, (vifs or {}).get(server))
+        ctx.journal.settle(commit)
+    ctx.progress(0.97, "waiting for the master to show the shards alone")
+    _await_master(ctx, volume_id)
+    if not ctx.until(lambda: not snapshot(ctx.master(), volume_id=volume_id).replicas(volume_id), SHOWN_WITHIN):
+        ctx.log(f"the master still lists a replica of volume {volume_id}, though none is left")
+    ctx.progress(1.0, "done")
+    return Result(
+        f"volume {volume_id} is erasure coded: {TOTAL_SHARDS} shards of {claim.shard_size >> 20} MiB on "
+        f"{len(claim.places)} servers, {len(scene.regular)} replicas deleted",
+        {
+            "volume_id": volume_id,
+            "source_server": str(claim.source.server),
+            "target_count": len(claim.places),
+            "bytes": claim.source.dat_size,
+        },
+    )
+
+
+def _await_master(ctx: Context, volume_id: int) -> None:
+    """Wait until clients can find all shards; TaskError if they cannot."""
+    missing: list[int] = []
+
+    def shown() -> bool:
+        known = ec_locations(ctx.master(), volume_id)
+        missing[:] = [shard for shard in range(TOTAL_SHARDS) if not known.get(shard)]
+        return not missing
+
+    if not ctx.until(shown, SHOWN_WITHIN):
+        raise TaskError(f"the master does not show shards {missing} of volume {volume_id}, though servers mounted them")
+
+
+def _prove_frozen(ctx: Context, scene: Scene, server: Address) -> None:
+    """Check that a replica is what was encoded or compared, and cannot change; Mismatch if not."""
+    volume_id = scene.volume_id
+    if not ctx.volume(server).volume_status(volume_id=volume_id).is_read_only:
+        raise Mismatch(f"volume {volume_id} on {server} has become writable meanwhile; nothing was deleted there")
+    if not same_files(scene.regular[server], file_status(ctx, server, volume_id)):
+        raise Mismatch(f"volume {volume_id} on {server} has changed since it was encoded; nothing was deleted there")
+
+
+def _delete(ctx: Context, scene: Scene, server: Address) -> None:
+    """Delete one replica and have the server confirm that it is gone."""
+    volume_id = scene.volume_id
+    bytes_ = scene.regular[server].dat_file_size
+    ctx.log(f"deleting the replica of volume {volume_id} on {server} ({bytes_} bytes): its shards are proved")
+    try:
+        ctx.volume(server).volume_delete(volume_id=volume_id)
+    except ServerFailed as error:
+        if not error.says_absent and _ask(ctx, server, volume_id) is not None:
+            raise TaskError(
+                f"volume {volume_id} is erasure coded, but its replica on {server} could not be deleted and stays "
+                f"read-only there: {error}"
+            ) from error
+    if _ask(ctx, server, volume_id) is not None:
+        raise TaskError(f"volume {volume_id} is erasure coded, but {server} still has a replica after deleting it")
+
+
+def _mend_vif(
+    ctx: Context, scene: Scene, claim: Claim, server: Address, shards: Sequence[int], vif: bytes | None
+) -> None:
+    """Check that the deletion left the shards' `.vif` and `.ecx`; put back the `.vif` if not."""
+    volume, volume_id, collection = ctx.volume(server), scene.volume_id, scene.collection
+    shelf = look(ctx, server, volume_id, collection)
+    try:
+        check_vif(shelf, claim.source, claim.run)
+    except Mismatch as error:
+        if vif is None:
+            info = _info(claim.source, scene.regular[claim.source.server], scene.ttl, claim.run, False)
+            vif = dump_vif(info, shelf.generation)
+        ctx.log(f"{error}; sending it again")
+        if shelf.generation.knows_ecsum:
+            volume.volume_ec_shards_unmount(volume_id=volume_id, shard_ids=shards)
+        for disk_id in dict.fromkeys(slot.disk_id for slot in scene.order.slots.values() if slot.server == server):
+            send(volume, volume_id, collection, ".vif", vif, disk_id)
+        volume.volume_ec_shards_mount(
+            volume_id=volume_id, collection=collection, shard_ids=shards, source_disk_type=scene.order.disk_type
+        )
+        shelf = look(ctx, server, volume_id, collection)
+        check_vif(shelf, claim.source, claim.run)
+    if not set(shards) <= set(shelf.mounted) or file_time(volume, volume_id, collection, ".ecx") is None:
+        raise Mismatch(f"{server} has lost shards or the .ecx of volume {volume_id} with the replica; run ec.rebuild")
+
+
+# -- undoing --------------------------------------------------------------------------------------------------------
+
+
+def _undo_failed(ctx: Context, lease: Lease, error: BaseException) -> None:
+    """Undo what a failed attempt changed; where that fails, too, or must not be, raise what says what was left."""
+    if lease.is_lost:
+        ctx.log("another worker has the volume now; leaving everything to it")
+        return
+    try:
+        with ctx.cluster.leash.shielded():
+            _settle(ctx, ctx.journal, lease)
+    except TaskError as left:
+        ctx.log(str(left))
+        if isinstance(error, TaskError):
+            raise TaskError(f"{error}. Besides: {left}") from error
+
+
+def _settle(ctx: Context, entry: Entry, lease: Lease) -> None:
+    """Undo what an entry's open steps changed, or finish it where replicas were being deleted.
+
+    Decides by what the servers hold now. TaskError where something could not be undone: its steps stay open.
+    """
+    open_steps = entry.open
+    finished = False
+    for step in open_steps:
+        if step.what == COMMIT:
+            finished = _settle_commit(ctx, entry, step, lease)
+    for step in open_steps:
+        if step.what == SEND and finished:
+            entry.settle(step)
+        elif step.what == SEND:
+            _settle_send(ctx, entry, step, lease)
+        elif step.what == SWEEP:
+            entry.settle(step)
+    recover_freezes(entry, ctx)
+
+
+def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bool:
+    """Finish a deletion that was broken off; False where it had not begun and can no more: then all is to be undone."""
+    volume_id, collection = entry.volume_id, str(commit.facts["collection"])
+    sources = tuple(map(Address.parse, commit.facts["sources"]))
+    topology = snapshot(ctx.master(), volume_id=volume_id)
+    holders = [holding.server for holding in topology.holdings(volume_id, collection)]
+    shelves = look_at_all(ctx, [*holders, *sources], volume_id, collection)
+    statuses = {server: _ask(ctx, server, volume_id) for server in sources}
+    order = Order(volume_id, collection, sources, {}, "")
+    left = {server: status for server, status in statuses.items() if status is not None}
+    done = complete_run(shelves)
+    if left and done is not None:
+        _finish(ctx, Scene(order, collection, left, [], shelves), done, lease)
+    elif done is None and len(left) < len(sources):
+        raise TaskError(
+            f"volume {volume_id} was being deleted in favour of its shards, but they are not all there: "
+            f"{describe(shelves) or 'none'}; replicas left: {', '.join(map(str, left)) or 'none'}; nothing was touched"
+        )
+    entry.settle(commit)
+    if done is None:
+        return False
+    for step in entry.open:
+        if step.what == FREEZE:
+            entry.settle(step)
+    return True
+
+
+def _settle_send(ctx: Context, entry: Entry, step: Step, lease: Lease) -> None:
+    """Remove the shards that were sent, provided that the volume itself is whole; TaskError where any may be left."""
+    volume_id, facts = entry.volume_id, step.facts
+    collection, run = str(facts["collection"]), int(facts["run"])
+    sources = [Address.parse(text) for text in facts["sources"]]
+    statuses = {}
+    for server in sources:
+        statuses[server] = _ask(ctx, server, volume_id)
+        if statuses[server] is None and look(ctx, server, volume_id, collection).generation >= Generation.V4_44:
+            statuses[server] = _awaken(ctx, server, volume_id)
+    whole = [server for server, status in statuses.items() if status and status.dat_file_size >= facts["dat_size"]]
+    places = {Address.parse(text): list(map(int, shards)) for text, shards in facts["shards"].items()}
+    if not whole:
+        if complete_run(look_at_all(ctx, places, volume_id, collection)) is None:
+            raise TaskError(
+                f"volume {volume_id} is nowhere whole: no replica on {', '.join(map(str, sources))}, and not all "
+                "shards are mounted; nothing was removed"
+            )
+        entry.settle(step)  # somebody else finished the encode
+        return
+    left: list[str] = []
+    at_risk = 0
+
+    def clean(server: Address) -> str:
+        try:
+            lease.check()
+            shelf = look(ctx, server, volume_id, collection)
+            remove(ctx, shelf, volume_id, collection, run, only=places[server])
+            original = str(facts["vifs"].get(str(server), ""))
+            if original and statuses.get(server) is not None:
+                send(ctx.volume(server), volume_id, collection, ".vif", original.encode(), is_ec_volume=False)
+        except TaskError as error:
+            return f"shards {places[server]} on {server} ({error})"
+        return ""
+
+    for server, problem in zip(places, ctx.each(clean, places)):
+        if problem:
+            left.append(problem)
+            at_risk += len(places[server])
+    if left and at_risk >= DATA_SHARDS:
+        raise TaskError(
+            f"volume {volume_id} stays read-only, since shards that could pass for it may be left: {'; '.join(left)}"
+        )
+    if left:
+        recover_freezes(entry, ctx)
+        raise TaskError(f"volume {volume_id} is as it was, but these may be left of it: {'; '.join(left)}")
+    entry.settle(step)
