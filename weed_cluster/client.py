@@ -722,6 +722,16 @@ class VolumeServer(_Client):
             timeout,
         )
 
+    def volume_ec_blob_delete(
+        self, *, volume_id: int, collection: str = "", file_key: int, version: int, timeout: float = SHORT
+    ) -> v.VolumeEcBlobDeleteResponse:
+        return self._look(
+            "VolumeEcBlobDelete",
+            v.VolumeEcBlobDeleteRequest(volume_id=volume_id, collection=collection, file_key=file_key, version=version),
+            v.VolumeEcBlobDeleteResponse,
+            timeout,
+        )
+
     def volume_ec_shards_info(self, *, volume_id: int, timeout: float = SHORT) -> v.VolumeEcShardsInfoResponse:
         return self._look(
             "VolumeEcShardsInfo",

@@ -151,15 +151,9 @@ def no_room(node: Node, disk_type: str, size: int, reserved: Reserved | None = N
         return f"{node} has no {kind} disk"
     if disk.free_slots <= (reserved.slots(node, disk_type) if reserved else 0):
         return f"{node} has no free {kind} slot"
-    if size + (reserved.bytes(node, disk_type) if reserved else 0) > _bytes_left(disk):
+    if size + (reserved.bytes(node, disk_type) if reserved else 0) > disk.bytes_left:
         return f"the {kind} disks of {node} would be fuller than {FULL:.0%}"
     return ""
-
-
-def _bytes_left(disk: Disk) -> float:
-    if not disk.total_bytes:
-        return float("inf")
-    return FULL * disk.total_bytes - (disk.total_bytes - disk.free_bytes)
 
 
 def pick_target(
@@ -270,7 +264,7 @@ class _Group:
         self.node = node
         self.type = disk.type
         self.tags = frozenset(tag.strip().lower() for tag in disk.tags)
-        self.bytes_left = _bytes_left(disk)
+        self.bytes_left = disk.bytes_left
 
 
 class _Physical:
@@ -288,9 +282,8 @@ class _Physical:
 
 
 def _split(group: _Group, disk: Disk) -> Iterator[_Physical]:
-    for disk_id, slots in sorted(disk.physical.items()):
-        free = max(0, slots - disk.volumes.get(disk_id, 0)) * SHARDS_PER_SLOT - disk.shards.get(disk_id, 0)
-        yield _Physical(group, disk_id, free)
+    for disk_id in sorted(disk.physical):
+        yield _Physical(group, disk_id, disk.free_shards(disk_id))
 
 
 _Name = tuple[str, ...]

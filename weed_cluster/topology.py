@@ -17,7 +17,7 @@ from functools import cached_property
 from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
 from weed_cluster.client import Master
-from weed_cluster.placement import SHARDS_PER_SLOT, TOTAL_SHARDS, ReplicaPlacement, plain_type
+from weed_cluster.placement import FULL, SHARDS_PER_SLOT, TOTAL_SHARDS, ReplicaPlacement, plain_type
 from weed_errors import ConfigError, ServerFailed, TaskError
 
 EVERY_COLLECTION = ("", "*", "ALL_COLLECTIONS", "EACH_COLLECTION")
@@ -52,6 +52,18 @@ class Disk:
         """Volumes that still fit, as the master counts it: remote ones need no slot, ten shards need one."""
         local = self.volume_count - self.remote_volume_count
         return max(0, self.max_volume_count - local - -(-self.ec_shard_count // SHARDS_PER_SLOT))
+
+    @property
+    def bytes_left(self) -> float:
+        """Bytes that may still be put on these disks together; infinite where the server does not report them."""
+        if not self.total_bytes:
+            return float("inf")
+        return FULL * self.total_bytes - (self.total_bytes - self.free_bytes)
+
+    def free_shards(self, disk_id: int) -> int:
+        """Shards that still fit on one physical disk by its slots; negative where it holds too many."""
+        slots = self.physical.get(disk_id, 0) - self.volumes.get(disk_id, 0)
+        return max(0, slots) * SHARDS_PER_SLOT - self.shards.get(disk_id, 0)
 
 
 @dataclass(frozen=True, slots=True)
