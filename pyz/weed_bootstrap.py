@@ -154,7 +154,7 @@ def unpack_into(folder: str, entries: list[Entry], importer: zipimport.zipimport
     tree = os.path.join(folder, f"{weed_release.NAME}-{ABI}")
     umask = os.umask(0o022)
     try:
-        os.makedirs(place, mode=0o700, exist_ok=True)
+        os.makedirs(place, exist_ok=True)
         require_trusted(place)
         if os.statvfs(place).f_flag & os.ST_NOEXEC:
             raise Unusable("mounted noexec")

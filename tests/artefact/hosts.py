@@ -67,6 +67,14 @@ def as_unknown_user(command: Sequence[str | Path]) -> list[str | Path]:
     return [*wrapped, *command]
 
 
+def shared_python() -> str:
+    """Return a supported interpreter that every user of this machine can run; skip where it has none."""
+    found = [shutil.which(f"python{version}", path="/usr/local/bin:/usr/bin") for version in SUPPORTED]
+    if not any(found):
+        pytest.skip("this machine has no supported Python in /usr")
+    return next(filter(None, found))
+
+
 def on_host_where(setup: str, command: Sequence[str | Path], after: str = "true") -> list[str | Path]:
     """Wrap a command so that it runs in a mount namespace of its own, between the shell lines `setup` and `after`.
 

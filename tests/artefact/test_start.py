@@ -8,8 +8,10 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from tests.artefact.hosts import (
     on_host_where,
     python,
     run,
+    shared_python,
 )
 from tests.support import eventually
 
@@ -228,6 +231,20 @@ def test_a_full_disk_is_passed_over(pyz: Path, tmp_path: Path) -> None:
     command = on_host_where(f"mount -t tmpfs -o size=5m tmpfs {bad}", [any_python(), pyz, "-version"])
 
     assert_started(run(command, {"CACHE_DIRECTORY": bad, "STATE_DIRECTORY": good}))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can unpack for other users")
+def test_what_root_unpacked_serves_every_user(pyz: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        copy = shutil.copy(pyz, folder)
+        environment = {"WEED_WORKER_CACHE": f"{folder}/cache"}
+        unpacked = run(["sh", "-c", 'umask 077; "$@"', "sh", shared_python(), copy, "-unpackOnly"], environment)
+
+        assert unpacked.returncode == 0
+        assert_started(
+            run(["setpriv", "--reuid=54321", "--clear-groups", shared_python(), copy, "-version"], environment)
+        )
 
 
 # Whom to trust
