@@ -373,10 +373,10 @@ def crash(reason: str) -> NoReturn:
 # ---- what both dialects need --------------------------------------------------------------------------------------
 
 
-def to_json(message: Message) -> dict[str, Any]:
-    """Write a message as real admins do: names as in the .proto, empty fields too."""
+def to_json(message: Message, sparse: bool = False) -> dict[str, Any]:
+    """Write a message as real admins do: names as in the .proto, empty fields too unless `sparse`."""
     document: dict[str, Any] = json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=not sparse
     )
     return document
 
@@ -440,9 +440,9 @@ class Masters:
 
     def page(self, _request: Request) -> object:
         """The page of masters."""
-        leader = self.leader()
-        masters = [{"address": str(a), "is_leader": str(a) == leader, "suffrage": "Voter"} for a in self._addresses]
-        return {"masters": masters, "total_masters": len(masters)}
+        leader = Address.parse(self.leader()) if self._addresses else None
+        masters = [{"address": str(a), "is_leader": a == leader, "suffrage": "Voter"} for a in self._addresses]
+        return {"masters": masters, "total_masters": len(masters), "leader_count": min(1, len(masters))}
 
     def _stub(self, address: Address) -> Any:
         return SeaweedStub(self._channels[address])  # type: ignore[no-untyped-call]

@@ -22,10 +22,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -81,18 +80,10 @@ class Worker:
         }
 
 
-@dataclass
-class Settings:
-    """How a scan looks for tasks, by task type."""
-
-    enabled: set[str] = field(default_factory=lambda: {"vacuum", "balance", "erasure_coding"})
-    numbers: dict[str, dict[str, float]] = field(
-        default_factory=lambda: {
-            "vacuum": {"garbage_threshold": 0.3, "min_volume_age_seconds": 86400},
-            "balance": {"imbalance_threshold": 0.2, "min_server_count": 2},
-            "erasure_coding": {"fullness_ratio": 0.9, "quiet_for_seconds": 3600, "min_size_mb": 1024},
-        }
-    )
+def _policy(data_dir: Path | None, task_type: str, default: worker_pb2.TaskPolicy) -> worker_pb2.TaskPolicy:
+    """How a scan looks for tasks of a type: from <dataDir>/conf/task_<type>.pb, else the default."""
+    path = data_dir / "conf" / f"task_{task_type}.pb" if data_dir is not None else None
+    return worker_pb2.TaskPolicy.FromString(path.read_bytes()) if path is not None and path.exists() else default
 
 
 class ClassicAdmin:
@@ -117,7 +108,32 @@ class ClassicAdmin:
         self._workers: dict[str, Worker] = {}
         self._leaks: Counter[str] = Counter()
         self._logs: dict[str, worker_pb2.TaskLogResponse | None] = {}  # awaited, by worker and task
-        self._settings = Settings()
+        self._vacuum = _policy(
+            flags.data_dir,
+            "vacuum",
+            worker_pb2.TaskPolicy(
+                enabled=True,
+                vacuum_config=worker_pb2.VacuumTaskConfig(garbage_threshold=0.3, min_volume_age_hours=24),
+            ),
+        )
+        self._balance = _policy(
+            flags.data_dir,
+            "balance",
+            worker_pb2.TaskPolicy(
+                enabled=True,
+                balance_config=worker_pb2.BalanceTaskConfig(imbalance_threshold=0.2, min_server_count=2),
+            ),
+        )
+        self._erasure_coding = _policy(
+            flags.data_dir,
+            "erasure_coding",
+            worker_pb2.TaskPolicy(
+                enabled=True,
+                erasure_coding_config=worker_pb2.ErasureCodingTaskConfig(
+                    fullness_ratio=0.9, quiet_for_seconds=3600, min_volume_size_mb=1024
+                ),
+            ),
+        )
         self.sessions: dict[str, Session] = {}
         self._swept: set[Session] = set()  # given up, though the stream still stands
         self._broken: set[Session] = set()  # their way back to the worker was closed under another's name
@@ -132,7 +148,6 @@ class ClassicAdmin:
             ("GET", "/api/maintenance/workers/*", self._worker_page),
             ("GET", "/api/maintenance/workers/*/logs", self._logs_page),
             ("GET", "/api/maintenance/stats", self._stats_page),
-            ("POST", "/maintenance/config/*", self._config_page),
             ("POST", "/sandbox/tasks", self._queue_page),
             ("GET", "/sandbox/leaks", lambda _request: dict(self._leaks)),
         ]
@@ -538,18 +553,6 @@ class ClassicAdmin:
             "next_scan_time": timestamp(time.time() + 1800),
         }
 
-    def _config_page(self, request: Request) -> object:
-        """Take a form: a task type's numbers, and whether it is enabled, which means: named at all."""
-        task_type = request.words[0]
-        if task_type not in self._settings.numbers:
-            raise HttpError(404, f"unknown task type {task_type}")
-        form = {key: values[-1] for key, values in parse_qs(request.body.decode()).items()}
-        with self._lock:
-            (self._settings.enabled.add if "enabled" in form else self._settings.enabled.discard)(task_type)
-            numbers = self._settings.numbers[task_type]
-            numbers.update({key: float(form[key]) for key in numbers if key in form})
-        return {}
-
     def _queue_page(self, request: Request) -> object:
         order = request.json
         params = json_format.ParseDict(order["params"], worker_pb2.TaskParams()) if "params" in order else None
@@ -579,11 +582,11 @@ class ClassicAdmin:
         """Queue what the enabled detectors of a real admin would, but for volumes that have a task already."""
         nodes = self._masters.nodes()
         found: list[Task] = []
-        if "vacuum" in self._settings.enabled:
+        if self._vacuum.enabled:
             found += self._find_garbage(nodes)
-        if "balance" in self._settings.enabled:
+        if self._balance.enabled:
             found += self._find_imbalance(nodes)
-        if "erasure_coding" in self._settings.enabled:
+        if self._erasure_coding.enabled:
             found += self._find_full(nodes)
         with self._lock:
             for task in found:
@@ -613,12 +616,12 @@ class ClassicAdmin:
         )
 
     def _find_garbage(self, nodes: Iterable[Any]) -> list[Task]:
-        wanted = self._settings.numbers["vacuum"]
+        wanted = self._vacuum.vacuum_config
         found: dict[int, Task] = {}
         for node, volume in _volumes(nodes):
             garbage = volume.deleted_byte_count / volume.size if volume.size else 0.0
             age = time.time() - volume.modified_at_second
-            if garbage <= wanted["garbage_threshold"] or age < wanted["min_volume_age_seconds"]:
+            if garbage <= wanted.garbage_threshold or age < 3600 * wanted.min_volume_age_hours:
                 continue
             task = found.get(volume.id)
             if task is None or self._flags.era != "4.44":
@@ -627,7 +630,7 @@ class ClassicAdmin:
                     collection=volume.collection,
                     volume_size=volume.size,
                     vacuum_params=worker_pb2.VacuumTaskParams(
-                        garbage_threshold=wanted["garbage_threshold"], batch_size=1000, verify_checksum=True
+                        garbage_threshold=wanted.garbage_threshold, batch_size=1000, verify_checksum=True
                     ),
                 )
                 priority = "high" if garbage > 0.6 else "normal"
@@ -639,16 +642,16 @@ class ClassicAdmin:
 
     def _find_imbalance(self, nodes: Sequence[Any]) -> list[Task]:
         """One task: the first volume of the fullest server to the emptiest that does not hold it."""
-        wanted = self._settings.numbers["balance"]
+        wanted = self._balance.balance_config
         held: dict[str, dict[int, Any]] = {_node(node): {} for node in nodes}
         for node, volume in _volumes(nodes):
             held[_node(node)][volume.id] = volume
-        if len(held) < wanted["min_server_count"]:
+        if len(held) < wanted.min_server_count:
             return []
         ranked = sorted(held, key=lambda name: len(held[name]))
         low, high = ranked[0], ranked[-1]
         average = sum(map(len, held.values())) / len(held)
-        if not average or (len(held[high]) - len(held[low])) / average <= wanted["imbalance_threshold"]:
+        if not average or (len(held[high]) - len(held[low])) / average <= wanted.imbalance_threshold:
             return []
         for volume in held[high].values():
             if volume.id not in held[low] and not volume.remote_storage_name:
@@ -665,7 +668,7 @@ class ClassicAdmin:
 
     def _find_full(self, nodes: Sequence[Any]) -> list[Task]:
         """A task for each full and quiet volume; its shards go round all servers."""
-        wanted = self._settings.numbers["erasure_coding"]
+        wanted = self._erasure_coding.erasure_coding_config
         limit = self._masters.size_limit()
         names = [_node(node) for node in nodes]
         found: dict[int, Task] = {}
@@ -673,9 +676,9 @@ class ClassicAdmin:
             if volume.id in found:
                 found[volume.id].typed_params.sources.add(node=_node(node), volume_id=volume.id)
                 continue
-            quiet = time.time() - volume.modified_at_second >= wanted["quiet_for_seconds"]
-            large = volume.size >= wanted["min_size_mb"] * 1024 * 1024
-            if not (quiet and large and volume.size >= wanted["fullness_ratio"] * limit):
+            quiet = time.time() - volume.modified_at_second >= wanted.quiet_for_seconds
+            large = volume.size >= wanted.min_volume_size_mb * 1024 * 1024
+            if not (quiet and large and volume.size >= wanted.fullness_ratio * limit):
                 continue
             params = worker_pb2.TaskParams(
                 volume_id=volume.id,

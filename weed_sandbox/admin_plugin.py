@@ -81,8 +81,8 @@ class Worker:
             "ProtocolVersion": self.hello.protocol_version,
             "ConnectedAt": timestamp(self.connected_at),
             "LastSeenAt": timestamp(self.last_seen),
-            "Capabilities": {entry.job_type: to_json(entry) for entry in self.hello.capabilities},
-            "Heartbeat": to_json(self.heartbeat) if self.heartbeat is not None else None,
+            "Capabilities": {entry.job_type: to_json(entry, sparse=True) for entry in self.hello.capabilities},
+            "Heartbeat": to_json(self.heartbeat, sparse=True) if self.heartbeat is not None else None,
         }
 
 
@@ -304,6 +304,7 @@ class PluginAdmin:
             if job_type not in self._configs:
                 config = plugin_pb2.PersistedJobTypeConfig(job_type=job_type, updated_by="plugin")
                 config.admin_runtime.ParseFromString(shown.admin_runtime_defaults.SerializeToString())
+                config.updated_at.GetCurrentTime()
                 _fill(config, shown)
                 self._configs[job_type] = config
             self._unsaved = True
@@ -668,7 +669,7 @@ class PluginAdmin:
                 "source": source,
                 "message": message,
                 "stage": stage,
-                "details": details or {},
+                **({"details": details} if details else {}),
                 "occurred_at": timestamp(at or time.time()),
             }
         )
@@ -733,7 +734,7 @@ class PluginAdmin:
         with self._lock:
             jobs = [job for job in self._jobs.values() if all(job.get(key) == wanted[key] for key in wanted)]
         jobs.sort(key=lambda job: str(job["updated_at"]), reverse=True)
-        return jobs[: int(request.query.get("limit", "200"))]
+        return [_brief(job) for job in jobs[: int(request.query.get("limit", "200"))]]
 
     def _find(self, job_id: str) -> dict[str, Any]:
         if job_id not in self._jobs:
@@ -742,17 +743,22 @@ class PluginAdmin:
 
     def _job_page(self, request: Request) -> object:
         with self._lock:
-            return dict(self._find(request.words[0]))
+            return _brief(self._find(request.words[0]))
 
     def _detail_page(self, request: Request) -> object:
         with self._lock:
-            job = dict(self._find(request.words[0]))
+            job = self._find(request.words[0])
             runs = [entry for entry in self._runs.get(job["job_type"], []) if entry["job_id"] == job["job_id"]]
+            related = [
+                _brief(other)
+                for other in self._jobs.values()
+                if other is not job and other["job_type"] == job["job_type"]
+            ]
             return {
-                "job": job,
-                "run_record": runs[-1] if runs else None,
+                "job": {key: value for key, value in job.items() if value not in ("", {})},
+                **({"run_record": runs[-1]} if runs else {}),
                 "activities": [entry for entry in self._activities if entry["job_id"] == job["job_id"]],
-                "related_jobs": [],
+                "related_jobs": related[: int(request.query.get("related_limit", "20"))],
                 "last_updated": job["updated_at"],
             }
 
@@ -760,7 +766,7 @@ class PluginAdmin:
         with self._lock:
             job = self._find(request.words[0])
             if job["state"] not in ACTIVE:
-                return {"job_id": job["job_id"], "expired": False, "job": dict(job), "message": "job is not active"}
+                return {"job_id": job["job_id"], "expired": False, "job": _brief(job), "message": "job is not active"}
             reason = request.json.get("reason") or "job expired by admin request"
             waiting = self._waiting.get(job["request_id"])
             self._track(job["job_id"]).update(
@@ -770,7 +776,7 @@ class PluginAdmin:
             if waiting is not None:
                 waiting.answer = plugin_pb2.JobCompleted(job_id=job["job_id"], error_message=reason)
                 self._changed.notify_all()
-            return {"job_id": job["job_id"], "expired": True, "job": dict(job)}
+            return {"job_id": job["job_id"], "expired": True, "job": _brief(job)}
 
     def _activities_page(self, request: Request) -> object:
         with self._lock:
@@ -779,6 +785,7 @@ class PluginAdmin:
                 for entry in reversed(self._activities)
                 if request.query.get("job_type", entry["job_type"]) == entry["job_type"]
             ]
+        found.sort(key=lambda entry: str(entry["occurred_at"]), reverse=True)
         return found[: int(request.query.get("limit", "500"))]
 
     def _schema_page(self, request: Request) -> object:
@@ -821,8 +828,8 @@ class PluginAdmin:
             runs = list(reversed(self._runs.get(request.words[0], [])))
         return {
             "job_type": request.words[0],
-            "successful_runs": [entry for entry in runs if entry["outcome"] == "success"],
-            "error_runs": [entry for entry in runs if entry["outcome"] == "error"],
+            "successful_runs": [entry for entry in runs if entry["outcome"] == "success"] or None,
+            "error_runs": [entry for entry in runs if entry["outcome"] == "error"] or None,
             "last_updated_time": runs[0]["completed_at"] if runs else None,
         }
 
@@ -931,9 +938,15 @@ def _detection_json(
         "detector_worker_id": worker_id,
         "total_proposals": len(proposals),
         "count": len(proposals),
-        "proposals": [to_json(proposal) for proposal in proposals],
+        "proposals": [to_json(proposal, sparse=True) for proposal in proposals],
         "activities": [],
     }
+
+
+def _brief(job: dict[str, Any]) -> dict[str, Any]:
+    """A job as lists show it."""
+    rich = ("detail", "parameters", "labels", "result_output_values")
+    return {key: value for key, value in job.items() if key not in rich and value != ""}
 
 
 def _read_list(path: Path) -> list[dict[str, Any]]:

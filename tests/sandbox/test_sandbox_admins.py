@@ -16,7 +16,7 @@ import pytest
 from google.protobuf import json_format
 
 from proto_gen import plugin_pb2, worker_pb2
-from tests.cluster import Admin, request
+from tests.cluster import Admin, Cluster, request
 from tests.pure.protocol_samples import BALANCE, ME, NOW, VACUUM
 from tests.support import eventually, free_port
 from weed_cluster.address import Address
@@ -119,6 +119,12 @@ class Stage:
         self._admins.append(admin)
         self.start(admin)
         return admin
+
+    def configure(self, task_type: str, policy: worker_pb2.TaskPolicy) -> None:
+        """What an admin that is started later finds configured."""
+        directory = self._directory / "data" / "conf"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"task_{task_type}.pb").write_bytes(policy.SerializeToString())
 
     def start(self, admin: Admin) -> None:
         admin.start()
@@ -330,6 +336,25 @@ def test_a_test_can_say_anything_and_cut_and_hang(stage: Stage) -> None:
     eventually(lambda: wire.ended == "UNAVAILABLE")
 
 
+def test_a_scan_queues_what_the_cluster_needs(stage: Stage, sandbox_cluster: Cluster) -> None:
+    first = sandbox_cluster.servers[0]
+    files = sandbox_cluster.fill(count=4, volumes=3, servers=[first])
+    sandbox_cluster.delete([fid for fid in files if fid.startswith("1,")])
+    sandbox_cluster.settle()
+    stage.configure(
+        "vacuum",
+        worker_pb2.TaskPolicy(enabled=True, vacuum_config=worker_pb2.VacuumTaskConfig(garbage_threshold=0.3)),
+    )
+    admin = stage.admin("classic", f"-master={sandbox_cluster.master}")
+    for _twice in range(2):
+        admin.post("/api/maintenance/scan")
+        eventually(lambda: len(admin.get("/api/maintenance/tasks")) == 2)
+    balance, vacuum = sorted(admin.get("/api/maintenance/tasks"), key=lambda task: str(task["type"]))
+    assert (vacuum["type"], vacuum["volume_id"], vacuum["server"]) == ("vacuum", 1, str(first.address))
+    assert (balance["type"], balance["server"]) == ("balance", str(first.address))
+    assert balance["typed_params"]["targets"][0]["node"] != str(first.address)
+
+
 # ---- plugin -------------------------------------------------------------------------------------------------------
 
 
@@ -397,12 +422,12 @@ def test_a_run_detects_and_executes_and_keeps_the_story(stage: Stage) -> None:
     assert worker.jobs[0].job.config["garbage_threshold"] == 0.3
     jobs = admin.get("/api/plugin/jobs?job_type=vacuum")
     assert {job["state"] for job in jobs} == {"job_state_succeeded"}
-    assert jobs[0]["result_output_values"] == {"bytes": {"int64_value": "7"}}
     stages = [entry["stage"] for entry in admin.get("/api/plugin/activities")]
     assert {"decision_summary", "half", "completed", "assigned"} <= set(stages)
     assert len(admin.get("/api/plugin/job-types/vacuum/runs")["successful_runs"]) == 2
     detail = admin.get(f"/api/plugin/jobs/{jobs[0]['job_id']}/detail")
     assert detail["run_record"]["outcome"] == "success"
+    assert detail["job"]["result_output_values"] == {"bytes": {"int64_value": "7"}}
     assert kinds(admin) == set()
 
 
