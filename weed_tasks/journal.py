@@ -189,6 +189,19 @@ class Journal:
         return sorted(self._directory.glob("*" + DAMAGED))
 
 
+def peek(directory: Path) -> list[Entry]:
+    """Read the entries of a directory that another process may be using: changes nothing, leaves out what is damaged."""
+    found = []
+    for path in sorted(directory.glob("*" + SUFFIX), key=_age):
+        try:
+            entry = _parse(path, path.read_bytes())
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if entry is not None:
+            found.append(entry)
+    return found
+
+
 def entry_id(job_id: str) -> str:
     """Return a name made from a job's id that is safe as a file's and differs where the ids differ."""
     readable = re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:60]
@@ -198,23 +211,29 @@ def entry_id(job_id: str) -> str:
 def _read(path: Path) -> Entry | None:
     """Read an entry back; None where there is none or it told nothing yet."""
     try:
-        whole = path.read_bytes().splitlines(keepends=True)
+        entry = _parse(path, path.read_bytes())
     except FileNotFoundError:
         return None
-    if whole and not whole[-1].endswith(b"\n"):
-        whole.pop()
-    if not whole:
-        path.unlink(missing_ok=True)
-        return None
-    try:
-        about = json.loads(whole[0])
-        entry = Entry(about["job_id"], about["job_type"], about["volume_id"], about["facts"], path)
-        entry._length = len(whole[0])
-        entry._replay(whole[1:])
     except (ValueError, KeyError, TypeError):
         path.rename(path.with_suffix(DAMAGED))
         _sync_directory(path.parent)
         return None
+    if entry is None:
+        path.unlink(missing_ok=True)
+    return entry
+
+
+def _parse(path: Path, content: bytes) -> Entry | None:
+    """Make an entry of a file's content; None if that told nothing yet. ValueError and such where it is damaged."""
+    whole = content.splitlines(keepends=True)
+    if whole and not whole[-1].endswith(b"\n"):
+        whole.pop()
+    if not whole:
+        return None
+    about = json.loads(whole[0])
+    entry = Entry(about["job_id"], about["job_type"], about["volume_id"], about["facts"], path)
+    entry._length = len(whole[0])
+    entry._replay(whole[1:])
     return entry
 
 
