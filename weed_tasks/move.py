@@ -90,9 +90,10 @@ def move_volume(
 ) -> Moved:
     """Move a volume; with a dry run only look.
 
-    `disk_type` is the target's ("" for the same as now), `timeout` the seconds for the copying (0 to scale it by
-    size). Raises BadTask or StaleTask where nothing was touched. After any other failure the source is as it was and
-    the target holds nothing of it; or, where a server could not be asked, the error says what is left for recovery.
+    `disk_type` is the target's ("" for the same as now), `timeout` the least seconds that the copying is given; more
+    where the size asks for it. Raises BadTask or StaleTask where nothing was touched. After any other failure the
+    source is as it was and the target holds nothing of it; or, where a server could not be asked, the error says what
+    is left for recovery.
     """
     tell = progress or (lambda fraction, stage: ctx.progress(fraction, stage))
     if source == target:
@@ -182,7 +183,7 @@ def copy_volume(
     before = still or file_status(ctx, source, volume_id)
     rate = ctx.rates.for_server_side(io_bytes_per_second)
     size = before.dat_file_size + before.idx_file_size
-    seconds = timeout or 60 + 1.5 * size / min(rate or SLOWEST, SLOWEST)
+    seconds = max(timeout, 60 + 1.5 * size / min(rate or SLOWEST, SLOWEST))
     step = ctx.journal.plan(
         COPY,
         volume_id=volume_id,

@@ -1,0 +1,227 @@
+"""Which volumes balance would move where, decided from a topology alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proto_gen import master_pb2 as m
+from weed_cluster.topology import Topology, read
+from weed_errors import ConfigError
+from weed_model import Detection, DetectionRequest
+from weed_tasks.balance import plan
+
+GB = 1 << 30
+
+
+def volume(volume_id: int, **fields: Any) -> m.VolumeInformationMessage:
+    return m.VolumeInformationMessage(**{"id": volume_id, "size": GB, "version": 3, "modified_at_second": 1, **fields})
+
+
+def topology(*servers: dict[str, Any]) -> Topology:
+    """A cluster of servers: volumes, slots (100), rack ("r1"), host, disk ("hdd"), total and free bytes."""
+    racks: dict[str, m.RackInfo] = {}
+    for number, server in enumerate(servers):
+        rack = racks.setdefault(server.get("rack", "r1"), m.RackInfo(id=server.get("rack", "r1")))
+        volumes = server["volumes"]
+        slots = server.get("slots", 100)
+        disk = m.DiskInfo(
+            type=server.get("disk", ""),
+            volume_count=len(volumes),
+            max_volume_count=slots,
+            free_volume_count=slots - len(volumes),
+            volume_infos=volumes,
+            disk_total_bytes=server.get("total", 0),
+            disk_free_bytes=server.get("free", 0),
+        )
+        node = rack.data_node_infos.add(id=server.get("host", f"10.0.0.{number}") + ":8080")
+        node.diskInfos[server.get("disk", "")].CopyFrom(disk)
+    center = m.DataCenterInfo(id="dc1", rack_infos=racks.values())
+    header = m.VolumeListResponse(
+        topology_info=m.TopologyInfo(id="topo", data_center_infos=[center]), volume_size_limit_mb=30000
+    )
+    return read([m.VolumeListStreamResponse(header=header)])
+
+
+def planned(cluster: Topology, most: int = 0, **config: Any) -> Detection:
+    return plan(DetectionRequest("volume_balance", {"batch_size": 1, **config}, (), max_results=most), cluster)
+
+
+def moves(detection: Detection) -> list[tuple[int, str, str]]:
+    return [
+        (proposal.params.volume_id, proposal.params.sources[0].node, proposal.params.targets[0].node)
+        for proposal in detection.proposals
+    ]
+
+
+def test_an_empty_server_gets_its_share() -> None:
+    cluster = topology({"volumes": [volume(n) for n in range(1, 11)]}, {"volumes": []})
+    found = moves(planned(cluster))
+    assert len(found) == 5
+    assert {(source, target) for _volume, source, target in found} == {("10.0.0.0:8080", "10.0.0.1:8080")}
+
+
+def test_a_level_cluster_is_left_alone() -> None:
+    cluster = topology({"volumes": [volume(1), volume(2)]}, {"volumes": [volume(3)]})
+    assert moves(planned(cluster)) == []
+
+
+def test_read_only_then_full_then_cold_volumes_are_preferred() -> None:
+    volumes = [
+        volume(1, modified_at_second=500),
+        volume(2, modified_at_second=900, read_only=True),
+        volume(3, modified_at_second=100),
+        volume(4, modified_at_second=900, size=31 * GB),
+        volume(5, modified_at_second=700),
+        volume(6, modified_at_second=800),
+    ]
+    found = moves(planned(topology({"volumes": volumes}, {"volumes": []})))
+    assert [volume_id for volume_id, _source, _target in found] == [2, 4, 3]
+
+
+def test_disk_types_are_levelled_apart() -> None:
+    cluster = topology(
+        {"volumes": [volume(n) for n in range(1, 9)]},
+        {"volumes": [volume(n) for n in range(11, 19)]},
+        {"volumes": [volume(21, disk_type="ssd")], "disk": "ssd"},
+        {"volumes": [], "disk": "ssd"},
+    )
+    assert moves(planned(cluster)) == []
+
+
+def test_a_server_with_more_slots_takes_more() -> None:
+    cluster = topology({"volumes": [volume(n) for n in range(1, 31)], "slots": 40}, {"volumes": [], "slots": 80})
+    assert len(moves(planned(cluster))) == pytest.approx(20, abs=3)
+
+
+def test_a_server_without_a_free_slot_is_no_target() -> None:
+    cluster = topology(
+        {"volumes": [volume(n, collection="a") for n in range(1, 11)], "slots": 10},
+        {"volumes": [volume(n, collection="b") for n in range(11, 20)], "slots": 10},
+    )
+    assert len(moves(planned(cluster, collection_filter="^a$"))) == 1
+
+
+def test_a_nearly_full_disk_is_no_target() -> None:
+    cluster = topology(
+        {"volumes": [volume(n) for n in range(1, 11)]},
+        {"volumes": [], "total": 100 * GB, "free": 12 * GB},
+    )
+    assert len(moves(planned(cluster))) == 2
+
+
+def test_a_remote_volume_is_not_moved() -> None:
+    cluster = topology(
+        {"volumes": [volume(n, remote_storage_name="s3.default") for n in range(1, 11)]}, {"volumes": []}
+    )
+    assert moves(planned(cluster)) == []
+
+
+def test_two_copies_never_meet_on_one_host() -> None:
+    copies = [volume(n, replica_placement=1) for n in range(1, 9)]
+    cluster = topology({"volumes": copies}, {"volumes": copies}, {"volumes": [], "host": "10.0.0.1", "rack": "r1"})
+    for _volume, source, target in moves(planned(cluster)):
+        assert source.startswith("10.0.0.1") or not target.startswith("10.0.0.1")
+
+
+def test_a_copy_that_belongs_into_another_rack_stays_in_one() -> None:
+    copies = [volume(n, replica_placement=10) for n in range(1, 9)]
+    cluster = topology(
+        {"volumes": copies, "rack": "r1"}, {"volumes": copies, "rack": "r2"}, {"volumes": [], "rack": "r2"}
+    )
+    found = moves(planned(cluster))
+    assert found
+    assert {source for _volume, source, _target in found} == {"10.0.0.1:8080"}
+
+
+def test_a_stray_copy_on_the_target_bars_it() -> None:
+    volumes = [volume(n) for n in range(1, 5)]
+    cluster = topology({"volumes": volumes}, {"volumes": volumes[:1]}, {"volumes": volumes[1:2]})
+    for volume_id, _source, target in moves(planned(cluster)):
+        assert (volume_id, target) not in ((1, "10.0.0.1:8080"), (2, "10.0.0.2:8080"))
+
+
+def test_no_more_than_max_results_moves_are_proposed() -> None:
+    cluster = topology({"volumes": [volume(n) for n in range(1, 11)]}, {"volumes": []})
+    cut = planned(cluster, most=3)
+    assert (len(cut.proposals), cut.has_more) == (3, True)
+    whole = planned(cluster, most=5)
+    assert (len(whole.proposals), whole.has_more) == (5, False)
+
+
+def test_fewer_servers_than_wanted_are_not_balanced() -> None:
+    cluster = topology({"volumes": [volume(n) for n in range(1, 11)]}, {"volumes": []})
+    assert moves(planned(cluster, min_server_count=3)) == []
+
+
+def test_a_node_outside_the_scope_neither_gives_nor_takes() -> None:
+    cluster = topology(
+        {"volumes": [volume(n) for n in range(1, 11)]}, {"volumes": []}, {"volumes": [volume(n) for n in range(20, 60)]}
+    )
+    found = moves(planned(cluster, node_filter="10.0.0.0:8080,10.0.0.1:*"))
+    assert len(found) == 5
+    assert all("10.0.0.2:8080" not in move for move in found)
+
+
+def test_a_bad_collection_filter_is_named() -> None:
+    with pytest.raises(ConfigError, match="collection_filter"):
+        planned(topology({"volumes": [volume(1)]}), collection_filter="(")
+
+
+def test_each_collection_is_levelled_by_itself_within_the_slots_they_share() -> None:
+    mixed = [volume(n, collection="a" if n % 2 else "b") for n in range(1, 21)]
+    filler = [volume(n, collection="c", remote_storage_name="") for n in range(30, 34)]
+    cluster = topology({"volumes": mixed, "slots": 30}, {"volumes": filler, "slots": 10})
+    found = planned(cluster, collection_filter="EACH_COLLECTION")
+    arriving = [proposal.params.collection for proposal in found.proposals if "0.1" in proposal.params.targets[0].node]
+    assert {*arriving} == {"a", "b"}
+    assert len(arriving) <= 6
+
+
+def test_moves_come_in_batches_with_keys_that_fit() -> None:
+    cluster = topology({"volumes": [volume(n) for n in range(1, 43)]}, {"volumes": []})
+    found = planned(cluster, batch_size=20, max_concurrent_moves=7, io_byte_per_second=1000, imbalance_threshold=0)
+    assert [len(proposal.params.balance_params.moves) for proposal in found.proposals] == [20, 0]
+    batch, single = found.proposals
+    assert batch.dedupe_key.startswith("volume_balance_batch:")
+    assert len(batch.dedupe_key) <= 200
+    assert batch.params.balance_params.max_concurrent_moves == 7
+    assert batch.params.balance_params.io_byte_per_second == 1000
+    assert batch.labels["batch"] == "true"
+    assert single.dedupe_key == f"volume_balance:{single.params.volume_id}"
+    again = planned(cluster, batch_size=20, imbalance_threshold=0)
+    assert [proposal.dedupe_key for proposal in again.proposals] == [
+        proposal.dedupe_key for proposal in found.proposals
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 25), min_size=2, max_size=5),
+    slots=st.lists(st.integers(25, 60), min_size=5, max_size=5),
+)
+def test_planned_moves_level_and_never_overshoot(counts: list[int], slots: list[int]) -> None:
+    ids = iter(range(1, 1000))
+    servers = [
+        {"volumes": [volume(next(ids)) for _ in range(count)], "slots": slots[at]} for at, count in enumerate(counts)
+    ]
+    found = moves(planned(topology(*servers)))
+    assert len({volume_id for volume_id, _source, _target in found}) == len(found)
+    after = list(counts)
+    use = [count / slots[at] for at, count in enumerate(counts)]
+    spread = max(use) - min(use)
+    for _volume, source, target in found:
+        after[int(source.split(".")[3].split(":")[0])] -= 1
+        after[int(target.split(".")[3].split(":")[0])] += 1
+    use = [count / slots[at] for at, count in enumerate(after)]
+    assert all(0 <= count <= slots[at] for at, count in enumerate(after))
+    assert max(use) - min(use) <= spread
+    # What it left, it would leave again.
+    ids = iter(range(1, 1000))
+    settled = [
+        {"volumes": [volume(next(ids)) for _ in range(count)], "slots": slots[at]} for at, count in enumerate(after)
+    ]
+    assert moves(planned(topology(*settled))) == []
