@@ -106,11 +106,17 @@ class Bar:
         self.pace = Pace()
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence: jobs must not fail because nobody listens any more."""
+        self.quiet = True
+
+
 class Screen:
     """Where one command writes. With `quiet`, people's output goes to stderr, because stdout carries JSON."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._console = Console(
+        self._console = _Console(
             file=stream or (sys.stderr if quiet else sys.stdout), highlight=False, markup=False, emoji=False
         )
         self._lock = threading.Lock()

@@ -190,7 +190,7 @@ class Journal:
 
 
 def peek(directory: Path) -> list[Entry]:
-    """Read the entries of a directory that another process may be using: changes nothing, leaves out what is damaged."""
+    """Read the entries of a directory that another process may be using; what is damaged is left out, and where it is."""
     found = []
     for path in sorted(directory.glob("*" + SUFFIX), key=_age):
         try:

@@ -1,0 +1,482 @@
+"""Why maintenance may not work here: looks at all that a worker needs, changes nothing, names a fix for each find.
+
+Ordinary blocking Python; knows nothing of how its finds are shown.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weed_cluster import admin as admin_http
+from weed_cluster.address import Address
+from weed_cluster.client import Cluster, Master
+from weed_cluster.placement import DATA_SHARDS, TOTAL_SHARDS
+from weed_cluster.security import Security
+from weed_cluster.topology import EcHolding, Node, Replica, Topology, snapshot
+from weed_errors import ServerFailed, TaskError, WeedError
+from weed_tasks.freeze import Frozen
+from weed_tasks.journal import DAMAGED, SUFFIX, Entry, peek
+
+OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
+
+ASK = 8.0
+"""Deadline in seconds of each question."""
+
+AT_ONCE = 16
+"""Servers asked at once."""
+
+SKEW = 2.0
+"""Seconds by which a server's clock may differ from this host's."""
+
+FULL = 5.0
+"""Percent of a disk that should be free: servers refuse writes when it gets low (-minFreeSpace)."""
+
+WORK_SPACE = 64 << 20
+"""Bytes that the working directory should have free: journals are small, task logs grow."""
+
+ASKED_AFRESH = 200
+"""Read-only volumes whose server is asked whether they still are."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `level`: ok and note are healthy, warning and problem have a fix."""
+
+    level: str
+    where: str
+    what: str
+    fix: str = ""
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether something should be done about it."""
+        return self.level in (WARNING, PROBLEM)
+
+    def text(self) -> str:
+        """What was seen, and the fix."""
+        return f"{self.what}. Fix: {self.fix}" if self.fix else self.what
+
+    def document(self) -> dict[str, Any]:
+        """The finding in JSON."""
+        return {"level": self.level, "where": self.where, "what": self.what, "fix": self.fix}
+
+
+def examine(cluster: Cluster, security: Security, admin: Address | None, directories: Sequence[Path]) -> list[Finding]:
+    """Look at everything: TLS, admin, masters, volume servers, volumes, shards, and our own directories."""
+    findings = [Finding(OK, "TLS", security.describe())]
+    findings += [Finding(NOTE, "TLS", warning) for warning in security.warnings]
+    findings += _directories(directories)
+    if admin is not None:
+        findings += _admin(admin)
+    masters, reachable = _masters(cluster)
+    findings += masters
+    if not reachable:
+        return findings
+    try:
+        topology = snapshot(cluster.master())
+    except WeedError as error:
+        return [*findings, Finding(PROBLEM, "masters", str(error), "start volume servers, or wait a minute and repeat")]
+    findings += _servers(cluster, topology)
+    findings += _volumes(cluster, topology, _frozen_by(directories))
+    findings += _shards(topology)
+    return findings
+
+
+# ---- what is ours -------------------------------------------------------------------------------------------------
+
+
+def _directories(directories: Iterable[Path]) -> list[Finding]:
+    findings = []
+    for directory in directories:
+        where = str(directory)
+        if not directory.exists():
+            findings.append(Finding(NOTE, where, "not there yet; no worker or run was started with it"))
+            continue
+        if not os.access(directory, os.W_OK | os.X_OK):
+            findings.append(
+                Finding(
+                    PROBLEM,
+                    where,
+                    "this user cannot write there",
+                    f"chown {os.getuid()} it, or name another -workingDir",
+                )
+            )
+            continue
+        free = shutil.disk_usage(directory).free
+        if free < WORK_SPACE:
+            findings.append(
+                Finding(
+                    PROBLEM,
+                    where,
+                    f"only {free >> 20} MiB free",
+                    "make room: no job starts when its journal cannot be written",
+                )
+            )
+        findings += _journals(directory)
+        damaged = [path.name for folder in ("journal", "owed") for path in (directory / folder).glob("*" + DAMAGED)]
+        if damaged:
+            findings.append(
+                Finding(
+                    PROBLEM,
+                    where,
+                    f"damaged records were set aside: {', '.join(sorted(damaged)[:3])}",
+                    "read them, mend the volumes they name by hand, then remove them",
+                )
+            )
+        if not any(finding.where == where for finding in findings):
+            findings.append(Finding(OK, where, f"writable, {free >> 30} GiB free, nothing left to undo"))
+    return findings
+
+
+def _journals(directory: Path) -> list[Finding]:
+    unfinished = [entry for entry in peek(directory / "journal") if entry.open]
+    if not unfinished:
+        return []
+    jobs = ", ".join(_job(entry) for entry in unfinished[:3]) + (", ..." if len(unfinished) > 3 else "")
+    if _is_held(directory):
+        return [Finding(NOTE, str(directory), f"{len(unfinished)} jobs are under way: {jobs}")]
+    again = "weed_worker run" if directory.name.startswith("console-") else f"the worker with -workingDir={directory}"
+    return [
+        Finding(
+            WARNING,
+            str(directory),
+            f"killed jobs left changes behind: {jobs}",
+            f"start {again}; it undoes them first",
+        )
+    ]
+
+
+def _job(entry: Entry) -> str:
+    return f"{entry.job_type} of volume {', '.join(map(str, entry.volume_ids)) or 'unknown'} ({entry.job_id})"
+
+
+def _is_held(directory: Path) -> bool:
+    """Whether a worker or a run uses the directory now."""
+    for name in ("worker.lock", "lock"):
+        try:
+            with (directory / name).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return True
+    return False
+
+
+def _frozen_by(directories: Iterable[Path]) -> dict[tuple[Address, int], str]:
+    """Which journal's job made a volume read-only on a server."""
+    frozen = {}
+    for directory in directories:
+        for entry in peek(directory / "journal"):
+            for step in entry.open:
+                found = Frozen.of(step)
+                if found is not None:
+                    frozen[found.server, found.volume_id] = (
+                        f"{_job(entry)}, journal {directory / 'journal' / entry.id}{SUFFIX}"
+                    )
+    return frozen
+
+
+# ---- admin and masters --------------------------------------------------------------------------------------------
+
+
+def _admin(admin: Address) -> list[Finding]:
+    where = f"admin {admin}"
+    found = admin_http.probe(admin)
+    if not found.dialect:
+        code, _answer = admin_http.get(admin, "/health")
+        if not code:
+            return [
+                Finding(
+                    PROBLEM,
+                    where,
+                    f"nothing answers HTTP at {admin.http}",
+                    "start weed admin, open the port, or mend -admin",
+                )
+            ]
+    try:
+        with socket.create_connection((found.grpc.host.strip("[]"), found.grpc.grpc_port), ASK):
+            pass
+    except OSError as error:
+        return [
+            Finding(
+                PROBLEM,
+                where,
+                f"its gRPC port {found.grpc.grpc} cannot be reached: {error.strerror or error}",
+                "open that port between this host and admin, or name it: -admin=host:port.grpcPort",
+            )
+        ]
+    said = f"{found.dialect} dialect" if found.dialect else "it did not tell its dialect (a password?)"
+    findings = [Finding(OK, where, f"gRPC at {found.grpc.grpc}, {said}")]
+    page = "/api/plugin/workers" if found.dialect == "plugin" else "/api/maintenance/workers"
+    code, workers = admin_http.get(admin, page)
+    if code == 200 and not workers:
+        findings.append(
+            Finding(WARNING, where, "no worker is connected to it", f"start one: weed_worker -admin={admin}")
+        )
+    elif code == 200:
+        findings.append(Finding(OK, where, f"{len(workers)} workers connected"))
+    return findings
+
+
+def _masters(cluster: Cluster) -> tuple[list[Finding], bool]:
+    """What each master says; and whether any answers."""
+    findings: list[Finding] = []
+    leaders: dict[str, list[str]] = defaultdict(list)
+    for address in cluster.masters:
+        where, master = f"master {address}", Master(cluster.channels, [address], cluster.leash)
+        try:
+            leader = master.get_master_configuration(timeout=ASK).leader
+            skew = _skew(lambda master=master: master.ping(timeout=ASK).start_time_ns)  # type: ignore[misc]
+        except WeedError as error:
+            findings.append(Finding(PROBLEM, where, _words(error), _reach("master", address.grpc, error)))
+            continue
+        leaders[leader].append(str(address))
+        findings.append(Finding(OK, where, f"answers; leader is {leader or 'not elected'}"))
+        findings += _clock(where, skew)
+    if "" in leaders:
+        findings.append(
+            Finding(PROBLEM, "masters", "no leader is elected", "start the other masters: more than half must run")
+        )
+    if len({_endpoint(leader) for leader in leaders if leader}) > 1:
+        findings.append(
+            Finding(
+                PROBLEM, "masters", f"they follow different leaders: {', '.join(leaders)}", "name one cluster's masters"
+            )
+        )
+    return findings, bool(leaders)
+
+
+def _endpoint(text: str) -> str:
+    return Address.parse(text).grpc
+
+
+# ---- volume servers -----------------------------------------------------------------------------------------------
+
+
+def _servers(cluster: Cluster, topology: Topology) -> list[Finding]:
+    nodes = sorted(topology.nodes.values(), key=lambda node: str(node.address))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        looked = list(pool.map(lambda node: _server(cluster, node), nodes))
+    findings = [finding for found, _version in looked for finding in found]
+    versions = sorted({version for _found, version in looked if version})
+    if len(versions) > 1:
+        findings.append(
+            Finding(
+                WARNING,
+                "volume servers",
+                f"they run different versions: {', '.join(versions)}",
+                "bring all to one version: moves between versions may be refused",
+            )
+        )
+    return findings
+
+
+def _server(cluster: Cluster, node: Node) -> tuple[list[Finding], str]:
+    """What is wrong with one volume server, and its version."""
+    where, server = f"volume server {node.address}", cluster.volume(node.address)
+    try:
+        told = server.volume_server_status(timeout=ASK)
+        skew = _skew(lambda: server.ping(timeout=ASK).start_time_ns)
+    except WeedError as error:
+        return [Finding(PROBLEM, where, _words(error), _reach("volume server", node.address.grpc, error))], ""
+    findings = _clock(where, skew)
+    for disk in told.disk_statuses:
+        if disk.all and disk.percent_free < FULL:
+            findings.append(
+                Finding(
+                    WARNING,
+                    where,
+                    f"only {disk.percent_free:.1f} % of {disk.dir} is free; its volumes turn read-only",
+                    "add a disk or a server, then: weed_worker run balance",
+                )
+            )
+    try:
+        if server.get_state(timeout=ASK).state.maintenance:
+            findings.append(
+                Finding(
+                    PROBLEM,
+                    where,
+                    "it is in maintenance mode and refuses every job",
+                    f"weed shell: volumeServer.state -nodes {node.address.http} -maintenanceOff",
+                )
+            )
+    except ServerFailed:
+        pass  # servers before 4.13 have no such mode
+    try:
+        server.volume_needle_status(volume_id=0, timeout=ASK)  # asks for admin rights, and there is no volume 0
+    except ServerFailed as error:
+        if error.code == "PERMISSION_DENIED":
+            findings.append(
+                Finding(
+                    PROBLEM,
+                    where,
+                    f"this host may not give it orders: {error.detail}",
+                    "add this host's address to -whiteList of that server",
+                )
+            )
+    if not findings:
+        slots = sum(disk.max_volume_count for disk in node.disks.values())
+        used = sum(disk.volume_count for disk in node.disks.values())
+        findings = [Finding(OK, where, f"version {told.version or 'unknown'}, {used} volumes of {slots}")]
+    return findings, told.version
+
+
+def _skew(ask: Callable[[], int]) -> float:
+    """Seconds by which a server's clock is ahead, beyond what the call took."""
+    before = time.time()
+    theirs = ask() / 1e9
+    after = time.time()
+    return theirs - after if theirs > after else min(0.0, theirs - before)
+
+
+def _clock(where: str, skew: float) -> list[Finding]:
+    if abs(skew) < SKEW:
+        return []
+    ahead = "ahead of" if skew > 0 else "behind"
+    return [Finding(WARNING, where, f"its clock is {abs(skew):.1f} s {ahead} this host's", "let NTP keep both clocks")]
+
+
+def _words(error: WeedError) -> str:
+    return f"{error.call}: {error.detail or error.code}" if isinstance(error, ServerFailed) else str(error)
+
+
+def _reach(role: str, endpoint: str, error: WeedError) -> str:
+    text = str(error).lower()
+    if any(word in text for word in ("tls", "ssl", "certificate", "handshake")):
+        return "give this host a certificate of the servers' CA: [grpc] ca, [grpc.worker] cert and key in security.toml"
+    if "frame" in text or "http/2" in text:
+        return f"{endpoint} is no gRPC port, or wants TLS: name host:port.grpcPort, or set up security.toml"
+    return f"start the {role}, or open {endpoint} between this host and it"
+
+
+# ---- volumes and shards -------------------------------------------------------------------------------------------
+
+
+def _volumes(cluster: Cluster, topology: Topology, frozen: dict[tuple[Address, int], str]) -> list[Finding]:
+    findings = []
+    read_only: list[Replica] = []
+    missing: dict[str, list[int]] = defaultdict(list)
+    for volume_id, replicas in sorted(topology.volumes.items()):
+        placement, held = replicas[0].placement, len(replicas)
+        if held != placement.copies:
+            missing[f"{'too few' if held < placement.copies else 'too many'} copies"].append(volume_id)
+        read_only += [
+            replica
+            for replica in replicas
+            if replica.read_only and not replica.remote_name and replica.size < topology.volume_size_limit
+        ]
+    for what, volume_ids in missing.items():
+        findings.append(Finding(WARNING, _some(volume_ids), what, "weed_worker run replication"))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        still = list(pool.map(lambda replica: _is_read_only(cluster, replica), read_only[:ASKED_AFRESH]))
+    for replica, is_so in zip(read_only, still):
+        if is_so:
+            findings.append(_left_read_only(replica, frozen.get((replica.server, replica.volume_id), "")))
+    if len(read_only) > ASKED_AFRESH:
+        findings.append(
+            Finding(
+                WARNING,
+                "volumes",
+                f"{len(read_only) - ASKED_AFRESH} more are read-only",
+                "mend these first, then repeat",
+            )
+        )
+    if not findings:
+        findings.append(Finding(OK, "volumes", f"{len(topology.volumes)}, none left read-only, all with their copies"))
+    return findings
+
+
+def _is_read_only(cluster: Cluster, replica: Replica) -> bool:
+    """Ask the server itself: the master's word is a heartbeat old."""
+    try:
+        return cluster.volume(replica.server).volume_status(volume_id=replica.volume_id, timeout=ASK).is_read_only
+    except TaskError:
+        return False  # the server, or the volume's absence, is told elsewhere
+
+
+def _left_read_only(replica: Replica, owner: str) -> Finding:
+    where = f"volume {replica.volume_id} on {replica.server}"
+    if owner:
+        what = f"left read-only by {owner}"
+        return Finding(WARNING, where, what, "start that worker or run again; it makes the volume writable")
+    return Finding(
+        WARNING,
+        where,
+        "read-only although not full, and no journal here says why (a full disk, an operator, another worker)",
+        f"if no job needs it so, weed shell: volume.mark -node={replica.server.http}"
+        f" -volumeId={replica.volume_id} -writable",
+    )
+
+
+def _shards(topology: Topology) -> list[Finding]:
+    findings = []
+    for (volume_id, collection), holdings in sorted(topology.ec.items()):
+        where = f"EC volume {volume_id}" + (f" ({collection})" if collection else "")
+        findings += _ec_volume(where, volume_id, holdings, volume_id in topology.volumes)
+    if topology.ec and not findings:
+        findings.append(Finding(OK, "EC volumes", f"{len(topology.ec)}, all with {TOTAL_SHARDS} shards"))
+    return findings
+
+
+def _ec_volume(where: str, volume_id: int, holdings: Iterable[EcHolding], has_volume: bool) -> list[Finding]:
+    runs: dict[int, set[int]] = defaultdict(set)
+    servers = set()
+    for holding in holdings:
+        runs[holding.encode_ts_ns].update(holding.shard_ids)
+        servers.add(str(holding.node))
+    most = max(map(len, runs.values()))
+    on = f"on {', '.join(sorted(servers)[:3])}" + (" and others" if len(servers) > 3 else "")
+    if has_volume:
+        return [
+            Finding(
+                WARNING,
+                where,
+                f"orphan shards ({most} of {TOTAL_SHARDS}) {on} beside the volume itself: an encode did not end",
+                f"weed_worker run erasure_coding -volumeId={volume_id}; it clears them away or completes them",
+            )
+        ]
+    findings = []
+    if len(runs) > 1:
+        findings.append(
+            Finding(
+                WARNING,
+                where,
+                f"shards of {len(runs)} different encode runs {on}; they do not fit together",
+                "weed_worker plan ec_balance tells which are stale; delete those with weed shell",
+            )
+        )
+    if most < DATA_SHARDS:
+        findings.append(
+            Finding(
+                PROBLEM,
+                where,
+                f"only {most} of {TOTAL_SHARDS} shards {on}: it cannot be read",
+                "start the servers that hold the other shards",
+            )
+        )
+    elif most < TOTAL_SHARDS:
+        findings.append(
+            Finding(
+                WARNING,
+                where,
+                f"partial: {most} of {TOTAL_SHARDS} shards {on}",
+                "start the servers that hold the others; where they are lost, weed shell: ec.rebuild -apply",
+            )
+        )
+    return findings
+
+
+def _some(volume_ids: Sequence[int]) -> str:
+    shown = ", ".join(map(str, volume_ids[:5])) + (f" and {len(volume_ids) - 5} more" if len(volume_ids) > 5 else "")
+    return f"volume{'' if len(volume_ids) == 1 else 's'} {shown}"
