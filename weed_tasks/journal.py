@@ -190,7 +190,7 @@ class Journal:
 
 
 def peek(directory: Path) -> list[Entry]:
-    """Read the entries of a directory that another process may be using; what is damaged is left out, and where it is."""
+    """Read the entries of a directory that another process may be using, without touching them; damaged ones are left out."""
     found = []
     for path in sorted(directory.glob("*" + SUFFIX), key=_age):
         try:
