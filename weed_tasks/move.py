@@ -85,7 +85,7 @@ def move_volume(
     disk_type: str = "",
     io_bytes_per_second: int = 0,
     timeout: float = 0.0,
-    quiet: float = QUIET,
+    quiet: float | None = None,
     progress: Progress | None = None,
 ) -> Moved:
     """Move a volume; with a dry run only look.
@@ -121,7 +121,7 @@ def move_volume(
     copied: Copied | None = None
     try:
         tell(0.05, "waiting until the source is still")
-        still = wait_still(ctx, source, volume_id, quiet)
+        still = wait_still(ctx, source, volume_id, QUIET if quiet is None else quiet)
         copied = copy_volume(
             ctx,
             volume_id,

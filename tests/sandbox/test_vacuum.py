@@ -10,6 +10,7 @@ import pytest
 
 from proto_gen import worker_pb2
 from tests.cluster import Cluster, Files, Server
+from tests.support import eventually
 from weed_errors import BadTask, StaleTask
 from weed_model import DetectionRequest, Job, Result
 from weed_tasks import vacuum
@@ -113,6 +114,7 @@ def test_a_volume_short_of_a_copy_is_refused_untouched(cluster: Cluster) -> None
     a, b, _c = cluster.servers
     volume_id, files = half_deleted(cluster, [a, b])
     cluster.volume(b).volume_delete(volume_id=volume_id)
+    eventually(lambda: cluster.locations(volume_id) == [a])
     with pytest.raises(StaleTask, match="2 copies"):
         run(cluster, job_for(cluster, volume_id, [a, b]))
     assert revision_on(cluster, a, volume_id) == 0
