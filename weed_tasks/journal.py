@@ -190,7 +190,7 @@ class Journal:
 
 
 def peek(directory: Path) -> list[Entry]:
-    """Read the entries of a directory that another process may be using, without touching them; damaged ones are left out."""
+    """Read the entries of a directory that another process may be using, untouched; damaged ones are left out."""
     found = []
     for path in sorted(directory.glob("*" + SUFFIX), key=_age):
         try:
