@@ -1,0 +1,235 @@
+"""Uploads to a remote storage backend and downloads from it, against an S3 stand-in on loopback."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from proto_gen import worker_pb2
+from tests.cluster import Cluster, Files, Process, Server, request
+from tests.support import eventually, free_port
+from weed_cluster.address import Address
+from weed_errors import BadTask, ConfigError, Mismatch, StaleTask
+from weed_model import Detection, DetectionRequest, Job, Result
+from weed_sandbox.launcher import Launcher
+from weed_tasks import remote_upload
+from weed_tasks.journal import Entry
+
+BUCKET = "tier"
+
+MASTER_TOML = """
+[storage.backend.s3.default]
+enabled = true
+aws_access_key_id = "ak"
+aws_secret_access_key = "sk"
+region = "us-east-1"
+bucket = "tier"
+endpoint = "http://{endpoint}"
+storage_class = "STANDARD"
+force_path_style = true
+"""
+
+
+@dataclass
+class Store:
+    """An S3 endpoint with one bucket."""
+
+    address: Address
+
+    def objects(self) -> list[str]:
+        """The keys of all objects in the bucket."""
+        status, body = request(self.address, "GET", f"/{BUCKET}")
+        assert status == 200, body
+        return sorted(re.findall(r"<Key>([^<]+)</Key>", body.decode()))
+
+
+@pytest.fixture(scope="module")
+def s3(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """An S3 stand-in with an empty bucket."""
+    port = free_port()
+    address = Address.parse(f"127.0.0.1:{port}")
+    folder = tmp_path_factory.mktemp("s3")
+    argv = [sys.executable, "-m", "moto.server", "-H", address.host, "-p", str(port)]
+    process = Process(launcher, address, argv, folder)
+    process.start()
+
+    def has_bucket() -> bool:
+        try:
+            return request(address, "PUT", f"/{BUCKET}", b"")[0] == 200
+        except OSError:
+            return False
+
+    eventually(has_bucket, timeout=60)
+    yield Store(address)
+    process.kill()
+
+
+@pytest.fixture
+def tiered(make_cluster: Callable[..., Cluster], s3: Store) -> Cluster:
+    """Three servers whose master knows the backend s3.default."""
+    return make_cluster(master_toml=MASTER_TOML.format(endpoint=s3.address.http), volume_size_limit_mb=1)
+
+
+def move(cluster: Cluster, volume_id: int, journal: Entry | None = None, **config: Any) -> Result:
+    config = {"backend": "s3.default", **config}
+    job = Job("job", "remote_upload", worker_pb2.TaskParams(volume_id=volume_id), config=config)
+    return remote_upload.run(job, cluster.context(journal, timeout=100))
+
+
+def look(cluster: Cluster, **config: Any) -> Detection:
+    config = {"backend": "s3.default", "quiet_for_seconds": 0, **config}
+    wanted = DetectionRequest("remote_upload", config, (str(cluster.master),))
+    return remote_upload.detect(wanted, cluster.context(timeout=60))
+
+
+def full(cluster: Cluster, copies: int = 2, **wishes: Any) -> Files:
+    """A volume of about 1 MB with a few deleted files, on the first servers."""
+    files = cluster.fill(
+        40, size=(20_000, 32_000), replication=f"00{copies - 1}", servers=cluster.servers[:copies], **wishes
+    )
+    cluster.delete(list(files)[3:5])
+    cluster.settle()
+    return files
+
+
+def is_read_only(cluster: Cluster, server: Server, volume_id: int) -> bool:
+    return cluster.volume(server).volume_status(volume_id=volume_id).is_read_only
+
+
+def keys_of(cluster: Cluster, volume_id: int) -> list[list[str]]:
+    """The object keys that each holder of a volume names."""
+    return [
+        [file.key for file in cluster.volume(server).read_volume_file_status(volume_id=volume_id).volume_info.files]
+        for server in cluster.locations(volume_id)
+    ]
+
+
+def has_dat(server: Server) -> bool:
+    return any(name.endswith(".dat") for name in server.files())
+
+
+def test_a_full_volume_is_uploaded_once_and_read_through_the_backend_by_every_replica(
+    tiered: Cluster, s3: Store
+) -> None:
+    files = full(tiered, collection="archive")
+    (volume_id,) = files.volume_ids
+    before = s3.objects()
+    found = look(tiered)
+    (proposal,) = found.proposals
+    job = Job("job", "remote_upload", proposal.params, proposal.parameters)
+    result = remote_upload.run(job, tiered.context(timeout=100))
+    (key,) = set(s3.objects()) - set(before)
+    assert result.outputs["key"] == key
+    assert key in result.summary
+    assert keys_of(tiered, volume_id) == [[key], [key]]
+    assert not any(has_dat(server) for server in tiered.servers)
+    tiered.check(files)
+    eventually(lambda: {r.remote_name for r in tiered.topology().replicas(volume_id)} == {"s3.default"}, timeout=20)
+    assert [(skipped.key, skipped.volume_id) for skipped in look(tiered).skipped] == [("remote", volume_id)]
+    assert "already; nothing to do" in move(tiered, volume_id).summary
+    assert len(s3.objects()) == len(before) + 1
+
+
+def test_a_download_brings_the_data_back_and_the_volume_takes_writes_again(tiered: Cluster, s3: Store) -> None:
+    files = full(tiered)
+    (volume_id,) = files.volume_ids
+    before = s3.objects()
+    move(tiered, volume_id)
+    eventually(lambda: {r.remote_name for r in tiered.topology().replicas(volume_id)} == {"s3.default"}, timeout=20)
+    (proposal,) = look(tiered, direction="download").proposals
+    assert proposal.summary.startswith(f"download volume {volume_id} from s3.default")
+    result = move(tiered, volume_id, direction="download")
+    assert "is back from s3.default" in result.summary
+    assert s3.objects() == before
+    assert keys_of(tiered, volume_id) == [[], []]
+    assert [has_dat(server) for server in tiered.servers] == [True, True, False]
+    assert not any(is_read_only(tiered, server, volume_id) for server in tiered.locations(volume_id))
+    tiered.check(files)
+    tiered.write(files, volume_id, 3, 500, tiered.locations(volume_id))
+    tiered.check(files)
+    assert "is local already" in move(tiered, volume_id, direction="download").summary
+
+
+def test_a_download_leaves_the_object_where_that_is_wanted(tiered: Cluster, s3: Store) -> None:
+    files = full(tiered, copies=1)
+    (volume_id,) = files.volume_ids
+    key = move(tiered, volume_id).outputs["key"]
+    result = move(tiered, volume_id, direction="download", keep_remote=True)
+    assert f"object {key} is left in s3.default" in result.summary
+    assert key in s3.objects()
+    tiered.check(files)
+
+
+def test_the_local_file_stays_where_that_is_wanted(tiered: Cluster) -> None:
+    files = full(tiered, copies=1)
+    (volume_id,) = files.volume_ids
+    move(tiered, volume_id, keep_local=True)
+    assert has_dat(tiered.servers[0])
+    tiered.check(files)
+
+
+def test_replicas_that_differ_are_not_uploaded(tiered: Cluster, s3: Store) -> None:
+    files = full(tiered)
+    (volume_id,) = files.volume_ids
+    tiered.write(Files(), volume_id, 3, 500, tiered.servers[:1])
+    before = s3.objects()
+    with pytest.raises(Mismatch, match=f"volume {volume_id}: replicas on .* differ in 3 needles; nothing was changed"):
+        move(tiered, volume_id)
+    assert s3.objects() == before
+    assert not any(is_read_only(tiered, server, volume_id) for server in tiered.servers[:2])
+
+
+def test_an_unknown_backend_is_refused_with_the_list_of_known_ones(tiered: Cluster) -> None:
+    files = full(tiered, copies=1)
+    (volume_id,) = files.volume_ids
+    for act in (lambda: move(tiered, volume_id, backend="s3.cold"), lambda: look(tiered, backend="s3.cold")):
+        with pytest.raises(ConfigError, match=r"no storage backend 's3.cold'; it knows s3.default\."):
+            act()
+    with pytest.raises(BadTask, match=r"no storage backend is named; the master knows: s3.default"):
+        move(tiered, volume_id, backend="")
+    assert look(tiered, backend="").summary.endswith("the master knows: s3.default")
+    assert look(tiered, backend="s3").proposals[0].parameters["backend"] == "s3.default"
+
+
+def test_detection_says_why_a_volume_stays(tiered: Cluster) -> None:
+    small = tiered.fill(2, collection="small")
+    lonely = full(tiered, copies=1, collection="lonely")
+    tiered.settle()
+
+    def keys(**config: Any) -> dict[int, str]:
+        return {skipped.volume_id: skipped.key for skipped in look(tiered, **config).skipped}
+
+    assert keys()[small.volume_ids[0]] == "not full"
+    assert keys(quiet_for_seconds=3600)[lonely.volume_ids[0]] == "busy"
+    assert keys(min_size_mb=5, full_percent=0)[lonely.volume_ids[0]] == "small"
+    assert keys(direction="download") == {small.volume_ids[0]: "local", lonely.volume_ids[0]: "local"}
+    assert [p.params.volume_id for p in look(tiered, collection_filter="^lonely$").proposals] == lonely.volume_ids
+
+
+def test_a_job_for_another_collection_or_a_volume_that_is_gone_is_stale(tiered: Cluster) -> None:
+    files = full(tiered, copies=1)
+    job = Job(
+        "job",
+        "remote_upload",
+        worker_pb2.TaskParams(volume_id=files.volume_ids[0], collection="other"),
+        config={"backend": "s3.default"},
+    )
+    with pytest.raises(StaleTask, match="of collection '', not 'other'"):
+        remote_upload.run(job, tiered.context())
+    with pytest.raises(StaleTask, match="knows no replica of volume 99"):
+        move(tiered, 99)
+
+
+def test_a_dry_run_changes_nothing(tiered: Cluster, s3: Store) -> None:
+    files = full(tiered)
+    (volume_id,) = files.volume_ids
+    before = s3.objects()
+    job = Job("job", "remote_upload", worker_pb2.TaskParams(volume_id=volume_id), config={"backend": "s3"})
+    assert "nothing was changed" in remote_upload.run(job, tiered.context(dry_run=True)).summary
+    assert s3.objects() == before
+    assert not any(is_read_only(tiered, server, volume_id) for server in tiered.servers[:2])
