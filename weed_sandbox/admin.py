@@ -328,7 +328,7 @@ class Streams:
         return grpc.method_handlers_generic_handler(self._dialect.service, {"WorkerStream": method})
 
     def _stream(self, messages: Iterator[Message], context: grpc.ServicerContext) -> Iterator[Message | bytes]:
-        session = Session(context.peer())
+        session = Session(context.peer().partition(":")[2])
         threading.Thread(target=self._listen, args=(messages, session), daemon=True).start()
         while True:
             said = session.outbox.get()
@@ -394,6 +394,26 @@ def write_whole(path: Path, content: bytes) -> None:
     draft.replace(path)
 
 
+@dataclass(frozen=True)
+class Node:
+    """A volume server, as a master knows it."""
+
+    data_center: str
+    rack: str
+    info: master_pb2.DataNodeInfo
+
+    @property
+    def address(self) -> str:
+        """Its address, as an admin hands it out."""
+        port = f".{self.info.grpc_port}" if self.info.grpc_port else ""
+        return str(Address.parse(f"{self.info.address or self.info.id}{port}"))
+
+    @property
+    def volumes(self) -> list[master_pb2.VolumeInformationMessage]:
+        """The volumes on all its disks."""
+        return [volume for disk in self.info.diskInfos.values() for volume in disk.volume_infos]
+
+
 class Masters:
     """The masters, as an admin asks them."""
 
@@ -429,10 +449,10 @@ class Masters:
         """Bytes that a volume may hold."""
         return self._volume_list().volume_size_limit_mb * 1024 * 1024
 
-    def nodes(self) -> list[master_pb2.DataNodeInfo]:
+    def nodes(self) -> list[Node]:
         """Every volume server."""
         return [
-            node
+            Node(center.id, rack.id, node)
             for center in self._volume_list().topology_info.data_center_infos
             for rack in center.rack_infos
             for node in rack.data_node_infos

@@ -2,8 +2,8 @@
 
 It behaves as its -era does, defects included: a second stream with one worker id and a word after two silent minutes
 make a 3.97 admin panic, a failure that will be tried again leaks a slot of its worker before 4.44, an update after a
-completion revives the task, and an empty error text is taken for success. One defect is left out: a real 4.13 or 4.44
-admin cannot assign a vacuum task before its first restart.
+completion revives the task, an empty error text is taken for success, and from 4.13 on a vacuum task that a scan found
+cannot be assigned before a restart and keeps all that wait behind it from workers that offer vacuum.
 
 Beside the pages of a real admin there are, for tests only,
 
@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,12 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from proto_gen import worker_pb2
-from weed_cluster.address import Address
+from proto_gen import master_pb2, worker_pb2
 from weed_sandbox.admin import (
     Flags,
     HttpError,
     Masters,
+    Node,
     Records,
     Rejected,
     Request,
@@ -104,6 +104,7 @@ class ClassicAdmin:
         self._order: list[str] = []  # of the tasks that wait
         self._metadata: dict[str, dict[str, str]] = {}  # of tasks that a test queued
         self._restarted: set[str] = set()  # tasks whose worker may still be at work
+        self._unassignable: set[str] = set()
         self._unsaved: set[str] = set()
         self._workers: dict[str, Worker] = {}
         self._leaks: Counter[str] = Counter()
@@ -308,7 +309,7 @@ class ClassicAdmin:
     def _assign(self, session: Session) -> None:
         """Answer a request with one task at most."""
         task = self._next(self._workers.get(session.worker_id))
-        if task is None:
+        if task is None or task.id in self._unassignable:
             if self._flags.era != "3.97":
                 session.send(_say(task_assignment=worker_pb2.TaskAssignment()))
             return
@@ -316,7 +317,12 @@ class ClassicAdmin:
         worker = self._workers[session.worker_id]
         worker.load += 1
         task.status, task.worker_id, task.started_at = "assigned", worker.id, now
-        task.assignment_history.add(worker_id=worker.id, worker_address=worker.address, assigned_at=now)
+        task.assignment_history.add(
+            worker_id=worker.id,
+            worker_address=worker.address,
+            assigned_at=now,
+            reason="Task assigned to available worker",
+        )
         self._order.remove(task.id)
         self._restarted.discard(task.id)
         self._unsaved.add(task.id)
@@ -532,7 +538,7 @@ class ClassicAdmin:
             response = self._fetch_log(worker_id, task_id, entries, level)
             if not response.success:
                 raise HttpError(502, f"worker failed to get task logs: {response.error_message}")
-            logs = list(_log_lines(response))
+            logs = [to_json(entry, sparse=True) | {"timestamp": entry.timestamp} for entry in response.log_entries]
         else:
             logs = self._kept_log(task_id)
         return {"worker_id": worker_id, "task_id": task_id, "logs": logs, "count": len(logs)}
@@ -595,6 +601,8 @@ class ClassicAdmin:
                     for other in self._tasks.values()
                 ):
                     self._add(task)
+                    if task.type == "vacuum" and self._flags.era != "3.97":
+                        self._unassignable.add(task.id)
 
     def _new(self, task_type: str, reason: str, priority: str, params: worker_pb2.TaskParams) -> Task:
         now = int(time.time())
@@ -615,7 +623,7 @@ class ClassicAdmin:
             max_retries=MAX_RETRIES,
         )
 
-    def _find_garbage(self, nodes: Iterable[Any]) -> list[Task]:
+    def _find_garbage(self, nodes: Iterable[Node]) -> list[Task]:
         wanted = self._vacuum.vacuum_config
         found: dict[int, Task] = {}
         for node, volume in _volumes(nodes):
@@ -623,58 +631,60 @@ class ClassicAdmin:
             age = time.time() - volume.modified_at_second
             if garbage <= wanted.garbage_threshold or age < 3600 * wanted.min_volume_age_hours:
                 continue
-            task = found.get(volume.id)
-            if task is None or self._flags.era != "4.44":
-                params = worker_pb2.TaskParams(
-                    volume_id=volume.id,
-                    collection=volume.collection,
-                    volume_size=volume.size,
-                    vacuum_params=worker_pb2.VacuumTaskParams(
-                        garbage_threshold=wanted.garbage_threshold, batch_size=1000, verify_checksum=True
-                    ),
-                )
-                priority = "high" if garbage > 0.6 else "normal"
-                params.sources.add(node=_node(node), volume_id=volume.id, estimated_size=volume.size)
-                found[volume.id] = self._new("vacuum", "Volume has excessive garbage", priority, params)
-            else:
-                task.typed_params.sources.add(node=_node(node), volume_id=volume.id, estimated_size=volume.size)
+            if volume.id in found and self._flags.era == "4.44":
+                found[volume.id].typed_params.sources.append(_source(node, volume))
+                continue
+            params = worker_pb2.TaskParams(
+                volume_id=volume.id,
+                collection=volume.collection,
+                volume_size=volume.size,
+                sources=[_source(node, volume)],
+                vacuum_params=worker_pb2.VacuumTaskParams(
+                    garbage_threshold=wanted.garbage_threshold, batch_size=1000, verify_checksum=True
+                ),
+            )
+            priority = "high" if garbage > 0.6 else "normal"
+            found[volume.id] = self._new("vacuum", "Volume has excessive garbage", priority, params)
         return list(found.values())
 
-    def _find_imbalance(self, nodes: Sequence[Any]) -> list[Task]:
-        """One task: the first volume of the fullest server to the emptiest that does not hold it."""
+    def _find_imbalance(self, nodes: Sequence[Node]) -> list[Task]:
+        """One task: the first volume of the fullest server to the emptiest, unless that has it."""
         wanted = self._balance.balance_config
-        held: dict[str, dict[int, Any]] = {_node(node): {} for node in nodes}
-        for node, volume in _volumes(nodes):
-            held[_node(node)][volume.id] = volume
-        if len(held) < wanted.min_server_count:
+        ranked = sorted(nodes, key=lambda node: len(node.volumes))
+        average = sum(len(node.volumes) for node in nodes) / len(nodes) if nodes else 0
+        if len(nodes) < wanted.min_server_count or not average:
             return []
-        ranked = sorted(held, key=lambda name: len(held[name]))
         low, high = ranked[0], ranked[-1]
-        average = sum(map(len, held.values())) / len(held)
-        if not average or (len(held[high]) - len(held[low])) / average <= wanted.imbalance_threshold:
+        if (len(high.volumes) - len(low.volumes)) / average <= wanted.imbalance_threshold:
             return []
-        for volume in held[high].values():
-            if volume.id not in held[low] and not volume.remote_storage_name:
+        held = {volume.id for volume in low.volumes}
+        for volume in high.volumes:
+            if volume.id not in held and not volume.remote_storage_name:
                 params = worker_pb2.TaskParams(
                     volume_id=volume.id,
                     collection=volume.collection,
                     volume_size=volume.size,
+                    sources=[_source(high, volume)],
                     balance_params=worker_pb2.BalanceTaskParams(timeout_seconds=600),
                 )
-                params.sources.add(node=high, volume_id=volume.id, estimated_size=volume.size)
-                params.targets.add(node=low, volume_id=volume.id, estimated_size=volume.size)
+                params.targets.add(
+                    node=low.address,
+                    volume_id=volume.id,
+                    estimated_size=volume.size,
+                    rack=low.rack,
+                    data_center=low.data_center,
+                )
                 return [self._new("balance", "Cluster is imbalanced", "normal", params)]
         return []
 
-    def _find_full(self, nodes: Sequence[Any]) -> list[Task]:
+    def _find_full(self, nodes: Sequence[Node]) -> list[Task]:
         """A task for each full and quiet volume; its shards go round all servers."""
         wanted = self._erasure_coding.erasure_coding_config
         limit = self._masters.size_limit()
-        names = [_node(node) for node in nodes]
         found: dict[int, Task] = {}
         for node, volume in _volumes(nodes):
             if volume.id in found:
-                found[volume.id].typed_params.sources.add(node=_node(node), volume_id=volume.id)
+                found[volume.id].typed_params.sources.append(_source(node, volume))
                 continue
             quiet = time.time() - volume.modified_at_second >= wanted.quiet_for_seconds
             large = volume.size >= wanted.min_volume_size_mb * 1024 * 1024
@@ -684,25 +694,35 @@ class ClassicAdmin:
                 volume_id=volume.id,
                 collection=volume.collection,
                 volume_size=volume.size,
+                sources=[_source(node, volume)],
                 erasure_coding_params=worker_pb2.ErasureCodingTaskParams(data_shards=10, parity_shards=4),
             )
-            params.sources.add(node=_node(node), volume_id=volume.id)
-            for number, name in enumerate(names[:14]):
-                shards = range(number, 14, min(len(names), 14))
-                params.targets.add(node=name, shard_ids=shards, estimated_size=volume.size // 10)
+            for number, target in enumerate(nodes[:14]):
+                params.targets.add(
+                    node=target.address,
+                    rack=target.rack,
+                    data_center=target.data_center,
+                    shard_ids=range(number, 14, min(len(nodes), 14)),
+                    estimated_size=volume.size // 10,
+                )
             found[volume.id] = self._new("erasure_coding", "Volume is full and quiet", "low", params)
         return list(found.values())
 
 
-def _volumes(nodes: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
+def _volumes(nodes: Iterable[Node]) -> Iterator[tuple[Node, master_pb2.VolumeInformationMessage]]:
     for node in nodes:
-        for volume in itertools.chain.from_iterable(disk.volume_infos for disk in node.diskInfos.values()):
+        for volume in node.volumes:
             yield node, volume
 
 
-def _node(node: Any) -> str:
-    """A server's address as tasks name it."""
-    return str(Address.parse(f"{node.address or node.id}{f'.{node.grpc_port}' if node.grpc_port else ''}"))
+def _source(node: Node, volume: master_pb2.VolumeInformationMessage) -> worker_pb2.TaskSource:
+    return worker_pb2.TaskSource(
+        node=node.address,
+        volume_id=volume.id,
+        estimated_size=volume.size,
+        rack=node.rack,
+        data_center=node.data_center,
+    )
 
 
 def _say(admin_id: str = "", **body: Any) -> worker_pb2.AdminMessage:
@@ -726,7 +746,11 @@ def _task_json(task: Task) -> dict[str, Any]:
         document[key] = timestamp(seconds) if seconds else None
     for entry, record in zip(document["assignment_history"], task.assignment_history):
         for key in ("assigned_at", "unassigned_at"):
-            entry[key] = timestamp(getattr(record, key))
+            seconds = getattr(record, key)
+            if seconds:
+                entry[key] = timestamp(seconds)
+            else:
+                del entry[key]
     return {key: value for key, value in document.items() if value not in (None, "", [], {})}
 
 

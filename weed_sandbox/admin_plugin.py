@@ -642,7 +642,7 @@ class PluginAdmin:
     def _context(self) -> plugin_pb2.ClusterContext:
         return plugin_pb2.ClusterContext(
             master_grpc_addresses=filter(None, [self._masters.leader()]),
-            volume_grpc_addresses=sorted(node.address or node.id for node in self._masters.nodes()),
+            volume_grpc_addresses=sorted(node.info.address or node.info.id for node in self._masters.nodes()),
             metadata={"source": "admin"},
         )
 

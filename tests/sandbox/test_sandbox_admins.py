@@ -353,6 +353,32 @@ def test_a_scan_queues_what_the_cluster_needs(stage: Stage, sandbox_cluster: Clu
     assert (vacuum["type"], vacuum["volume_id"], vacuum["server"]) == ("vacuum", 1, str(first.address))
     assert (balance["type"], balance["server"]) == ("balance", str(first.address))
     assert balance["typed_params"]["targets"][0]["node"] != str(first.address)
+    wire = stage.wire(admin, classic)
+    assert {take(wire, 1).job.type, take(wire, 2).job.type} == {"vacuum", "balance"}
+
+
+def test_a_vacuum_task_that_a_scan_found_starves_its_workers_from_413_until_a_restart(
+    stage: Stage, sandbox_cluster: Cluster
+) -> None:
+    files = sandbox_cluster.fill(count=4, servers=sandbox_cluster.servers[:1])
+    sandbox_cluster.delete(list(files))
+    sandbox_cluster.settle()
+    stage.configure(
+        "vacuum",
+        worker_pb2.TaskPolicy(enabled=True, vacuum_config=worker_pb2.VacuumTaskConfig(garbage_threshold=0.3)),
+    )
+    stage.configure("balance", worker_pb2.TaskPolicy())
+    admin = stage.admin("classic", "-era=4.13", f"-master={sandbox_cluster.master}", "-retryDelay=0")
+    admin.post("/api/maintenance/scan")
+    eventually(lambda: admin.get("/api/maintenance/tasks"))
+    admin.post("/sandbox/tasks", {"task_type": "balance", "priority": 0, "params": {"volume_id": 9}})
+    wire = stage.wire(admin, classic)
+    wire.say(AskForWork(1))
+    wire.hear(NoWork)
+    admin.stop()
+    stage.start(admin)
+    again = stage.wire(admin, classic)
+    assert [take(again, 1).job.type, take(again, 2).job.type] == ["vacuum", "balance"]
 
 
 # ---- plugin -------------------------------------------------------------------------------------------------------
