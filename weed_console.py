@@ -109,6 +109,9 @@ DEADLINE = 7200.0
 LIST = 20
 """Volumes passed over that a plan lists unless -all is given."""
 
+ONE_SHOT: dict[str, dict[str, Value]] = {"replication": {"min_fault_age_seconds": 0}}
+"""Settings whose default makes a job wait for a later look; an operator who looks on decides that himself."""
+
 FAILED, WRONG, BUSY, INTERRUPTED = 1, 2, 3, 130
 """Exit statuses."""
 
@@ -205,15 +208,18 @@ def _config(job: str, given: Iterable[str]) -> dict[str, Value]:
     known = [form_field.name for form_field in descriptor.fields]
     for name, equals, _value in pairs:
         if name not in known or not equals:
-            raise ConfigError(f"-set={name}{equals}...: {job} has {', '.join(known) or 'no settings'}")
-    config, warnings = weed_values.settings(descriptor, {name: value for name, _equals, value in pairs})
+            raise ConfigError(
+                f"-set={name}{equals}: write it name=value; {job} has {', '.join(known) or 'no settings'}"
+            )
+    wanted: dict[str, Value] = {name: value for name, _equals, value in pairs}
+    config, warnings = weed_values.settings(descriptor, ONE_SHOT.get(job, {}), wanted)
     if warnings:
         raise ConfigError(f"-set: {warnings[0]}")
     return config
 
 
 def _task(job: str) -> ModuleType:
-    return weed_tasks.load()[job]
+    return weed_tasks.load([job])[job]
 
 
 # ---- plan ---------------------------------------------------------------------------------------------------------
@@ -706,6 +712,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WeedError as error:
         print(f"weed_worker: {error}", file=sys.stderr)
         return BUSY if isinstance(error, Busy) else FAILED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except KeyboardInterrupt:
         print("weed_worker: interrupted; nothing was changed", file=sys.stderr)
         return INTERRUPTED

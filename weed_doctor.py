@@ -328,8 +328,8 @@ def _server(cluster: Cluster, node: Node) -> tuple[list[Finding], str]:
     if not findings:
         slots = sum(disk.max_volume_count for disk in node.disks.values())
         used = sum(disk.volume_count for disk in node.disks.values())
-        findings = [Finding(OK, where, f"version {told.version or 'unknown'}, {used} volumes of {slots}")]
-    return findings, told.version
+        findings = [Finding(OK, where, f"version {told.version.strip() or 'unknown'}, {used} volumes of {slots}")]
+    return findings, told.version.strip()
 
 
 def _skew(ask: Callable[[], int]) -> float:

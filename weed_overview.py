@@ -140,8 +140,12 @@ def _plugin(admin: Address) -> Overview:
                 ("WORKER", "ADDRESS", "VERSION", "SEEN", "LOAD", "TYPES"),
                 worker_rows,
             ),
-            (f"newest {_count(len(jobs), 'job')}", ("TYPE", "STATE", "DONE", "CHANGED", "WORKER", "TEXT"), job_rows),
-            ("last runs", ("TYPE", "KEPT", "LAST", "ENDED", "TEXT"), run_rows),
+            (
+                _count(len(jobs), "job") + (", newest first" if jobs else ""),
+                ("TYPE", "STATE", "DONE", "CHANGED", "WORKER", "TEXT"),
+                job_rows,
+            ),
+            ("last runs" if run_rows else "no runs", ("TYPE", "KEPT", "LAST", "ENDED", "TEXT"), run_rows),
         ],
     )
 

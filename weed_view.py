@@ -17,7 +17,9 @@ from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +34,9 @@ PLAIN_EVERY = 10.0
 
 WIDE = 110
 """Columns from which there is room for everything."""
+
+READABLE = 30
+"""Columns that a sentence needs at least."""
 
 STYLES = {
     "ok": "green",
@@ -139,24 +144,31 @@ class Screen:
             self._console.print(text, soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-        """Write a table whose last column may wrap; `right` names the columns of figures."""
+        """Write a table; `right` names the columns of figures. Where the last column has no room it goes below."""
         if not self.is_terminal:
             for line in _aligned(heads, rows, right):
                 self._console.print(line, soft_wrap=True)
             return
+        others = [max(len(row[place]) for row in [heads, *rows]) + 2 for place in range(len(heads) - 1)]
+        room, last = self._console.width - sum(others), max((len(row[-1]) for row in rows), default=0)
+        below = last > room and room < READABLE
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for place, head in enumerate(heads):
-            last = place == len(heads) - 1
-            table.add_column(
-                head,
-                justify="right" if head in right else "left",
-                overflow="fold",
-                no_wrap=head in right,
-                min_width=min(16, max((len(row[place]) for row in rows), default=0)) if last else None,
-            )
+        for head in heads[:-1]:
+            table.add_column(head, justify="right" if head in right else "left", no_wrap=True, overflow="ellipsis")
+        if not below:
+            table.add_column(heads[-1], overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-        self._console.print(table)
+            cells = [Text(cell, style=STYLES.get(cell, "")) for cell in row]
+            table.add_row(*(cells[:-1] if below else cells))
+        if not below:
+            self._console.print(table)
+            return
+        lines = self._console.render_lines(table, pad=False)
+        for place, line in enumerate(lines):
+            self._console.print(Segments([*line, Segment.line()]), end="")
+            if place:
+                text = Text(rows[place - 1][-1])
+                self._console.print(Padding(text, (0, 0, 0, min(others[0], 10)), expand=False))
 
     # ---- bars
 
