@@ -8,7 +8,11 @@ import struct
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.artefact.conftest import ROOT, build
+
+pytestmark = pytest.mark.timeout(600)  # the first build of all downloads the wheels
 
 ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
 

@@ -31,6 +31,8 @@ from tests.artefact.hosts import (
 )
 from tests.support import eventually
 
+pytestmark = pytest.mark.timeout(600)  # the first build of all downloads the wheels
+
 CYGRPC = "grpc/_cython/cygrpc.cpython-*.so"
 
 
