@@ -39,6 +39,9 @@ SLOWEST = 4 << 20
 UNREPORTED = 128 << 20
 """Bytes that a server copies on after its client is gone, until it notices."""
 
+GRACE = 2.0
+"""Seconds beyond the time that those bytes take, until a copy that has not appeared counts as ended."""
+
 LOST = ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL")
 """Codes that tell nothing of what the server did: it may not even have answered."""
 
@@ -487,7 +490,7 @@ def _appears(ctx: Context, step: Step) -> bool:
     volume_id, _source, target = _parts(step)
     left = min(step.facts["dat"], UNREPORTED) + step.facts["idx"]
     rate = ctx.rates.for_server_side(0) or SLOWEST
-    return ctx.until(lambda: probe(ctx, target, volume_id) is not None, timeout=2 + left / min(rate, SLOWEST))
+    return ctx.until(lambda: probe(ctx, target, volume_id) is not None, timeout=GRACE + left / min(rate, SLOWEST))
 
 
 def _parts(step: Step) -> tuple[int, Address, Address]:

@@ -9,6 +9,7 @@ import pytest
 
 from proto_gen import worker_pb2
 from tests.cluster import Cluster, Server
+from tests.support import eventually
 from weed_errors import BadTask, StaleTask, TaskError
 from weed_model import DetectionRequest, Job, Result
 from weed_tasks import balance, move
@@ -102,6 +103,7 @@ def test_a_batch_with_a_failure_says_what_moved_and_is_finished_by_the_next_run(
     assert f"volume {second}: " in str(caught.value)
     assert "already holds" in str(caught.value)
     cluster.volume(c).volume_delete(volume_id=stray)
+    eventually(lambda: cluster.locations(second) == [a])
     result = run(cluster, job)
     assert (result.outputs["total_moves"], result.outputs["succeeded"]) == (3, 3)
     assert cluster.locations(second) == [c]
@@ -141,6 +143,7 @@ def test_a_move_that_breaks_placement_is_refused_untouched(cluster: Cluster) -> 
     (volume_id,) = files.volume_ids
     stray = cluster.volume(b)
     list(stray.volume_copy(volume_id=volume_id, source_data_node=str(a.address)))
+    eventually(lambda: cluster.locations(volume_id) == [a, b])
     with pytest.raises(StaleTask, match=r"placement 000|already holds"):
         run(cluster, one(volume_id, a, cluster.servers[2]))
     assert not cluster.volume(a).volume_status(volume_id=volume_id).is_read_only

@@ -200,6 +200,7 @@ def test_a_commit_of_nothing_is_healed_by_recovery(cluster: Cluster, tmp_path: P
     vacuum.recover(found, cluster.context())
     found.close()
     assert journal.count() == 0
+    eventually(lambda: cluster.locations(volume_id) == [a])
     cluster.check(files)
     run(cluster, job_for(cluster, volume_id, [a]))
     cluster.check(files)
