@@ -106,6 +106,9 @@ HUB_THREADS = 200
 DEADLINE = 7200.0
 """Seconds a job may take that names no time and no size."""
 
+PASSES = 3
+"""How often a job under a rate limit reads or writes its bytes: copied once, and read from both sides as proof."""
+
 LIST = 20
 """Volumes passed over that a plan lists unless -all is given."""
 
@@ -251,7 +254,7 @@ class Row:
             tuple(dict.fromkeys(servers)),
             params.volume_size or sum(move.volume_size for move in moves),
             proposal.bytes_to_move,
-            max(proposal.bytes_to_move / rate, 1.0) if rate and proposal.bytes_to_move else proposal.estimated_seconds,
+            max(proposal.estimated_seconds, PASSES * proposal.bytes_to_move / rate if rate else 0.0),
         )
 
     def document(self) -> dict[str, Any]:
@@ -320,8 +323,8 @@ class Console:
         rows = rows[: wishes.most or None]
         return rows, Detection([row.proposal for row in rows], skipped, found.has_more, found.seen, found.summary)
 
-    def show(self, rows: Sequence[Row], found: Detection) -> None:
-        """Show a plan."""
+    def show(self, rows: Sequence[Row], found: Detection, listed: int) -> None:
+        """Show a plan, with so many of the volumes passed over."""
         say, wishes = self.screen.say, self.wishes
         if rows:
             say(f"{len(rows)} to do for {wishes.job}:", "bold")
@@ -341,36 +344,36 @@ class Console:
                 ],
                 right=("VOLUME", "SIZE", "MOVES", "TIME"),
             )
-            total, seconds = sum(row.moves for row in rows), sum(row.seconds for row in rows) / wishes.concurrent
+            total = sum(row.moves for row in rows)
+            seconds = max(sum(row.seconds for row in rows) / wishes.concurrent, max(row.seconds for row in rows))
             say(
                 f"in all {size_text(total)} to move, in {time_text(seconds)} at most with {wishes.concurrent} at once"
                 + (f" and {wishes.rates[0] / 1e6:.0f} MB/s" if wishes.rates[0] else "")
             )
         else:
             say(f"nothing to do for {wishes.job}" + (f": {found.summary}" if found.summary else ""))
-        if not found.skipped:
-            return
-        shown = found.skipped if wishes.everything else found.skipped[:LIST]
-        say()
-        say(f"{len(found.skipped)} passed over:", "bold")
-        self.screen.table(
-            ("VOLUME", "COLLECTION", "SERVER", "SIZE", "REASON"),
-            [
-                (
-                    str(skip.volume_id or "-"),
-                    skip.collection or "-",
-                    skip.server or "-",
-                    size_text(skip.size) if skip.size else "-",
-                    skip.reason,
-                )
-                for skip in shown
-            ],
-            right=("VOLUME", "SIZE"),
-        )
-        rest = Counter(skip.key for skip in found.skipped[len(shown) :])
+        shown, rest = found.skipped[:listed], Counter(skip.key for skip in found.skipped[listed:])
+        if shown:
+            say()
+            say(f"{len(found.skipped)} passed over:", "bold")
+            self.screen.table(
+                ("VOLUME", "COLLECTION", "SERVER", "SIZE", "REASON"),
+                [
+                    (
+                        str(skip.volume_id or "-"),
+                        skip.collection or "-",
+                        skip.server or "-",
+                        size_text(skip.size) if skip.size else "-",
+                        skip.reason,
+                    )
+                    for skip in shown
+                ],
+                right=("VOLUME", "SIZE"),
+            )
         if rest:
             why = ", ".join(f"{count} {key}" for key, count in rest.most_common())
-            say(f"and {sum(rest.values())} more ({why}); -all lists them")
+            more = f"and {rest.total()} more" if shown else f"{rest.total()} passed over"
+            say(f"{more} ({why}); weed_worker plan {wishes.job} -all lists them")
 
     def plan(self) -> int:
         """Show what there is to do."""
@@ -378,7 +381,7 @@ class Console:
         if self.wishes.json:
             _print_json(_plan_document(self.wishes, rows, found))
         else:
-            self.show(rows, found)
+            self.show(rows, found, len(found.skipped) if self.wishes.everything else LIST)
         return 0
 
     # ---- run
@@ -396,7 +399,7 @@ class Console:
                     unfinished = self.recover(unfinished)
             rows, found = self.find()
             if not wishes.json:
-                self.show(rows, found)
+                self.show(rows, found, 0)
             if rows and not wishes.dry_run and not wishes.yes and not self.agreed(len(rows)):
                 screen.say("nothing was changed")
                 return INTERRUPTED
@@ -550,10 +553,11 @@ class Jobs:
         self._journal = journal
         self._busy: set[int] = set()
         self._change = threading.Condition()
+        self._seconds = 0.0
 
     def run(self) -> None:
         """Run them all, or until stop()."""
-        wishes = self._console.wishes
+        wishes, began = self._console.wishes, time.monotonic()
         lanes = [
             threading.Thread(target=self._lane, name=f"job lane {number}")
             for number in range(min(wishes.concurrent, len(self.works)))
@@ -563,6 +567,7 @@ class Jobs:
                 lane.start()
             for lane in lanes:
                 lane.join()
+        self._seconds = time.monotonic() - began
 
     def stop(self, why: str) -> None:
         """Start no further job; break the running ones off, which undo what they did or finish what they must."""
@@ -581,7 +586,7 @@ class Jobs:
         moved = sum(work.row.moves for work in self.works if work.outcome == "done")
         told = ", ".join(f"{number} {outcome}" for outcome, number in count.items())
         dry = "dry run, nothing was changed: " if self._console.wishes.dry_run else ""
-        return f"{dry}{told}" + (f"; {size_text(moved)} moved" if moved and not dry else "")
+        return f"{dry}{told} in {time_text(self._seconds)}" + (f", {size_text(moved)}" if moved and not dry else "")
 
     def _lane(self) -> None:
         while (work := self._next()) is not None:
