@@ -210,10 +210,10 @@ def _config(job: str, given: Iterable[str]) -> dict[str, Value]:
     descriptor = _task(job).DESCRIPTOR
     known = [form_field.name for form_field in descriptor.fields]
     for name, equals, _value in pairs:
-        if name not in known or not equals:
-            raise ConfigError(
-                f"-set={name}{equals}: write it name=value; {job} has {', '.join(known) or 'no settings'}"
-            )
+        if name not in known:
+            raise ConfigError(f"-set: {job} has no setting {name!r}; it has {', '.join(known) or 'none'}")
+        if not equals:
+            raise ConfigError(f"-set={name} needs a value: -set={name}=...")
     wanted: dict[str, Value] = {name: value for name, _equals, value in pairs}
     config, warnings = weed_values.settings(descriptor, ONE_SHOT.get(job, {}), wanted)
     if warnings:

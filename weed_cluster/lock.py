@@ -67,7 +67,7 @@ class _Lock:
         self.taken_at = 0.0
         self._master = master
         self._message = message
-        self._client = f"weed_worker@{socket.gethostname()}:{os.getpid()}"
+        self._client = f"{message} ({socket.gethostname()}, process {os.getpid()})"
         self._token = LeaseAdminTokenResponse()
 
     def take(self) -> None:
@@ -85,8 +85,8 @@ class _Lock:
         except ServerFailed as error:
             if "already locked" not in error.detail:
                 raise
-            holder = error.detail.partition("already locked by ")[2] or "another"
-            raise Busy(f"the cluster is locked by {holder}") from None
+            holder = error.detail.partition("already locked by ")[2].strip(" :") or "another"
+            raise Busy(f"the cluster is locked by {holder}; repeat when that has ended") from None
         self.taken_at = asked
 
     def give_back(self) -> None:
