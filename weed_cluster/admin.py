@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, replace
@@ -11,8 +10,6 @@ from typing import Any
 
 from weed_cluster.address import GRPC_OFFSET, Address
 from weed_errors import BadTask
-
-log = logging.getLogger(__name__)
 
 TIMEOUT = 2.0
 """Seconds for each question, as `weed worker` gives it."""
@@ -41,15 +38,15 @@ def probe(admin: Address) -> Probe:
 
 
 def masters_of(admin: Address) -> tuple[Address, ...]:
-    """The masters as an admin lists them; () where it does not tell (an admin with a password does not)."""
-    _status, answer = get(admin, "/api/cluster/masters")
-    found = []
-    for master in (answer.get("masters") or []) if isinstance(answer, dict) else []:
-        try:
-            found.append(Address.parse(str(master.get("address", ""))))
-        except (BadTask, AttributeError):
-            log.warning("admin %s lists a master that is no address: %r", admin.http, master)
-    return tuple(found)
+    """The master that an admin works with; () where it does not tell (an admin with a password does not).
+
+    Its list of masters is no use: admins before 4.44 answer with a constant there.
+    """
+    _status, answer = get(admin, "/api/config")
+    try:
+        return (Address.parse(answer["config_info"]["master_address"]),)
+    except (BadTask, LookupError, TypeError, AttributeError):
+        return ()
 
 
 def get(admin: Address, path: str) -> tuple[int, Any]:

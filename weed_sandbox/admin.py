@@ -459,10 +459,8 @@ class Masters:
         ]
 
     def page(self, _request: Request) -> object:
-        """The page of masters."""
-        leader = Address.parse(self.leader()) if self._addresses else None
-        masters = [{"address": str(a), "is_leader": a == leader, "suffrage": "Voter"} for a in self._addresses]
-        return {"masters": masters, "total_masters": len(masters), "leader_count": min(1, len(masters))}
+        """The page of the configuration, as far as a worker reads it."""
+        return {"config_info": {"master_address": self.leader()}, "title": "Configuration Information"}
 
     def _stub(self, address: Address) -> Any:
         return SeaweedStub(self._channels[address])  # type: ignore[no-untyped-call]
@@ -534,7 +532,7 @@ def run(flags: Flags, make: Sequence[Callable[[Flags, Masters, Records], Dialect
     else:
         server.add_secure_port(endpoint, credentials)
     routes = [route for dialect in dialects for route in dialect.routes]
-    routes += [("GET", "/api/cluster/masters", masters.page), *_control(dialects, records, gate)]
+    routes += [("GET", "/api/config", masters.page), *_control(dialects, records, gate)]
     pages = Pages((flags.ip, flags.port), routes)
     server.start()
     for dialect in dialects:
