@@ -419,7 +419,7 @@ class Console:
                 screen.say(jobs.summary())
             if jobs.interrupted:
                 return INTERRUPTED
-            return FAILED if unfinished or any(work.outcome != "done" for work in jobs.works) else 0
+            return FAILED if unfinished or any(work.outcome not in ("done", "checked") for work in jobs.works) else 0
 
     def agreed(self, jobs: int) -> bool:
         """Ask before anything is changed."""
@@ -525,7 +525,7 @@ class Work:
 
     row: Row
     leash: Leash = field(default_factory=Leash)
-    outcome: str = "waiting"  # then done, failed, undone or not started
+    outcome: str = "waiting"  # then done, checked (dry run), failed, undone or not started
     text: str = ""
     seconds: float = 0.0
 
@@ -634,7 +634,7 @@ class Jobs:
             context = console.context(work.leash, entry, wishes.dry_run)
             context.report = lambda fraction, stage, _figures: console.screen.moved(bar, fraction, stage)
             work.text = task.run(job, context).summary
-            work.outcome = "done"
+            work.outcome = "checked" if wishes.dry_run else "done"
         except Cancelled as error:
             work.outcome, work.text = "undone", f"{error.reason}, while {bar.stage or 'starting'}"
         except TaskError as error:

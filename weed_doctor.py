@@ -290,6 +290,7 @@ def _server(cluster: Cluster, node: Node) -> tuple[list[Finding], str]:
         skew = _skew(lambda: server.ping(timeout=ASK).start_time_ns)
     except WeedError as error:
         return [Finding(PROBLEM, where, _words(error), _reach("volume server", node.address.grpc, error))], ""
+    version = (told.version.split() or [""])[-1]  # "30GB 4.44": the largest volume's size stands before it
     findings = _clock(where, skew)
     for disk in told.disk_statuses:
         if disk.all and disk.percent_free < FULL:
@@ -328,8 +329,8 @@ def _server(cluster: Cluster, node: Node) -> tuple[list[Finding], str]:
     if not findings:
         slots = sum(disk.max_volume_count for disk in node.disks.values())
         used = sum(disk.volume_count for disk in node.disks.values())
-        findings = [Finding(OK, where, f"version {told.version.strip() or 'unknown'}, {used} volumes of {slots}")]
-    return findings, told.version.strip()
+        findings = [Finding(OK, where, f"version {version or 'unknown'}, {used} volumes of {slots}")]
+    return findings, version
 
 
 def _skew(ask: Callable[[], int]) -> float:

@@ -41,6 +41,7 @@ READABLE = 30
 STYLES = {
     "ok": "green",
     "done": "green",
+    "checked": "green",
     "note": "cyan",
     "warning": "yellow",
     "undone": "yellow",
