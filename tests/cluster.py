@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,9 +197,9 @@ class Faults:
         """Make the server end as by kill -9, before or after a call took effect; "during": in mid-stream."""
         self._set(method=method, nth=nth, what="kill", when=when)
 
-    def maintenance(self, on: bool = True) -> None:
-        """Put a volume server into maintenance mode."""
-        _control(self._address, {"maintenance": on})
+    def compacting(self, volume_id: int) -> None:
+        """Let somebody else's compaction of a volume, of the master say, be half done."""
+        _control(self._address, {"compacting": volume_id})
 
     def clear(self) -> None:
         """Behave again; forget the calls seen."""
@@ -269,6 +269,10 @@ class Cluster:
         """A client for a volume server."""
         return self.clients().volume(server if isinstance(server, Address) else server.address)
 
+    def stub(self, server: Server) -> Any:
+        """The bare gRPC stub of a volume server, for calls that tasks do not make: stub.Call.future(order).result()."""
+        return VolumeServerStub(self._channels.to(server.address))  # type: ignore[no-untyped-call]
+
     def context(self, journal: Entry | None = None, timeout: float | None = None, **options: Any) -> Context:
         """What a task gets, in the test process. `options` are those of weed_tasks.Options."""
         from weed_tasks import Context, Options
@@ -312,8 +316,7 @@ class Cluster:
             volume_id=volume_id, collection=collection, replication=replication, ttl=ttl, disk_type=disk_type, version=3
         )
         for server in servers:
-            stub = VolumeServerStub(self._channels.to(server.address))  # type: ignore[no-untyped-call]
-            stub.AllocateVolume.future(order, timeout=20).result()
+            self.stub(server).AllocateVolume.future(order, timeout=20).result()
         eventually(lambda: set(servers) <= set(self.locations(volume_id)))
         return volume_id
 
@@ -403,7 +406,7 @@ class Cluster:
         eventually(self._is_settled, timeout)
 
     def _is_settled(self) -> bool:
-        for node, disk in self._disks():
+        for node, disk in self.disks():
             for info in disk.volume_infos:
                 client = self.clients().volume(node)
                 try:
@@ -419,7 +422,8 @@ class Cluster:
                     return False
         return True
 
-    def _disks(self) -> list[tuple[Address, m.DiskInfo]]:
+    def disks(self) -> list[tuple[Address, m.DiskInfo]]:
+        """What the master lists: each disk type of each server."""
         topology = self.master_client().volume_list().topology_info
         return [
             (Address.parse(f"{node.address or node.id}{f'.{node.grpc_port}' if node.grpc_port else ''}"), disk)
@@ -430,6 +434,12 @@ class Cluster:
         ]
 
     # ---- misbehaviour, and what was seen (sandbox only)
+
+    def maintenance(self, server: Server, on: bool) -> None:
+        """Put a volume server into maintenance mode or out of it; servers from 4.13 on have it."""
+        state = self.volume(server).get_state().state
+        order = v.SetStateRequest(state=v.VolumeServerState(maintenance=on, version=state.version))
+        self.stub(server).SetState.future(order, timeout=20).result()
 
     def faults(self, server: Server | Address) -> Faults:
         """Misbehaviour of a server, or of the master."""
@@ -476,7 +486,7 @@ class Cluster:
 
     def _is_ready(self) -> bool:
         try:
-            nodes = {node for node, disk in self._disks() if disk.max_volume_count}
+            nodes = {node for node, disk in self.disks() if disk.max_volume_count}
         except ServerFailed:
             return False
         if any(not server.alive for server in self.servers):
@@ -495,14 +505,15 @@ class Cluster:
             for process in [*self.masters, *self.servers]:
                 if process.alive:
                     Faults(process.address).clear()
-        self._delete_volumes()
+        if self.masters[0].alive:
+            self._delete_volumes()
         for server in self.servers:
             if not server.alive or server.files() or self._is_off(server):
                 server.kill()
                 server.wipe()
         self._files.clear()
         self.start()
-        eventually(lambda: not any(disk.volume_infos or disk.ec_shard_infos for _node, disk in self._disks()), 30)
+        eventually(lambda: not any(disk.volume_infos or disk.ec_shard_infos for _node, disk in self.disks()), 30)
 
     def _is_off(self, server: Server) -> bool:
         if self.era == "3.97":
@@ -510,21 +521,17 @@ class Cluster:
         return bool(self.volume(server).get_state().state.maintenance)
 
     def _delete_volumes(self) -> None:
-        for server in self.servers:
-            client = self.volume(server)
-            for name in server.files() if server.alive else []:
-                stem, _, ext = name.rpartition(".")
-                collection, _, digits = stem.rpartition("_")
-                try:
-                    if ext == "dat":
-                        client.volume_delete(volume_id=int(digits))
-                    elif ext == "ecx":
-                        client.volume_ec_shards_unmount(volume_id=int(digits), shard_ids=ALL_SHARDS)
-                        client.volume_ec_shards_delete(
-                            volume_id=int(digits), collection=collection, shard_ids=ALL_SHARDS, full_teardown=True
-                        )
-                except ServerFailed:
-                    pass  # what is left over is seen on disk
+        for address, disk in self.disks():
+            client = self.volume(address)
+            for volume in disk.volume_infos:
+                with suppress(ServerFailed):  # what is left over is seen on disk
+                    client.volume_delete(volume_id=volume.id)
+            for shards in disk.ec_shard_infos:
+                with suppress(ServerFailed):
+                    client.volume_ec_shards_unmount(volume_id=shards.id, shard_ids=ALL_SHARDS)
+                    client.volume_ec_shards_delete(
+                        volume_id=shards.id, collection=shards.collection, shard_ids=ALL_SHARDS, full_teardown=True
+                    )
 
     def close(self) -> None:
         """Kill everything and remove its state."""

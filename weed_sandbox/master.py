@@ -130,8 +130,8 @@ class Master(SeaweedServicer):
         if not holders:
             raise Refused(f"ec volume {request.volume_id} not found")
         answer = m.LookupEcVolumeResponse(volume_id=request.volume_id)
-        for shard, locations in sorted(holders.items()):
-            answer.shard_id_locations.add(shard_id=shard, locations=locations)
+        for shard in range(14 if self.era == "3.97" else 32):
+            answer.shard_id_locations.add(shard_id=shard, locations=holders.get(shard, ()))
         return answer
 
     def GetMasterConfiguration(self, _request: Any, _context: Any) -> m.GetMasterConfigurationResponse:

@@ -34,8 +34,8 @@ from weed_errors import BadTask, Mismatch
 from weed_sandbox import http_api
 from weed_sandbox.faults import Faults, Refused, unimplemented
 from weed_sandbox.settings import VERSIONS, Channels, Settings, chunks, grpc_server, wait_for_sigterm
-from weed_sandbox.store import Disk, EcVolume, LocalDat, RemoteDat, Store, Volume, new_needle
-from weed_storage.needle import FileId, Needle, SuperBlock, actual_size, parse_needle
+from weed_sandbox.store import CREDENTIALS, Disk, EcVolume, LocalDat, RemoteDat, Store, Volume, new_needle
+from weed_storage.needle import FileId, Needle, SuperBlock, actual_size, pack_needle, parse_header, parse_needle
 from weed_storage.reed_solomon import DATA_SHARDS, TOTAL_SHARDS, Encoder, locate
 
 CHUNK = 2 << 20
@@ -280,6 +280,13 @@ class VolumeServer(VolumeServerServicer):
             unimplemented(self.era)
         return v.GetStateResponse(state=v.VolumeServerState(maintenance=self.maintenance))
 
+    def SetState(self, request: v.SetStateRequest, _context: Any) -> v.SetStateResponse:
+        """Put the server into maintenance or out of it."""
+        if self.era == "3.97":
+            unimplemented(self.era)
+        self.maintenance = request.state.maintenance
+        return v.SetStateResponse(state=v.VolumeServerState(maintenance=self.maintenance))
+
     def VolumeServerStatus(self, _request: Any, _context: Any) -> v.VolumeServerStatusResponse:
         """Version and disks."""
         answer = v.VolumeServerStatusResponse(
@@ -395,7 +402,7 @@ class VolumeServer(VolumeServerServicer):
         if modified and self.era != "3.97":
             yield v.CopyFileResponse(modified_ts_ns=modified)
 
-    def ReceiveFile(self, requests: Iterator[v.ReceiveFileRequest], _context: Any) -> v.ReceiveFileResponse:
+    def ReceiveFile(self, requests: Iterator[v.ReceiveFileRequest], context: Any) -> v.ReceiveFileResponse:
         """Take a file; neither its announced size nor how the stream ends is looked at."""
         self._refuse_in_maintenance()
         path, written = None, 0
@@ -412,6 +419,10 @@ class VolumeServer(VolumeServerServicer):
                     return v.ReceiveFileResponse(error="file info must be sent first")
                 else:
                     written += file.write(request.file_content)
+            # grpc may show a stream that the client broke off as one that ended, before it tells of the cancellation.
+            time.sleep(0.01)
+            if not context.is_active():
+                raise grpc.RpcError("cancelled")
         except grpc.RpcError as error:
             if path is not None:
                 path.unlink(missing_ok=True)
@@ -500,7 +511,7 @@ class VolumeServer(VolumeServerServicer):
         return v.ReadNeedleMetaResponse(
             cookie=needle.cookie,
             last_modified=needle.last_modified,
-            crc=needle.checksum,
+            crc=_told_crc(needle),
             append_at_ns=needle.append_at_ns,
         )
 
@@ -517,12 +528,13 @@ class VolumeServer(VolumeServerServicer):
     def VolumeNeedleStatus(self, request: v.VolumeNeedleStatusRequest, _context: Any) -> v.VolumeNeedleStatusResponse:
         """Read a whole needle, checking it, and tell of it."""
         needle = self._needle(request.volume_id, request.needle_id)
+        size = parse_header(pack_needle(needle))[2]
         return v.VolumeNeedleStatusResponse(
             needle_id=needle.id,
             cookie=needle.cookie,
-            size=len(needle.data),
+            size=size,
             last_modified=needle.last_modified,
-            crc=needle.checksum,
+            crc=_told_crc(needle),
         )
 
     def _needle(self, volume_id: int, needle_id: int) -> Needle:
@@ -674,7 +686,7 @@ class VolumeServer(VolumeServerServicer):
         if request.file_key and held.live(request.file_key) is None:
             yield v.VolumeEcShardReadResponse(is_deleted=True, encode_ts_ns=held.encode_ts_ns)
             return
-        for data in chunks(_read_at(held.shard_path(request.shard_id), request.offset, request.size), CHUNK):
+        for data in chunks(held.read(request.shard_id, request.offset, request.size), CHUNK):
             yield v.VolumeEcShardReadResponse(data=data, encode_ts_ns=held.encode_ts_ns)
 
     def VolumeEcBlobDelete(self, request: v.VolumeEcBlobDeleteRequest, _context: Any) -> v.VolumeEcBlobDeleteResponse:
@@ -715,7 +727,7 @@ class VolumeServer(VolumeServerServicer):
     def _read_shard(self, held: EcVolume, shard: int, offset: int, length: int) -> bytes | None:
         """A range of a shard, here or on another server; None where it cannot be had."""
         if own := self.store.holding(held.id, shard):
-            return _read_at(own.shard_path(shard), offset, length)
+            return own.read(shard, offset, length)
         try:
             answer = self._master().LookupEcVolume(m.LookupEcVolumeRequest(volume_id=held.id), timeout=5)
         except grpc.RpcError:
@@ -890,13 +902,11 @@ class VolumeServer(VolumeServerServicer):
         return [address for address in holders if address != self.address]
 
     def control(self, order: dict[str, Any]) -> Any:
-        """Orders of tests: maintenance on or off; somebody else's compaction of a volume, begun or gone."""
+        """Orders of tests: be clean; somebody else's compaction of a volume, begun or gone."""
         if "clear" in order:
             self.maintenance = False
             for volume in list(self.store.volumes.values()):
                 volume.compacting = False
-        if "maintenance" in order:
-            self.maintenance = order["maintenance"]
         if "compacting" in order:
             self._volume(order["compacting"]).pretend_compaction()
         return {}
@@ -945,16 +955,16 @@ def _words(error: grpc.RpcError) -> str:
     return f"rpc error: code = {code} desc = {error.details()}"
 
 
-def _read_at(path: Path, offset: int, length: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(length)
+def _told_crc(needle: Needle) -> int:
+    """A needle's checksum as servers tell it: rotated and shifted, unlike the one in the `.dat`."""
+    crc = needle.checksum
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _object(method: str, url: str, body: bytes = b"") -> None:
     """One plain HTTP request whose answer is only its status."""
-    request = Request(url, data=body if method == "PUT" else None, method=method)
-    request.add_header("Content-Type", "application/octet-stream")
+    headers = {**CREDENTIALS, "Content-Type": "application/octet-stream"}
+    request = Request(url, data=body if method == "PUT" else None, headers=headers, method=method)
     try:
         with urlopen(request, timeout=30) as response:
             response.read()
