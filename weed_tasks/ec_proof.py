@@ -8,74 +8,120 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from weed_cluster.address import Address
 from weed_errors import Mismatch, ServerFailed
-from weed_storage.index import Live, entries, search_ecx
+from weed_storage.checksums import crc32c
+from weed_storage.index import TOMBSTONE, Live, entries, search_ecx
 from weed_storage.needle import actual_size, parse_needle
-from weed_storage.reed_solomon import TOTAL_SHARDS, locate, shard_size
+from weed_storage.reed_solomon import DATA_SHARDS, TOTAL_SHARDS, locate, shard_size
 from weed_storage.volume_info import Generation
 from weed_tasks import Context
 from weed_tasks.ec_shards import ANY_REVISION, Shelf, fetch, look
-from weed_tasks.ec_stream import PIECE, Source, read_piece, read_stripe
+from weed_tasks.ec_stream import PIECE, ShardSums, Source, piece_crcs, read_piece
 from weed_tasks.proof import sample_of
+
+T = TypeVar("T")
 
 SAMPLED = 4
 """Pieces read back of each shard: the first, the last and some between."""
 
-NEEDLES = 16
-"""Needles read back through the shards, where a replica with another layout is to be proved redundant."""
+NEEDLES = 64
+"""Needles of a replica that are compared with what the shards hold of them."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What is to be proved: that these shards of one encode run are where they should be, and encode this volume."""
+    """What is to be proved: that these shards of one encode run are where they should be, and sound.
+
+    `source` is the volume that was encoded; where that replica is gone, only its sizes count.
+    """
 
     source: Source
     run: int
     places: Mapping[Address, Sequence[int]]
-    piece_crcs: Callable[[int], Sequence[int]]
-    """The CRC32C of a piece of each of the fourteen shards, by the piece's number."""
 
     @property
     def shard_size(self) -> int:
         """Bytes of each shard."""
         return shard_size(self.source.dat_size, self.source.strict)
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"volume {self.source.volume_id}"
 
-def prove(ctx: Context, claim: Claim, live: Live) -> None:
-    """Prove a claim, and that the shards' index names exactly the needles in `live`; Mismatch says what is wrong."""
-    source = claim.source
+
+def prove(ctx: Context, claim: Claim, live: Live, sums: Sequence[ShardSums]) -> None:
+    """Prove what was just encoded and sent: place, size, run, index and sampled bytes; Mismatch says what is wrong."""
+    shelves = _prove_places(ctx, claim)
+    digest = ctx.compute(_digest, live.ecx())
+    for server, ecx_digest in zip(
+        claim.places, ctx.each(lambda server: _index_digest(ctx, claim, server), claim.places)
+    ):
+        # A needle that was deleted since the mount is marked so in the .ecx.
+        if ecx_digest != digest and not ctx.compute(_is_index_of, _index(ctx, claim, server), live):
+            raise Mismatch(f"the .ecx of {claim.name} on {server} does not name the needles of the volume")
+    for piece in _sampled(claim):
+        got = _read_pieces(ctx, claim, shelves, piece, range(TOTAL_SHARDS), crc32c)
+        _compare_pieces(claim, piece, got, [shard.pieces[piece] for shard in sums])
+
+
+def prove_found(ctx: Context, claim: Claim) -> None:
+    """Prove that shards found complete are sound among themselves: as prove(), with the parity as the witness."""
+    shelves = _prove_places(ctx, claim)
+    for piece in _sampled(claim):
+        data = _read_pieces(ctx, claim, shelves, piece, range(DATA_SHARDS), bytes)
+        wanted = ctx.compute(piece_crcs, data)
+        parity = _read_pieces(ctx, claim, shelves, piece, range(DATA_SHARDS, TOTAL_SHARDS), crc32c)
+        _compare_pieces(claim, piece, [*wanted[:DATA_SHARDS], *parity], wanted)
+
+
+def _sampled(claim: Claim) -> list[int]:
+    last = claim.shard_size // PIECE - 1
+    return sorted({0, last, *(random.randint(0, last) for _ in range(SAMPLED - 2))})
+
+
+def _prove_places(ctx: Context, claim: Claim) -> dict[Address, Shelf]:
     placed = sorted(shard for shards in claim.places.values() for shard in shards)
     if placed != list(range(TOTAL_SHARDS)):
-        raise Mismatch(f"the shards of volume {source.volume_id} are {placed}, not each of the fourteen once")
+        raise Mismatch(f"the shards of {claim.name} are {placed}, not each of the fourteen once")
+    source = claim.source
     shelves = ctx.each(lambda server: look(ctx, server, source.volume_id, source.collection), claim.places)
     for shelf in shelves:
         _prove_shelf(claim, shelf)
-    digest = ctx.compute(_digest, live.ecx())
-    ctx.each(lambda server: _prove_index(ctx, claim, server, live, digest), claim.places)
-    last = claim.shard_size // PIECE - 1
-    pieces = sorted({0, last, *(random.randint(0, last) for _ in range(SAMPLED - 2))})
-    runs = {shelf.server: claim.run if shelf.generation.knows_ecsum else 0 for shelf in shelves}
-    for piece in pieces:
-        wanted = claim.piece_crcs(piece)
-
-        def prove_piece(place: tuple[Address, int], piece: int = piece, wanted: Sequence[int] = wanted) -> None:
-            server, shard_id = place
-            ctx.rates.spend(str(server), PIECE, ctx.wait)
-            got = read_piece(ctx.volume(server), source.volume_id, shard_id, piece, runs[server])
-            if got != wanted[shard_id]:
-                where = f"shard {shard_id} of volume {source.volume_id} on {server}"
-                raise Mismatch(f"{where} does not read back as it was sent, at byte {piece * PIECE}")
-
-        ctx.each(prove_piece, [(server, shard) for server, shards in claim.places.items() for shard in shards], most=4)
+    return {shelf.server: shelf for shelf in shelves}
 
 
-def from_source(ctx: Context, source: Source) -> Callable[[int], Sequence[int]]:
-    """Take the checksums of pieces from the volume itself, encoding what is asked for."""
-    return lambda piece: read_stripe(ctx, source, piece)
+def _read_pieces(
+    ctx: Context,
+    claim: Claim,
+    shelves: Mapping[Address, Shelf],
+    piece: int,
+    shards: Collection[int],
+    keep: Callable[[bytes], T],
+) -> list[T]:
+    """Read the same piece of several shards back from their holders; return what `keep` makes of each."""
+    at = {shard: server for server, mine in claim.places.items() for shard in mine}
+
+    def read(shard_id: int) -> T:
+        server = at[shard_id]
+        ctx.rates.spend(str(server), PIECE, ctx.wait)
+        run = claim.run if shelves[server].generation.knows_ecsum else 0
+        return keep(read_piece(ctx.volume(server), claim.source.volume_id, shard_id, piece, run))
+
+    return ctx.each(read, shards, most=5)
+
+
+def _compare_pieces(claim: Claim, piece: int, got: Sequence[int], wanted: Sequence[int]) -> None:
+    at = {shard: server for server, mine in claim.places.items() for shard in mine}
+    for shard_id, (found, right) in enumerate(zip(got, wanted)):
+        if found != right:
+            where = f"shard {shard_id} of {claim.name} on {at[shard_id]}"
+            raise Mismatch(f"{where} does not read back as it should, at byte {piece * PIECE}")
 
 
 def _prove_shelf(claim: Claim, shelf: Shelf) -> None:
@@ -109,76 +155,77 @@ def check_vif(shelf: Shelf, source: Source, run: int) -> None:
         )
 
 
-def _digest(pieces: Iterator[bytes]) -> bytes:
+def _digest(pieces: Iterable[bytes]) -> bytes:
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(piece)
     return digest.digest()
 
 
-def _prove_index(ctx: Context, claim: Claim, server: Address, live: Live, digest: bytes) -> None:
+def _index_digest(ctx: Context, claim: Claim, server: Address) -> bytes:
     source = claim.source
-    got = hashlib.sha256()
     try:
-        for message in ctx.volume(server).copy_file(
-            volume_id=source.volume_id,
-            collection=source.collection,
-            ext=".ecx",
-            is_ec_volume=True,
-            compaction_revision=ANY_REVISION,
-            stop_offset=1 << 62,
-        ):
-            got.update(message.file_content)
+        return _digest(
+            message.file_content
+            for message in ctx.volume(server).copy_file(
+                volume_id=source.volume_id,
+                collection=source.collection,
+                ext=".ecx",
+                is_ec_volume=True,
+                compaction_revision=ANY_REVISION,
+                stop_offset=1 << 62,
+            )
+        )
     except ServerFailed as error:
         if error.says_absent:
-            raise Mismatch(f"the .ecx of volume {source.volume_id} on {server} is gone") from None
+            raise Mismatch(f"the .ecx of {claim.name} on {server} is gone") from None
         raise
-    if got.digest() == digest:
-        return
-    # A needle that was deleted since the mount is marked so in the .ecx.
-    ecx = fetch(ctx.volume(server), source.volume_id, source.collection, ".ecx") or b""
-    if not ctx.compute(_is_index_of, ecx, live):
-        raise Mismatch(f"the .ecx of volume {source.volume_id} on {server} does not name the needles of the volume")
+
+
+def _index(ctx: Context, claim: Claim, server: Address) -> bytes:
+    ecx = fetch(ctx.volume(server), claim.source.volume_id, claim.source.collection, ".ecx")
+    if ecx is None:
+        raise Mismatch(f"the .ecx of {claim.name} on {server} is gone")
+    return ecx
 
 
 def _is_index_of(ecx: bytes, live: Live) -> bool:
     found = list(entries(ecx, live.offset_bytes))
     return len(found) == len(live) and all(
-        needle_id == known and (offset, size) in (place, (place[0], -1), (0, -1))
+        needle_id == known and (offset, size) in (place, (place[0], TOMBSTONE))
         for (needle_id, offset, size), (known, place) in zip(found, live.items())
     )
 
 
-def covers(ctx: Context, claim: Claim, replica: Source, live: Live) -> bool:
-    """Whether the shards hold all that a replica holds that was not the one encoded: each needle, and a sample's bytes.
+def prove_covered(ctx: Context, claim: Claim, replica: Source, live: Live) -> None:
+    """Prove that shards hold what a replica holds: each needle by every index, and a sample by its bytes.
 
-    The shards themselves must be proved already. Mismatch if a sampled needle differs.
+    The shards themselves must be proved already. Mismatch says what they lack or hold otherwise.
     """
-    holder = next(iter(claim.places))
-    ecx = fetch(ctx.volume(holder), claim.source.volume_id, claim.source.collection, ".ecx") or b""
-    if not ctx.compute(_names_all, ecx, live):
-        return False
+    name = f"volume {replica.volume_id} on {replica.server}"
+    for holder in claim.places:
+        ecx = _index(ctx, claim, holder)
+        missing = ctx.compute(_missing, ecx, live)
+        if missing:
+            raise Mismatch(f"{name} holds {missing} files that the shards on {holder} do not name")
     at = {shard: server for server, shards in claim.places.items() for shard in shards}
     for needle_id, offset, size in sample_of(live, NEEDLES):
         place = search_ecx(ecx, needle_id, live.offset_bytes)
         if place is None:
             continue  # deleted since
-        whole = actual_size(size, replica.version)
         record = bytearray()
-        for piece in locate(place[0], whole, claim.source.dat_size, claim.source.strict):
+        for piece in locate(place[0], actual_size(size, replica.version), claim.source.dat_size, claim.source.strict):
             for message in ctx.volume(at[piece.shard]).volume_ec_shard_read(
                 volume_id=claim.source.volume_id, shard_id=piece.shard, offset=piece.offset, size=piece.length
             ):
                 record += message.data
         blob = ctx.volume(replica.server).read_needle_blob(volume_id=replica.volume_id, offset=offset, size=size)
-        shard, original = (parse_needle(data, replica.version) for data in (bytes(record), blob.needle_blob))
-        if (shard.id, shard.cookie, shard.data) != (original.id, original.cookie, original.data):
-            raise Mismatch(
-                f"needle {needle_id:x} of volume {replica.volume_id} on {replica.server} is another than in the shards"
-            )
-    return True
+        encoded, original = (parse_needle(data, replica.version) for data in (record, blob.needle_blob))
+        if (encoded.id, encoded.cookie, encoded.data) != (original.id, original.cookie, original.data):
+            raise Mismatch(f"needle {needle_id:x} of {name} is another than in the shards")
 
 
-def _names_all(ecx: bytes, live: Live) -> bool:
+def _missing(ecx: bytes, live: Live) -> int:
+    """Count the live needles that an index does not name with the same size; those deleted there since are named."""
     sizes = {needle_id: size for needle_id, _, size in entries(ecx, live.offset_bytes)}
-    return all(sizes.get(needle_id) in (size, -1) for needle_id, (_, size) in live.items())
+    return sum(sizes.get(needle_id) not in (size, TOMBSTONE) for needle_id, (_, size) in live.items())

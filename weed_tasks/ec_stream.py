@@ -225,6 +225,7 @@ class _Lane:
         self.server = server.address
         self.shard_id = shard_id
         self.stripes: SimpleQueue[_Stripe | None] = SimpleQueue()
+        self.backlog = 0  # stripes given to it and not sent yet
         self._pipeline = pipeline
         self.upload: Upload = server.receive_file(info=info, chunks=self._chunks(), timeout=FOREVER)
 
@@ -234,7 +235,13 @@ class _Lane:
             view = stripe.views[self.shard_id]
             for at in range(0, PIECE, MESSAGE):
                 yield view[at : at + MESSAGE]
+            self.backlog -= 1
             self._pipeline.sent(stripe)
+
+    def give(self, stripe: _Stripe) -> None:
+        """Queue the next stripe."""
+        self.backlog += 1
+        self.stripes.put(stripe)
 
     def close(self) -> None:
         """End the stream after what is queued."""
@@ -257,6 +264,7 @@ class Pipeline:
         self._counting = threading.Lock()
         self._lanes: list[_Lane] = []
         self._stalled_since = time.monotonic()
+        self._all_given = False
         self.sums = [ShardSums() for _ in range(TOTAL_SHARDS)]
 
     def run(self) -> list[ShardSums]:
@@ -279,8 +287,9 @@ class Pipeline:
                     ctx.rates.spend(str(lane.server), PIECE, ctx.wait)
                 stripe.unsent = len(self._lanes)
                 for lane in self._lanes:
-                    lane.stripes.put(stripe)
+                    lane.give(stripe)
                 ctx.progress(0.2 + 0.45 * count / stripes, "encoding and sending shards", bytes=count * PIECE)
+            self._all_given = True
             for lane in self._lanes:
                 lane.close()
             for lane in self._lanes:
@@ -357,10 +366,10 @@ class Pipeline:
         self._ctx.cluster.leash.check()
         if time.monotonic() - self._stalled_since < STALL:
             return
-        waiting = [lane for lane in self._lanes if not lane.upload.ended]
-        longest = max((lane.stripes.qsize() for lane in waiting), default=0)
-        slow = sorted({str(lane.server) for lane in waiting if lane.stripes.qsize() == longest})
-        if longest:
+        waiting = [lane for lane in self._lanes if not lane.upload.ended and (lane.backlog or self._all_given)]
+        if waiting:
+            most = max(lane.backlog for lane in waiting)
+            slow = sorted({str(lane.server) for lane in waiting if lane.backlog == most})
             raise ServerTimedOut(", ".join(slow), "ReceiveFile", "DEADLINE_EXCEEDED", f"took no byte for {STALL:.0f} s")
         raise ServerTimedOut(
             str(self._source.server), "CopyFile", "DEADLINE_EXCEEDED", f"gave no byte for {STALL:.0f} s"
@@ -444,28 +453,17 @@ def encode(ctx: Context, source: Source, slots: Mapping[int, Slot], shard_size: 
     return Pipeline(ctx, source, slots, shard_size).run()
 
 
-def read_stripe(ctx: Context, source: Source, piece: int) -> list[int]:
-    """Read one stripe of a volume from its server, encode it, and return the CRC32C of its fourteen pieces."""
-    reader = _Ranged(ctx.volume(source.server), source)
-    stripe = _Stripe()
-    for row in layout(source.dat_size, source.strict):
-        if row.shard_offset <= piece * PIECE < row.shard_offset + row.block_size:
-            inner = piece * PIECE - row.shard_offset
-            for at in range(DATA_SHARDS):
-                offset = row.offset + at * row.block_size + inner
-                inside = max(0, min(PIECE, source.dat_size - offset))
-                if inside:
-                    reader.fill(offset, stripe.views[at][:inside])
-            break
-    ctx.compute(Encoder().encode_rows, stripe.data, PIECE, stripe.parity)
-    return [crc32c(view) for view in stripe.views]
+def piece_crcs(pieces: Sequence[bytes]) -> list[int]:
+    """Return the CRC32C of the fourteen pieces of the stripe whose ten data pieces are given."""
+    parity = Encoder().encode_rows(b"".join(pieces), len(pieces[0]))
+    return [*map(crc32c, pieces), *map(crc32c, parity)]
 
 
-def read_piece(server: VolumeServer, volume_id: int, shard_id: int, piece: int, run: int) -> int:
-    """Read one piece of a mounted shard back and return its CRC32C; ServerFailed where it belongs to another run."""
-    crc = 0
-    for message in server.volume_ec_shard_read(
-        volume_id=volume_id, shard_id=shard_id, offset=piece * PIECE, size=PIECE, encode_ts_ns=run, timeout=60.0
-    ):
-        crc = crc32c(message.data, crc)
-    return crc
+def read_piece(server: VolumeServer, volume_id: int, shard_id: int, piece: int, run: int) -> bytes:
+    """Read one piece of a mounted shard back; ServerFailed where it belongs to another run."""
+    return b"".join(
+        message.data
+        for message in server.volume_ec_shard_read(
+            volume_id=volume_id, shard_id=shard_id, offset=piece * PIECE, size=PIECE, encode_ts_ns=run, timeout=60.0
+        )
+    )

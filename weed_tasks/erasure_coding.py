@@ -37,7 +37,7 @@ from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS, 
 from weed_storage.volume_info import Generation, dump_vif, server_generation
 from weed_tasks import Context
 from weed_tasks.ec_plan import DESCRIPTOR, detect
-from weed_tasks.ec_proof import Claim, check_vif, covers, from_source, prove
+from weed_tasks.ec_proof import Claim, check_vif, prove, prove_covered, prove_found
 from weed_tasks.ec_shards import (
     Shelf,
     await_senders,
@@ -61,13 +61,16 @@ from weed_tasks.proof import live_index
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]
 
 SEND = "send"
-"""The journal step of shards on their way. Facts: run, collection, source, dat_size, shards and vifs by server."""
+"""The journal step of shards on their way.
+
+Facts: volume_id, collection, run, sources, dat_size, and by server the shards and the replicas' own `.vif`.
+"""
 
 COMMIT = "commit"
-"""The journal step from the first deletion of a replica to the last. Facts: collection, sources."""
+"""The journal step from the first deletion of a replica to the last. Facts: volume_id, collection, sources."""
 
 SWEEP = "sweep"
-"""The journal step of an empty replica's deletion. Fact: server."""
+"""The journal step of an empty replica's deletion. Facts: volume_id, server."""
 
 STILL = 0.5
 """Seconds in which a frozen volume's files must not change."""
@@ -111,7 +114,7 @@ def run(job: Job, ctx: Context) -> Result:
 def recover(entry: Entry, ctx: Context) -> None:
     """Undo or finish what a killed run left, as its journal says; raises TaskError where that must be tried again."""
     ctx = replace(ctx, journal=entry)
-    with volume_lease(ctx, entry.volume_id, patience=30.0) as lease, ctx.cluster.leash.shielded():
+    with volume_lease(ctx, max(entry.volume_ids), patience=30.0) as lease, ctx.cluster.leash.shielded():
         _settle(ctx, entry, lease)
 
 
@@ -323,35 +326,25 @@ def _put_back_vifs(ctx: Context, scene: Scene, vifs: Mapping[Address, bytes]) ->
 
 
 def _prove_redundant(ctx: Context, scene: Scene, done: int) -> Claim:
-    """Prove that a whole set of shards holds what each frozen replica holds; Mismatch if not."""
-    claim = None
+    """Prove that a whole set of shards is sound and holds what each frozen replica holds; Mismatch if not."""
     strict = all(shelf.generation.strict_rows for shelf in scene.shelves if shelf.mounted)
-    places = _places(scene.shelves, done)
-    lives: dict[Address, Live] = {}
+    told = {shelf.vif.dat_file_size for shelf in scene.shelves if shelf.vif and shelf.run == done and shelf.mounted}
+    server, status = max(scene.regular.items(), key=lambda item: item[1].dat_file_size)
+    source = _source(scene, server, status, strict)
+    if told - {0}:
+        source = replace(source, dat_size=max(told))
+    claim = Claim(source, done, _places(scene.shelves, done))
     ctx.progress(0.3, "proving shards")
-    problems: list[str] = []
-    for server, status in scene.regular.items():
-        source = _source(scene, server, status, strict)
-        lives[server] = live_index(ctx, server, scene.volume_id, status)
-        candidate = Claim(source, done, places, from_source(ctx, source))
-        try:
-            prove(ctx, candidate, lives[server])
-        except Mismatch as error:
-            problems.append(str(error))
-            continue
-        claim = candidate
-        break
-    if claim is None:
+    try:
+        prove_found(ctx, claim)
+        for server, status in scene.regular.items():
+            live = live_index(ctx, server, scene.volume_id, status)
+            prove_covered(ctx, claim, _source(scene, server, status, strict), live)
+    except Mismatch as error:
         raise Mismatch(
-            f"volume {scene.volume_id} has all its shards, but they are not those of its replicas "
-            f"({'; '.join(problems)}); neither was deleted: somebody must decide which is right"
-        )
-    for server, status in scene.regular.items():
-        if server != claim.source.server:
-            replica = _source(scene, server, status, strict)
-            live = lives.get(server) or live_index(ctx, server, scene.volume_id, status)
-            if not covers(ctx, claim, replica, live):
-                raise Mismatch(f"volume {scene.volume_id} on {server} holds files that its shards do not")
+            f"volume {scene.volume_id} has all its shards and replicas on {', '.join(map(str, scene.regular))}, "
+            f"which do not fit together, so neither was deleted: {error}"
+        ) from None
     return claim
 
 
@@ -411,6 +404,7 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
     lease.check()
     sending = ctx.journal.plan(
         SEND,
+        volume_id=volume_id,
         run=run,
         collection=collection,
         sources=[str(address) for address in scene.regular],
@@ -434,8 +428,8 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
         places,
     )
     ctx.progress(0.75, "proving shards")
-    claim = Claim(source, run, places, lambda piece: [shard.pieces[piece] for shard in sums])
-    prove(ctx, claim, live)
+    claim = Claim(source, run, places)
+    prove(ctx, claim, live, sums)
     return _commit(ctx, scene, claim, frozen, lease, sending, vifs)
 
 
@@ -578,7 +572,7 @@ def _choose(ctx: Context, scene: Scene) -> tuple[Address, Live]:
 def _sweep(ctx: Context, scene: Scene) -> None:
     """Delete replicas without any data: beside shards they would be taken for what was encoded."""
     for server in scene.stubs:
-        step = ctx.journal.plan(SWEEP, server=str(server))
+        step = ctx.journal.plan(SWEEP, volume_id=scene.volume_id, server=str(server))
         try:
             ctx.volume(server).volume_delete(volume_id=scene.volume_id, only_empty=True)
             ctx.log(f"deleted the empty replica of volume {scene.volume_id} on {server}")
@@ -633,7 +627,10 @@ def _commit(
     with ctx.cluster.leash.shielded():
         lease.check()
         commit = ctx.journal.plan(
-            COMMIT, collection=scene.collection, sources=[str(server) for server in scene.regular]
+            COMMIT,
+            volume_id=volume_id,
+            collection=scene.collection,
+            sources=[str(server) for server in scene.regular],
         )
         for server in scene.regular:
             lease.check()
@@ -767,7 +764,7 @@ def _settle(ctx: Context, entry: Entry, lease: Lease) -> None:
 
 def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bool:
     """Finish a deletion that was broken off; False where it had not begun and can no more: then all is to be undone."""
-    volume_id, collection = entry.volume_id, str(commit.facts["collection"])
+    volume_id, collection = int(commit.facts["volume_id"]), str(commit.facts["collection"])
     sources = tuple(map(Address.parse, commit.facts["sources"]))
     topology = snapshot(ctx.master(), volume_id=volume_id)
     holders = [holding.server for holding in topology.holdings(volume_id, collection)]
@@ -794,7 +791,7 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
 
 def _settle_send(ctx: Context, entry: Entry, step: Step, lease: Lease) -> None:
     """Remove the shards that were sent, provided that the volume itself is whole; TaskError where any may be left."""
-    volume_id, facts = entry.volume_id, step.facts
+    volume_id, facts = int(step.facts["volume_id"]), step.facts
     collection, run = str(facts["collection"]), int(facts["run"])
     sources = [Address.parse(text) for text in facts["sources"]]
     statuses = {}
