@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, Server
-from weed_errors import BadTask, StaleTask
-from weed_tasks.freeze import freeze, thaw
+import weed_tasks.move as move_module
+from proto_gen import worker_pb2
+from tests.cluster import Cluster, Files, Server
+from tests.mortal import CHANGING, Died, Life, live, moments, occurrences, recover
+from tests.support import eventually
+from weed_cluster import client
+from weed_cluster.address import Address
+from weed_errors import BadTask, Cancelled, Mismatch, StaleTask, TaskError
+from weed_model import Job
+from weed_tasks import balance
+from weed_tasks.freeze import file_status, freeze, thaw
 from weed_tasks.journal import Journal
 from weed_tasks.move import Moved, move_volume
 
@@ -152,3 +161,156 @@ def test_a_frozen_volume_is_writable_again_when_thawed_after_a_restart(cluster: 
     a.kill()
     cluster.start()
     cluster.check(files)
+
+
+# ---- dying on the way
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(move_module, "QUIET", 0.1)
+    monkeypatch.setattr(move_module, "GRACE", 0.3)
+    monkeypatch.setattr(client, "RETRY_PAUSES", (0.01, 0.02))
+
+
+def move_job(volume_id: int, source: Server, target: Server) -> Job:
+    params = worker_pb2.TaskParams(
+        volume_id=volume_id,
+        sources=[worker_pb2.TaskSource(node=str(source.address), volume_id=volume_id)],
+        targets=[worker_pb2.TaskTarget(node=str(target.address), volume_id=volume_id)],
+        balance_params=worker_pb2.BalanceTaskParams(),
+    )
+    return Job(f"move-{volume_id}", "balance", params)
+
+
+def check_at_rest(cluster: Cluster, files: Files, volume_id: int, holders: list[Server], writable: bool = True) -> None:
+    """The volume is on one of the holders alone, whole and as writable as it was; nothing lies about."""
+    held = [server for server in cluster.servers if server.files(f"*{volume_id}.*")]
+    assert len(held) == 1, f"volume {volume_id} is on {held}"
+    assert held[0] in holders
+    assert is_read_only(cluster, held[0], volume_id) != writable
+    eventually(lambda: cluster.locations(volume_id) == held)
+    cluster.check(files)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_impatient")
+def test_a_worker_killed_at_any_call_of_a_move_leaves_what_the_next_start_clears_up(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    a, b, _c = cluster.servers
+    whole = Life()
+    files = cluster.fill(count=3, servers=[a])
+    live(cluster, whole, tmp_path / "whole", balance.run, move_job(files.volume_ids[0], a, b))
+    for at in moments(whole.events, all_of_them=cluster.kind == "sandbox"):
+        files = cluster.fill(count=3, servers=[a])
+        (volume_id,) = files.volume_ids
+        job, directory = move_job(volume_id, a, b), tmp_path / str(at)
+        with pytest.raises(Died):
+            live(cluster, Life(at), directory, balance.run, job)
+        recover(cluster, directory, balance)
+        check_at_rest(cluster, files, volume_id, [a, b])
+        live(cluster, Life(), directory, balance.run, job)
+        check_at_rest(cluster, files, volume_id, [b])
+        cluster.write(files, volume_id, 1, 100, [b])
+        cluster.check(files)
+        cluster.volume(b).volume_delete(volume_id=volume_id)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_impatient")
+def test_a_failure_at_any_call_of_a_move_is_undone_or_left_to_recovery(
+    sandbox_cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster = sandbox_cluster
+    a, b, _c = cluster.servers
+    whole = Life()
+    files = cluster.fill(count=3, servers=[a])
+    live(cluster, whole, tmp_path / "whole", balance.run, move_job(files.volume_ids[0], a, b))
+    for number, (server, call, nth) in enumerate(occurrences(whole.events)):
+        # Looks that go unanswered are repeated by the client.
+        for code, when in (("UNKNOWN", "before"), ("UNAVAILABLE", "after"))[: 2 if call in CHANGING else 1]:
+            files = cluster.fill(count=3, servers=[a])
+            (volume_id,) = files.volume_ids
+            job, directory = move_job(volume_id, a, b), tmp_path / f"{number}{when}"
+            address = Address.parse(server)
+            cluster.faults(address).fail(call, nth=nth, code=code, when=when)
+            try:
+                live(cluster, Life(), directory, balance.run, job)
+            except TaskError:
+                pass
+            cluster.faults(address).clear()
+            recover(cluster, directory, balance)
+            check_at_rest(cluster, files, volume_id, [a, b])
+            live(cluster, Life(), directory, balance.run, job)
+            check_at_rest(cluster, files, volume_id, [b])
+            cluster.volume(b).volume_delete(volume_id=volume_id)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_server_killed_at_any_change_of_a_move_loses_nothing(
+    sandbox_cluster: Cluster, tmp_path: Path, when: str
+) -> None:
+    cluster = sandbox_cluster
+    a, b, _c = cluster.servers
+    whole = Life()
+    files = cluster.fill(count=3, servers=[a])
+    live(cluster, whole, tmp_path / "whole", balance.run, move_job(files.volume_ids[0], a, b))
+    changes = [event for event in occurrences(whole.events) if event[1] in CHANGING]
+    assert changes
+    for number, (server, call, nth) in enumerate(changes):
+        files = cluster.fill(count=3, servers=[a])
+        (volume_id,) = files.volume_ids
+        job, directory = move_job(volume_id, a, b), tmp_path / str(number)
+        cluster.faults(Address.parse(server)).kill_at(call, nth=nth, when=when)
+        with pytest.raises(TaskError):
+            live(cluster, Life(), directory, balance.run, job)
+        cluster.start()
+        recover(cluster, directory, balance)
+        check_at_rest(cluster, files, volume_id, [a, b])
+        live(cluster, Life(), directory, balance.run, job)
+        check_at_rest(cluster, files, volume_id, [b])
+        cluster.volume(b).volume_delete(volume_id=volume_id)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_cancelled_move_is_undone(sandbox_cluster: Cluster, tmp_path: Path) -> None:
+    cluster = sandbox_cluster
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=3, servers=[a])
+    (volume_id,) = files.volume_ids
+    entry = Journal(tmp_path).open_entry("job", "balance", volume_id)
+    ctx = cluster.context(journal=entry)
+    cluster.faults(b).slow("VolumeCopy", 1.0)
+
+    def cancel_soon(fraction: float, _stage: str, _figures: object) -> None:
+        if fraction >= 0.1:
+            threading.Timer(0.2, ctx.cluster.leash.cancel, [Cancelled("by the admin")]).start()
+
+    ctx.report = cancel_soon
+    with pytest.raises(Cancelled, match="by the admin"):
+        balance.run(move_job(volume_id, a, b), ctx)
+    recover(cluster, tmp_path, balance)
+    eventually(lambda: not b.files(f"{volume_id}.*"))
+    check_at_rest(cluster, files, volume_id, [a])
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_copy_that_was_written_to_is_never_deleted(cluster: Cluster, tmp_path: Path) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=3, servers=[a])
+    (volume_id,) = files.volume_ids
+    entry = Journal(tmp_path).open_entry("job", "balance", volume_id)
+    ctx = cluster.context(journal=entry)
+    frozen = freeze(ctx, a.address, volume_id, persist=False)
+    copied = move_module.copy_volume(ctx, volume_id, a.address, b.address, still=file_status(ctx, a.address, volume_id))
+    assert frozen.was_writable
+    assert copied.status.dat_file_size > 8
+    cluster.write(files, volume_id, 1, 100, [b])
+    with pytest.raises(Mismatch, match="both kept"):
+        balance.recover(entry, ctx)
+    assert is_read_only(cluster, a, volume_id)
+    assert b.files("*.dat") == [f"{volume_id}.dat"]
+    assert [step.what for step in entry.open] == ["freeze", "copy"]

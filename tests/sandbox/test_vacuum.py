@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Server
+from tests.cluster import Cluster, Files, Server, request
+from tests.mortal import CHANGING, Died, Life, context, live, moments, occurrences, recover
 from tests.support import eventually
-from weed_errors import BadTask, StaleTask
+from weed_cluster import client
+from weed_cluster.address import Address
+from weed_errors import BadTask, StaleTask, TaskError
 from weed_model import DetectionRequest, Job, Result
-from weed_tasks import vacuum
+from weed_tasks import Options, vacuum
 from weed_tasks.journal import Journal
 
 
@@ -224,3 +229,179 @@ def test_detection_proposes_what_has_garbage_and_says_why_not_of_the_rest(cluste
     assert len(scoped.proposals[0].params.sources) == 2
     result = vacuum.run(Job("detected", "vacuum", scoped.proposals[0].params), cluster.context())
     assert "vacuumed" in result.summary
+
+
+# ---- somebody else's compaction
+
+
+def pretend_compaction(cluster: Cluster, server: Server, volume_id: int) -> None:
+    status, answer = request(server.address, "POST", "/_control", json.dumps({"compacting": volume_id}).encode())
+    assert status == 200, answer
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vacuum, "IDLE_AFTER", 0.2)
+    monkeypatch.setattr(client, "RETRY_PAUSES", (0.01, 0.02))
+
+
+@pytest.mark.parametrize("era", ["3.97", "4.13", "4.44"])
+@pytest.mark.usefixtures("_impatient")
+def test_a_false_success_of_the_server_is_no_success(
+    make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch, era: str
+) -> None:
+    cluster = make_cluster(era=era, servers=1)
+    if cluster.kind == "real":
+        pytest.skip("a real server cannot be made to pretend a compaction")
+    a = cluster.servers[0]
+    volume_id, files = half_deleted(cluster, [a])
+    looked = vacuum._check_idle
+
+    def then_somebody_begins(*args: Any) -> None:
+        looked(*args)
+        pretend_compaction(cluster, a, volume_id)
+
+    monkeypatch.setattr(vacuum, "_check_idle", then_somebody_begins)
+    with pytest.raises(TaskError):
+        run(cluster, job_for(cluster, volume_id, [a]))
+    cluster.faults(a).clear()
+    cluster.check(files)
+    monkeypatch.undo()
+    run(cluster, job_for(cluster, volume_id, [a]))
+    assert revision_on(cluster, a, volume_id) == 1
+    cluster.check(files)
+
+
+# ---- dying on the way
+
+
+def check_at_rest(cluster: Cluster, files: Files, volume_id: int, servers: Sequence[Server]) -> None:
+    for server in servers:
+        assert server.files(f"{volume_id}.cp*") == []
+        assert not is_read_only(cluster, server, volume_id)
+    eventually(lambda: cluster.locations(volume_id) == list(servers))
+    cluster.check(files)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_impatient")
+def test_a_worker_killed_at_any_call_of_a_vacuum_leaves_what_the_next_start_clears_up(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    servers = cluster.servers[:2]
+    whole = Life()
+    volume_id, _files = half_deleted(cluster, servers)
+    live(cluster, whole, tmp_path / "whole", vacuum.run, job_for(cluster, volume_id, servers))
+    for at in moments(whole.events, all_of_them=cluster.kind == "sandbox"):
+        volume_id, files = half_deleted(cluster, servers)
+        job, directory, life = job_for(cluster, volume_id, servers), tmp_path / str(at), Life(at)
+        # The order of calls to the two replicas varies, and with it their number: the last ones may not come.
+        try:
+            live(cluster, life, directory, vacuum.run, job)
+        except Died:
+            recover(cluster, directory, vacuum)
+        else:
+            assert not life.dead
+        check_at_rest(cluster, files, volume_id, servers)
+        live(cluster, Life(), directory, vacuum.run, job)
+        assert [revision_on(cluster, server, volume_id) for server in servers] == [1, 1]
+        check_at_rest(cluster, files, volume_id, servers)
+        for server in servers:
+            cluster.volume(server).volume_delete(volume_id=volume_id)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_impatient")
+def test_a_failure_at_any_call_of_a_vacuum_is_cleared_up(sandbox_cluster: Cluster, tmp_path: Path) -> None:
+    cluster = sandbox_cluster
+    servers = cluster.servers[:2]
+    whole = Life()
+    volume_id, _files = half_deleted(cluster, servers)
+    live(cluster, whole, tmp_path / "whole", vacuum.run, job_for(cluster, volume_id, servers))
+    for number, (server, call, nth) in enumerate(occurrences(whole.events)):
+        for code, when in (("UNKNOWN", "before"), ("UNAVAILABLE", "after"))[: 2 if call in CHANGING else 1]:
+            volume_id, files = half_deleted(cluster, servers)
+            job, directory = job_for(cluster, volume_id, servers), tmp_path / f"{number}{when}"
+            address = Address.parse(server)
+            cluster.faults(address).fail(call, nth=nth, code=code, when=when)
+            try:
+                live(cluster, Life(), directory, vacuum.run, job)
+            except TaskError:
+                pass
+            cluster.faults(address).clear()
+            recover(cluster, directory, vacuum)
+            check_at_rest(cluster, files, volume_id, servers)
+            live(cluster, Life(), directory, vacuum.run, job)
+            assert [revision_on(cluster, server, volume_id) for server in servers] == [1, 1]
+            check_at_rest(cluster, files, volume_id, servers)
+            for holder in servers:
+                cluster.volume(holder).volume_delete(volume_id=volume_id)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_server_killed_at_any_change_of_a_vacuum_loses_nothing(
+    sandbox_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(vacuum, "MINUTE", 1.0)
+    cluster = sandbox_cluster
+    servers = cluster.servers[:2]
+    whole = Life()
+    volume_id, _files = half_deleted(cluster, servers)
+    live(cluster, whole, tmp_path / "whole", vacuum.run, job_for(cluster, volume_id, servers))
+    for number, (server, call, nth) in enumerate(occurrences(whole.events)):
+        if call not in CHANGING:
+            continue
+        volume_id, files = half_deleted(cluster, servers)
+        job, directory = job_for(cluster, volume_id, servers), tmp_path / str(number)
+        cluster.faults(Address.parse(server)).kill_at(call, nth=nth, when=when)
+        with pytest.raises(TaskError):
+            live(cluster, Life(), directory, vacuum.run, job)
+        cluster.start()
+        recover(cluster, directory, vacuum)
+        check_at_rest(cluster, files, volume_id, servers)
+        live(cluster, Life(), directory, vacuum.run, job)
+        check_at_rest(cluster, files, volume_id, servers)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_files_written_and_deleted_during_a_vacuum_are_kept_and_gone(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = cluster.servers[:2]
+    volume_id, files = half_deleted(cluster, servers)
+    prove = vacuum._prove_compacted
+    done: list[bool] = []
+
+    def write_meanwhile(*args: Any) -> None:
+        if not done:
+            done.append(True)
+            cluster.write(files, volume_id, 3, 400, servers)
+            cluster.delete(list(files)[:3])
+        prove(*args)
+
+    monkeypatch.setattr(vacuum, "_prove_compacted", write_meanwhile)
+    run(cluster, job_for(cluster, volume_id, servers))
+    assert [revision_on(cluster, server, volume_id) for server in servers] == [1, 1]
+    cluster.check(files)
+
+
+def test_a_server_in_maintenance_is_named_and_nothing_is_touched(sandbox_cluster: Cluster) -> None:
+    a, b, _c = sandbox_cluster.servers
+    volume_id, files = half_deleted(sandbox_cluster, [a, b])
+    sandbox_cluster.faults(b).maintenance()
+    with pytest.raises(TaskError, match=f"{b.address} is in maintenance mode"):
+        run(sandbox_cluster, job_for(sandbox_cluster, volume_id, [a, b]))
+    assert revision_on(sandbox_cluster, a, volume_id) == 0
+    sandbox_cluster.check(files)
+
+
+def test_a_dry_run_sends_nothing_that_changes(sandbox_cluster: Cluster) -> None:
+    a = sandbox_cluster.servers[0]
+    volume_id, _files = half_deleted(sandbox_cluster, [a])
+    life = Life()
+    ctx = context(sandbox_cluster, life, Journal.memory())
+    vacuum.run(job_for(sandbox_cluster, volume_id, [a]), replace(ctx, options=Options(dry_run=True)))
+    assert life.events
+    assert not CHANGING & {call for _server, call, _outcome in life.events}
