@@ -411,7 +411,7 @@ def run(job: Job, ctx: Context) -> Result:
         recover(ctx.journal, ctx)  # what an earlier run of this very job left
     ctx.progress(0.02, "looking at the cluster")
     topology = snapshot(ctx.master(), order.volume_id)
-    replicas = _replicas(order, topology)
+    replicas = _replicas(ctx, order, topology)
     placement = wanted_placement(replicas[0].placement, order.replica_count)
     fault = examine(replicas, placement)
     healthy = _healthy(ctx, order.volume_id, replicas)
@@ -455,9 +455,18 @@ TRIM = "trim"
 """Journal step of a surplus replica's deletion; its facts are server and volume_id."""
 
 
-def _replicas(order: _Order, topology: Topology) -> list[Replica]:
-    """The volume's replicas as the master sees them now; StaleTask or BadTask where the job no longer fits them."""
-    replicas = topology.replicas(order.volume_id)
+def _replicas(ctx: Context, order: _Order, topology: Topology) -> list[Replica]:
+    """The volume's replicas as master and servers see them now; StaleTask where the job no longer fits them."""
+
+    def exists(replica: Replica) -> bool:
+        try:
+            return probe(ctx, replica.server, order.volume_id) is not None
+        except ServerFailed:
+            return True  # it cannot be asked, so what the master says stands
+
+    listed = topology.replicas(order.volume_id)
+    # The master learns late of what a server has lost or deleted.
+    replicas = [replica for replica, there in zip(listed, ctx.each(exists, listed)) if there]
     name = f"volume {order.volume_id}"
     if not replicas:
         raise StaleTask(f"the master knows no replica of {name}; nothing was changed")

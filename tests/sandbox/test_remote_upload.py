@@ -158,7 +158,7 @@ def test_a_download_brings_the_data_back_and_the_volume_takes_writes_again(tiere
 def test_a_download_leaves_the_object_where_that_is_wanted(tiered: Cluster, s3: Store) -> None:
     files = full(tiered, copies=1)
     (volume_id,) = files.volume_ids
-    key = move(tiered, volume_id).outputs["key"]
+    key = str(move(tiered, volume_id).outputs["key"])  # type: ignore[arg-type]
     result = move(tiered, volume_id, direction="download", keep_remote=True)
     assert f"object {key} is left in s3.default" in result.summary
     assert key in s3.objects()
