@@ -1,0 +1,621 @@
+"""Spreading the shards of erasure-coded volumes evenly: one shard per job, copied, proved, and only then removed.
+
+A shard is never removed before another server is proved to have it: same collection, same size, same encode run, bytes
+that read back equal, every deletion that was noted beside it. Repeating a job, or running it after another worker's
+death, recognises what is done and finishes the rest. Works for servers that tell all that: from 4.44 on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from dataclasses import dataclass, replace
+
+from proto_gen.worker_pb2 import EcBalanceTaskParams, TaskParams, TaskSource, TaskTarget
+from weed_cluster.address import Address
+from weed_cluster.placement import ReplicaPlacement
+from weed_cluster.topology import Topology, collection_filter, ec_locations, snapshot, wildcard_filter
+from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_model import (
+    HIGH,
+    LOW,
+    NORMAL,
+    Descriptor,
+    Detection,
+    DetectionRequest,
+    Field,
+    Job,
+    Proposal,
+    Result,
+    Runtime,
+)
+from weed_storage.index import entries, read_ecj
+from weed_tasks import Context
+from weed_tasks.ec_balance_plan import CROSS_RACK, DEDUP, Move, Plan, Wishes
+from weed_tasks.ec_shards import ALL_SHARDS, Shelf, fetch, file_time, look
+from weed_tasks.ec_stream import PIECE, read_piece
+from weed_tasks.journal import Entry, Step
+from weed_tasks.lease import Lease, volume_lease
+from weed_tasks.parameters import server_named, text_of, volume_id_of
+from weed_values import as_float, as_int, as_list, as_str, settings
+
+DESCRIPTOR = Descriptor(
+    name="ec_balance",
+    job_type="ec_balance",
+    display_name="EC Shard Balance",
+    description="Spreads the shards of erasure-coded volumes over racks, hosts and disks",
+    icon="fas fa-balance-scale-left",
+    fields=(
+        Field(
+            "collection_filter",
+            "Collections",
+            "string",
+            "",
+            "Regular expression; only volumes of matching collections are moved. Empty for all.",
+            placeholder="^photos$",
+            scope="admin",
+            section="scope",
+        ),
+        Field(
+            "data_center_filter",
+            "Data centers",
+            "string",
+            "",
+            "Names, separated by commas, * and ? allowed; servers elsewhere are left alone. Empty for all.",
+            scope="admin",
+            section="scope",
+        ),
+        Field(
+            "disk_type",
+            "Disk type",
+            "string",
+            "",
+            "Only disks of this type take part: hdd, ssd or your own. Empty for all.",
+            scope="admin",
+            section="scope",
+        ),
+        Field(
+            "shard_replica_placement",
+            "Shard placement",
+            "string",
+            "",
+            "Three digits like a replica placement: the second limits a volume's shards per rack, the third those per "
+            "server. 0 for no limit; empty for the master's default.",
+            placeholder="020",
+            scope="admin",
+            section="scope",
+        ),
+        Field(
+            "imbalance_threshold",
+            "Imbalance threshold",
+            "double",
+            0.2,
+            "How uneven a volume's spread, or the fill of a rack's servers, must be before anything moves: the "
+            "difference between most and fewest, as a share of the average.",
+            minimum=0.05,
+            maximum=0.5,
+            required=True,
+            section="thresholds",
+        ),
+        Field(
+            "min_server_count",
+            "Servers at least",
+            "int",
+            3,
+            "With fewer servers nothing is moved.",
+            minimum=2,
+            required=True,
+            section="thresholds",
+        ),
+        Field(
+            "io_byte_per_second",
+            "Bytes per second",
+            "int",
+            0,
+            "Limit of each copy; 0 leaves it to the servers and to this worker's own limits.",
+            minimum=0,
+            section="thresholds",
+        ),
+        Field(
+            "preferred_tags",
+            "Preferred tags",
+            "string",
+            "",
+            "Disk tags, separated by commas; disks with one of them are preferred among equals.",
+            section="thresholds",
+        ),
+    ),
+    runtime=Runtime(detection_interval_minutes=30),
+    weight=60,
+    aliases=("ec-balance", "ec.balance", "ec_shard_balance"),
+)
+
+COPY, REMOVE = "ec_shard_copy", "ec_shard_remove"
+"""Journal steps: a shard file that may lie on the target, and one that may be unmounted or gone at the source."""
+
+SAMPLED = 8
+"""Pieces of a shard that are read back from both servers and compared."""
+
+SLOWEST = 10 << 20
+"""Bytes per second that a copy must reach before its deadline gives it up."""
+
+SEEN_WITHIN = 60.0
+"""Seconds in which the master must know a new shard."""
+
+PRIORITY = {DEDUP: HIGH, CROSS_RACK: NORMAL}
+
+
+# ---- detection
+
+
+def detect(request: DetectionRequest, ctx: Context) -> Detection:
+    """Propose moves of single shards, and the removal of shards that exist twice."""
+    values, _warnings = settings(DESCRIPTOR, request.config)
+    topology = snapshot(ctx.master())
+    accepts = collection_filter(as_str(values["collection_filter"], ""))
+    wishes = Wishes(
+        threshold=as_float(values["imbalance_threshold"], 0.2),
+        min_servers=as_int(values["min_server_count"], 3),
+        disk_type=as_str(values["disk_type"], ""),
+        placement=_placement(as_str(values["shard_replica_placement"], "") or topology.default_replication),
+        tags=frozenset(tag.lower() for tag in as_list(values["preferred_tags"], [])),
+        accepts_collection=accepts,
+        accepts_data_center=wildcard_filter(as_str(values["data_center_filter"], "")),
+    )
+    plan = ctx.compute(Plan, _only(topology, request.volume_id), wishes)
+    moves = plan.moves[: request.max_results or None]
+    rate = as_int(values["io_byte_per_second"], 0)
+    summary = f"{len(plan.moves)} shards of {plan.seen} erasure-coded volumes should move"
+    if plan.servers < wishes.min_servers:
+        summary = f"only {plan.servers} servers take part, {wishes.min_servers} are asked for: nothing is moved"
+    return Detection(
+        proposals=[_proposal(move, rate, number) for number, move in enumerate(moves)],
+        skipped=plan.skipped,
+        has_more=len(moves) < len(plan.moves),
+        seen=plan.seen,
+        summary=summary,
+    )
+
+
+def _placement(text: str) -> ReplicaPlacement:
+    try:
+        return ReplicaPlacement.parse(text)
+    except BadTask:  # the limits of a placement that nobody can read are none
+        return ReplicaPlacement()
+
+
+def _only(topology: Topology, volume_id: int) -> Topology:
+    if volume_id:
+        topology.ec = {key: holdings for key, holdings in topology.ec.items() if key[0] == volume_id}
+    return topology
+
+
+def _proposal(move: Move, rate: int, number: int) -> Proposal:
+    source, target = move.source.node, move.target.node
+    name = f"shard {move.shard_id} of volume {move.volume_id}"
+    dedup = move.phase == DEDUP
+    goal = move.source if dedup else move.target
+    seconds = 300 * ((move.size >> 30) + 1)
+    identity = f"ec_balance_{move.volume_id}_{move.shard_id}_{source.address}_{target.address}"
+    params = TaskParams(
+        task_id=f"{identity}_{time.time_ns()}_{number}",
+        volume_id=move.volume_id,
+        collection=move.collection,
+        volume_size=move.size,
+        sources=[
+            TaskSource(
+                node=str(source.address),
+                disk_id=move.source.disk_id,
+                rack=source.rack,
+                data_center=source.data_center,
+                volume_id=move.volume_id,
+                shard_ids=[move.shard_id],
+                estimated_size=move.size,
+            )
+        ],
+        targets=[
+            TaskTarget(
+                node=str(goal.node.address),
+                disk_id=goal.disk_id,
+                rack=goal.node.rack,
+                data_center=goal.node.data_center,
+                volume_id=move.volume_id,
+                shard_ids=[move.shard_id],
+                estimated_size=move.size,
+            )
+        ],
+        ec_balance_params=EcBalanceTaskParams(
+            disk_type=move.source.disk_type,
+            timeout_seconds=max(600, seconds),
+            dedup_keep_node=str(target.address) if dedup else "",
+            io_byte_per_second=rate,
+        ),
+    )
+    what = f"Remove {name} from {source}, {target} has it too" if dedup else f"Move {name} from {source} to {target}"
+    return Proposal(
+        id=params.task_id,
+        dedupe_key=f"ec_balance:{move.volume_id}" + (f":{move.collection}" if move.collection else ""),
+        summary=what,
+        detail=f"{what} ({move.phase.replace('_', ' ')})",
+        params=params,
+        priority=PRIORITY.get(move.phase, LOW),
+        parameters={
+            "volume_id": move.volume_id,
+            "source_server": str(source.address),
+            "target_server": str(goal.node.address),
+            "collection": move.collection,
+            "estimated_runtime_seconds": seconds,
+        },
+        labels={
+            "task_type": "ec_balance",
+            "phase": move.phase,
+            "volume_id": str(move.volume_id),
+            "collection": move.collection,
+            "source_node": source.id,
+            "target_node": goal.node.id,
+        },
+        estimated_seconds=seconds,
+        bytes_to_move=0 if dedup else move.size,
+    )
+
+
+# ---- execution
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one job should do: take these shards from `source`; `target` gets them, or has them already."""
+
+    volume_id: int
+    collection: str
+    shard_ids: tuple[int, ...]
+    source: Address
+    target: Address
+    target_disk: int = 0
+    dedup: bool = False
+    rate: int = 0
+
+    @property
+    def name(self) -> str:
+        """What it is about, for sentences."""
+        return f"shard {', '.join(map(str, self.shard_ids))} of volume {self.volume_id}"
+
+
+def run(job: Job, ctx: Context) -> Result:
+    """Move or remove what the job names; on failure the source keeps its shards and the target loses its copies."""
+    order = read_order(job, snapshot(ctx.master(), volume_id=volume_id_of(job)))
+    if ctx.options.dry_run:
+        return _look_only(order, ctx)
+    with volume_lease(ctx, order.volume_id) as lease:
+        _undo(ctx.journal, ctx)  # what an earlier run of this very job left
+        done = [_shard(order, shard, ctx, lease) for shard in order.shard_ids]
+    return Result(
+        f"{'removed' if order.dedup else 'moved'} {order.name} from {order.source}, {order.target} has it: "
+        + "; ".join(done),
+        {
+            "volume_id": order.volume_id,
+            "source_server": str(order.source),
+            "target_server": str(order.target),
+            "shard_ids": [str(shard) for shard in order.shard_ids],
+        },
+    )
+
+
+def read_order(job: Job, topology: Topology | None = None) -> Order:
+    """Read what a job asks for; BadTask where it is absent, contradicts itself or would touch one server twice."""
+    params = job.params
+    volume_id = volume_id_of(job)
+    if params.sources or params.targets:
+        if len(params.sources) != 1 or len(params.targets) != 1:
+            raise BadTask(f"volume {volume_id}: one source and one target are needed, one each")
+        source, target = params.sources[0], params.targets[0]
+        names = source.node, target.node
+        disks = source.disk_id, target.disk_id
+        shards = tuple(source.shard_ids)
+        if shards != tuple(target.shard_ids):
+            raise BadTask(f"volume {volume_id}: source and target name different shards")
+    else:
+        names = text_of(job, "source_server"), text_of(job, "target_server")
+        disks = as_int(job.parameters.get("source_disk_id"), 0), as_int(job.parameters.get("target_disk_id"), 0)
+        shards = (as_int(job.parameters.get("shard_id"), -1),)
+    if not shards or len(set(shards)) != len(shards) or not {*shards} <= {*ALL_SHARDS}:
+        raise BadTask(f"volume {volume_id}: {list(shards)} are no shards; they are numbered 0 to {ALL_SHARDS[-1]}")
+    if not all(names):
+        raise BadTask(f"volume {volume_id}: the job names no source or no target server")
+    collection = params.collection or text_of(job, "collection")
+    rate = params.ec_balance_params.io_byte_per_second or as_int(job.parameters.get("io_byte_per_second"), 0)
+    here, there = (server_named(name, topology) for name in names)
+    keep = params.ec_balance_params.dedup_keep_node
+    dedup = here == there
+    if dedup:
+        if disks[0] != disks[1]:
+            raise BadTask(f"volume {volume_id}: {here} cannot move a shard between its own disks: deleting is for all")
+        if not keep:
+            raise BadTask(
+                f"volume {volume_id}: source and target are both {here}, and no server is named that keeps it"
+            )
+        there = server_named(keep, topology)
+        if here == there:
+            raise BadTask(f"volume {volume_id}: {here} should both lose and keep the shard")
+    return Order(volume_id, collection, shards, here, there, 0 if dedup else disks[1], dedup, max(0, rate))
+
+
+def _look_only(order: Order, ctx: Context) -> Result:
+    source, target = (look(ctx, server, order.volume_id, order.collection) for server in (order.source, order.target))
+    held = {shelf.server: sorted({*order.shard_ids} & {*shelf.mounted}) or "none of them" for shelf in (source, target)}
+    return Result(
+        f"would {'remove' if order.dedup else 'move'} {order.name} from {order.source}, which has {held[order.source]}"
+        f" mounted; {order.target} has {held[order.target]}"
+    )
+
+
+def _shard(order: Order, shard: int, ctx: Context, lease: Lease) -> str:
+    """Do it for one shard; say what was done."""
+    _check_no_volume(order, ctx)
+    source, target = _look(order, ctx)
+    if shard in source.files and shard not in source.mounted:
+        # An earlier run died between unmounting and deleting: only what is mounted can be compared.
+        _mount(order, shard, order.source, ctx)
+        source, target = _look(order, ctx)
+    if shard not in source.shards:
+        if shard in target.mounted and target.mounted[shard] > 0:
+            return f"shard {shard} was there already"
+        raise StaleTask(f"{order.source} has no shard {shard} of volume {order.volume_id}; nothing was touched")
+    copied = None
+    if shard not in target.mounted:
+        if order.dedup:
+            raise StaleTask(
+                f"{order.target} does not have shard {shard} of volume {order.volume_id}; nothing was touched"
+            )
+        copied = _copy(order, shard, source, target, ctx)
+    try:
+        _prove(order, shard, ctx)
+        if copied is not None:
+            _await_master(order, shard, ctx)
+        with ctx.cluster.leash.shielded():
+            _remove(order, shard, ctx, lease)
+    except BaseException:
+        if copied is not None and not _removing(order, shard, ctx) and not lease.is_lost:
+            with ctx.cluster.leash.shielded():
+                _drop(order, shard, copied, ctx)
+        raise
+    if copied is not None:
+        ctx.journal.settle(copied)
+    return f"shard {shard} " + ("moved" if copied else "removed, a proved copy stays")
+
+
+def _look(order: Order, ctx: Context) -> tuple[Shelf, Shelf]:
+    """Ask both servers; StaleTask where their shards are not of one encode run."""
+    source, target = ctx.each(
+        lambda server: look(ctx, server, order.volume_id, order.collection), (order.source, order.target)
+    )
+    for shelf in (source, target):
+        if not shelf.generation.knows_ecsum:
+            raise BadTask(f"{shelf.server} is too old to have its shards moved; SeaweedFS 4.44 or newer is needed")
+    if source.mounted and target.mounted and source.run != target.run:
+        raise StaleTask(
+            f"{source.server} and {target.server} hold shards of volume {order.volume_id} of different encode runs; "
+            "nothing was touched"
+        )
+    return source, target
+
+
+def _check_no_volume(order: Order, ctx: Context) -> None:
+    """StaleTask where the regular volume still exists on either server: then an encode has not finished."""
+    for server in (order.source, order.target):
+        try:
+            ctx.volume(server).volume_status(volume_id=order.volume_id)
+        except ServerFailed as error:
+            if error.says_absent:
+                continue
+            raise
+        raise StaleTask(f"{server} still has the regular volume {order.volume_id}; its encode has to finish first")
+
+
+def _copy(order: Order, shard: int, source: Shelf, target: Shelf, ctx: Context) -> Step:
+    """Let the target pull the shard, with index and journal where it has none of the volume yet, and mount it."""
+    volume, size = ctx.volume(order.target), source.mounted[shard]
+    ext = f".ec{shard:02d}"
+    if shard in target.files:
+        ctx.wait(1.5)
+        if file_time(volume, order.volume_id, order.collection, ext) != target.files[shard]:
+            raise Busy(f"somebody is writing shard {shard} of volume {order.volume_id} to {order.target} just now")
+    ctx.progress(0.1, f"copying shard {shard} to {order.target}", bytes=size)
+    step = ctx.journal.plan(COPY, **_facts(order, shard))
+    try:
+        volume.volume_ec_shards_copy(
+            volume_id=order.volume_id,
+            collection=order.collection,
+            shard_ids=[shard],
+            # Beside mounted shards an index of the target's own is in use, with deletions that only it may know.
+            copy_ecx_file=not target.mounted,
+            copy_ecj_file=not target.mounted,
+            copy_vif_file=True,
+            copy_ecsum_file=True,
+            source_data_node=str(order.source),
+            disk_id=order.target_disk,
+            io_byte_per_second=ctx.rates.for_server_side(order.rate),
+            timeout=600.0 + size / SLOWEST,
+        )
+        _mount(order, shard, order.target, ctx)
+    except BaseException:
+        with ctx.cluster.leash.shielded():
+            _drop(order, shard, step, ctx)
+        raise
+    return step
+
+
+def _facts(order: Order, shard: int) -> dict[str, object]:
+    return {
+        "volume_id": order.volume_id,
+        "collection": order.collection,
+        "shard_id": shard,
+        "source": str(order.source),
+        "target": str(order.target),
+    }
+
+
+def _mount(order: Order, shard: int, server: Address, ctx: Context) -> None:
+    ctx.volume(server).volume_ec_shards_mount(volume_id=order.volume_id, collection=order.collection, shard_ids=[shard])
+
+
+def _prove(order: Order, shard: int, ctx: Context) -> None:
+    """Ask both servers afresh whether the target's shard can stand for the source's; Mismatch says why not."""
+    ctx.progress(0.4, f"proving shard {shard} on {order.target}")
+    source, target = _look(order, ctx)
+    where = f"shard {shard} of volume {order.volume_id} on {order.target}"
+    if shard not in target.mounted or shard not in target.files:
+        raise Mismatch(f"{where} is not mounted; the source is kept")
+    size = target.mounted[shard]
+    sizes = {size, *target.mounted.values(), *source.mounted.values()}
+    if size <= 0 or len(sizes) != 1:
+        raise Mismatch(f"{where} has {size} bytes, others of the volume {sorted(sizes - {size})}; the source is kept")
+    if shard not in source.mounted:
+        raise Mismatch(f"{order.source} no longer serves {where.partition(' on ')[0]}; nothing was removed")
+    pieces = range(size // PIECE)
+    chosen = {*pieces[:1], *pieces[-1:], *random.sample(pieces, min(SAMPLED - 2, len(pieces)))}
+    for piece in sorted(chosen):
+        read = [
+            read_piece(ctx.volume(shelf.server), order.volume_id, shard, piece, shelf.run) for shelf in (source, target)
+        ]
+        if read[0] != read[1]:
+            raise Mismatch(f"{where} differs from the source's at byte {piece * PIECE}; the source is kept")
+    _pass_on_deletions(order, target, ctx)
+
+
+def _pass_on_deletions(order: Order, target: Shelf, ctx: Context) -> None:
+    """Note at the target every deletion that the source knows of: files must not come back with the shard's move."""
+    index = [fetch(ctx.volume(server), order.volume_id, order.collection, ".ecx") for server in _both(order)]
+    if index[0] is None or index[1] is None:
+        raise Mismatch(f"the index of volume {order.volume_id} cannot be read on {order.source} and {order.target}")
+    deleted = [
+        {*read_ecj(fetch(ctx.volume(server), order.volume_id, order.collection, ".ecj") or b"")}
+        for server in _both(order)
+    ]
+    offset_bytes = (target.vif.bytes_offset if target.vif else 0) or 4
+    if hashlib.sha256(index[0]).digest() != hashlib.sha256(index[1]).digest():
+        ids = []
+        for content, known in zip(index, deleted):
+            all_of, gone = ctx.compute(_ids, content, offset_bytes)
+            ids.append(all_of)
+            known |= gone
+        if ids[0] != ids[1]:
+            raise Mismatch(f"{order.source} and {order.target} have different indexes of volume {order.volume_id}")
+    version = (target.vif.version if target.vif else 0) or 3
+    for needle_id in sorted(deleted[0] - deleted[1]):
+        ctx.volume(order.target).volume_ec_blob_delete(
+            volume_id=order.volume_id, collection=order.collection, file_key=needle_id, version=version
+        )
+
+
+def _both(order: Order) -> tuple[Address, Address]:
+    return order.source, order.target
+
+
+def _ids(index: bytes, offset_bytes: int) -> tuple[set[int], set[int]]:
+    """Read an .ecx: all needle ids in it, and those that it marks as deleted."""
+    found = [(needle_id, size) for needle_id, _offset, size in entries(index, offset_bytes)]
+    return {needle_id for needle_id, _ in found}, {needle_id for needle_id, size in found if size < 0}
+
+
+def _await_master(order: Order, shard: int, ctx: Context) -> None:
+    """Wait until the master sends readers to the target too; TaskError if it does not in time."""
+    master = ctx.master()
+    ctx.progress(0.6, f"waiting until the master knows shard {shard} on {order.target}")
+    if not ctx.until(lambda: order.target in ec_locations(master, order.volume_id).get(shard, []), SEEN_WITHIN):
+        raise TaskError(
+            f"the master does not show shard {shard} of volume {order.volume_id} on {order.target} after "
+            f"{SEEN_WITHIN:.0f} s; the copy was removed again, the source is kept"
+        )
+
+
+def _remove(order: Order, shard: int, ctx: Context, lease: Lease) -> None:
+    """Take the shard from the source, having proved the target's once more; Mismatch if it is still there then."""
+    _prove(order, shard, ctx)
+    ctx.progress(0.75, f"removing shard {shard} from {order.source}")
+    lease.check()
+    step = ctx.journal.plan(REMOVE, **_facts(order, shard))
+    volume = ctx.volume(order.source)
+    volume.volume_ec_shards_unmount(volume_id=order.volume_id, shard_ids=[shard])
+    shelf = look(ctx, order.target, order.volume_id, order.collection)
+    if shard not in shelf.mounted or shard not in shelf.files:
+        _mount(order, shard, order.source, ctx)
+        ctx.journal.settle(step)
+        raise Mismatch(f"{order.target} lost shard {shard} of volume {order.volume_id} just now; the source is kept")
+    _pass_on_deletions(order, shelf, ctx)  # what was deleted since the last look
+    volume.volume_ec_shards_delete(volume_id=order.volume_id, collection=order.collection, shard_ids=[shard])
+    if shard in look(ctx, order.source, order.volume_id, order.collection).shards:
+        raise Mismatch(f"{order.source} still has shard {shard} of volume {order.volume_id} after deleting it")
+    ctx.journal.settle(step)
+
+
+def _removing(order: Order, shard: int, ctx: Context) -> bool:
+    """Whether the removal at the source had begun: then the target's copy may be the only one and stays."""
+    return any(step.what == REMOVE and dict(step.facts) == _facts(order, shard) for step in ctx.journal.open)
+
+
+def _drop(order: Order, shard: int, step: Step, ctx: Context) -> None:
+    """Remove the copy that this job made, if the source is proved to serve the shard; else it stays, and the step open.
+
+    A server that cannot be asked leaves the step open too: recovery tries again.
+    """
+    try:
+        source = look(ctx, order.source, order.volume_id, order.collection)
+        if source.mounted.get(shard, 0) <= 0:
+            ctx.log(f"{order.source} does not serve {order.name}: the copy on {order.target} stays")
+            return
+        volume = ctx.volume(order.target)
+        volume.volume_ec_shards_unmount(volume_id=order.volume_id, shard_ids=[shard])
+        volume.volume_ec_shards_delete(volume_id=order.volume_id, collection=order.collection, shard_ids=[shard])
+        if shard in look(ctx, order.target, order.volume_id, order.collection).shards:
+            raise Mismatch(f"{order.target} still has shard {shard} of volume {order.volume_id} after deleting it")
+    except TaskError as error:
+        ctx.log(f"the copy of {order.name} on {order.target} is left for recovery: {error}")
+        return
+    ctx.journal.settle(step)
+
+
+# ---- recovery
+
+
+def recover(entry: Entry, ctx: Context) -> None:
+    """Undo what a killed run left: what it unmounted is mounted again, and a copy it made is dropped.
+
+    Raises TaskError where a server cannot be asked yet; the entry then keeps its steps.
+    """
+    with volume_lease(ctx, entry.volume_id, patience=30.0), ctx.cluster.leash.shielded():
+        _undo(entry, ctx)
+
+
+def _undo(entry: Entry, ctx: Context) -> None:
+    for step in sorted(entry.open, key=lambda step: step.what != REMOVE):
+        order = _order_of(step)
+        shard = order.shard_ids[0]
+        source, target = (look(ctx, server, order.volume_id, order.collection) for server in _both(order))
+        if step.what == REMOVE:
+            if shard in source.files and shard not in source.mounted:
+                _mount(order, shard, order.source, ctx)
+            elif shard not in source.shards and target.mounted.get(shard, 0) <= 0:
+                raise TaskError(f"neither {order.source} nor {order.target} has {order.name}; ec.rebuild restores it")
+            entry.settle(step)
+        elif step.what == COPY:
+            if shard not in target.shards or (shard not in source.shards and shard in target.mounted):
+                entry.settle(step)  # there is nothing of it, or it is all that is left
+            elif source.mounted and target.mounted and source.run != target.run:
+                entry.settle(step)  # somebody encoded the volume anew: these shards are not ours
+            else:
+                _drop(order, shard, step, replace(ctx, journal=entry))
+                if step in entry.open:
+                    raise TaskError(f"the copy of {order.name} on {order.target} cannot be removed yet")
+
+
+def _order_of(step: Step) -> Order:
+    facts = step.facts
+    return Order(
+        int(facts["volume_id"]),
+        str(facts["collection"]),
+        (int(facts["shard_id"]),),
+        Address.parse(str(facts["source"])),
+        Address.parse(str(facts["target"])),
+    )
