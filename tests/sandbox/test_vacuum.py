@@ -17,7 +17,7 @@ from tests.support import eventually
 from weed_cluster import client
 from weed_cluster.address import Address
 from weed_errors import BadTask, StaleTask, TaskError
-from weed_model import DetectionRequest, Job, Result
+from weed_model import DetectionRequest, Job, Result, Value
 from weed_tasks import Options, vacuum
 from weed_tasks.journal import Journal
 
@@ -38,9 +38,10 @@ def run(cluster: Cluster, job: Job) -> Result:
     return result
 
 
-def half_deleted(cluster: Cluster, servers: Sequence[Server], **wishes: Any) -> tuple[int, Files]:
+def half_deleted(cluster: Cluster, servers: Sequence[Server], count: int = 30, **wishes: Any) -> tuple[int, Files]:
     replication = f"00{len(servers) - 1}"
-    files = cluster.fill(count=30, size=(1000, 5000), servers=servers, replication=replication, **wishes)
+    wishes = {"size": (1000, 5000), **wishes}
+    files = cluster.fill(count=count, servers=servers, replication=replication, **wishes)
     cluster.delete(list(files)[::2])
     return files.volume_ids[0], files
 
@@ -149,7 +150,7 @@ def test_another_collection_than_planned_is_refused(cluster: Cluster) -> None:
 def test_a_job_of_plain_parameters_is_understood(cluster: Cluster) -> None:
     a = cluster.servers[0]
     volume_id, files = half_deleted(cluster, [a])
-    plain = {"volume_id": volume_id, "server": str(a.address), "collection": ""}
+    plain: dict[str, Value] = {"volume_id": volume_id, "server": str(a.address), "collection": ""}
     run(cluster, Job("plain", "vacuum", worker_pb2.TaskParams(), parameters=plain))
     assert revision_on(cluster, a, volume_id) == 1
     cluster.check(files)
@@ -290,10 +291,10 @@ def test_a_worker_killed_at_any_call_of_a_vacuum_leaves_what_the_next_start_clea
 ) -> None:
     servers = cluster.servers[:2]
     whole = Life()
-    volume_id, _files = half_deleted(cluster, servers)
+    volume_id, _files = half_deleted(cluster, servers, 4, size=2000)
     live(cluster, whole, tmp_path / "whole", vacuum.run, job_for(cluster, volume_id, servers))
     for at in moments(whole.events, all_of_them=cluster.kind == "sandbox"):
-        volume_id, files = half_deleted(cluster, servers)
+        volume_id, files = half_deleted(cluster, servers, 4, size=2000)
         job, directory, life = job_for(cluster, volume_id, servers), tmp_path / str(at), Life(at)
         # The order of calls to the two replicas varies, and with it their number: the last ones may not come.
         try:
@@ -316,11 +317,11 @@ def test_a_failure_at_any_call_of_a_vacuum_is_cleared_up(sandbox_cluster: Cluste
     cluster = sandbox_cluster
     servers = cluster.servers[:2]
     whole = Life()
-    volume_id, _files = half_deleted(cluster, servers)
+    volume_id, _files = half_deleted(cluster, servers, 4, size=2000)
     live(cluster, whole, tmp_path / "whole", vacuum.run, job_for(cluster, volume_id, servers))
     for number, (server, call, nth) in enumerate(occurrences(whole.events)):
         for code, when in (("UNKNOWN", "before"), ("UNAVAILABLE", "after"))[: 2 if call in CHANGING else 1]:
-            volume_id, files = half_deleted(cluster, servers)
+            volume_id, files = half_deleted(cluster, servers, 4, size=2000)
             job, directory = job_for(cluster, volume_id, servers), tmp_path / f"{number}{when}"
             address = Address.parse(server)
             cluster.faults(address).fail(call, nth=nth, code=code, when=when)
@@ -348,12 +349,12 @@ def test_a_server_killed_at_any_change_of_a_vacuum_loses_nothing(
     cluster = sandbox_cluster
     servers = cluster.servers[:2]
     whole = Life()
-    volume_id, _files = half_deleted(cluster, servers)
+    volume_id, _files = half_deleted(cluster, servers, 4, size=2000)
     live(cluster, whole, tmp_path / "whole", vacuum.run, job_for(cluster, volume_id, servers))
     for number, (server, call, nth) in enumerate(occurrences(whole.events)):
         if call not in CHANGING:
             continue
-        volume_id, files = half_deleted(cluster, servers)
+        volume_id, files = half_deleted(cluster, servers, 4, size=2000)
         job, directory = job_for(cluster, volume_id, servers), tmp_path / str(number)
         cluster.faults(Address.parse(server)).kill_at(call, nth=nth, when=when)
         with pytest.raises(TaskError):
@@ -370,7 +371,7 @@ def test_files_written_and_deleted_during_a_vacuum_are_kept_and_gone(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servers = cluster.servers[:2]
-    volume_id, files = half_deleted(cluster, servers)
+    volume_id, files = half_deleted(cluster, servers, 4, size=2000)
     prove = vacuum._prove_compacted
     done: list[bool] = []
 
@@ -387,14 +388,19 @@ def test_files_written_and_deleted_during_a_vacuum_are_kept_and_gone(
     cluster.check(files)
 
 
-def test_a_server_in_maintenance_is_named_and_nothing_is_touched(sandbox_cluster: Cluster) -> None:
-    a, b, _c = sandbox_cluster.servers
-    volume_id, files = half_deleted(sandbox_cluster, [a, b])
-    sandbox_cluster.faults(b).maintenance()
-    with pytest.raises(TaskError, match=f"{b.address} is in maintenance mode"):
-        run(sandbox_cluster, job_for(sandbox_cluster, volume_id, [a, b]))
-    assert revision_on(sandbox_cluster, a, volume_id) == 0
-    sandbox_cluster.check(files)
+def test_a_server_in_maintenance_is_named_and_nothing_is_touched(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    if cluster.era == "3.97":
+        pytest.skip("servers of 3.97 have no maintenance mode")
+    volume_id, files = half_deleted(cluster, [a, b])
+    cluster.maintenance(b, True)
+    try:
+        with pytest.raises(TaskError, match=f"{b.address} is in maintenance mode"):
+            run(cluster, job_for(cluster, volume_id, [a, b]))
+    finally:
+        cluster.maintenance(b, False)
+    assert revision_on(cluster, a, volume_id) == 0
+    cluster.check(files)
 
 
 def test_a_dry_run_sends_nothing_that_changes(sandbox_cluster: Cluster) -> None:
