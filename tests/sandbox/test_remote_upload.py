@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Process, Server, request
+from tests.cluster import Cluster, Files, Kind, Process, Server, request, start_cluster
+from tests.doomed import DoomedWorker
 from tests.support import eventually, free_port
 from weed_cluster.address import Address
-from weed_errors import BadTask, ConfigError, Mismatch, StaleTask
+from weed_errors import BadTask, ConfigError, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Detection, DetectionRequest, Job, Result
 from weed_sandbox.launcher import Launcher
 from weed_tasks import remote_upload
@@ -158,7 +161,7 @@ def test_a_download_brings_the_data_back_and_the_volume_takes_writes_again(tiere
 def test_a_download_leaves_the_object_where_that_is_wanted(tiered: Cluster, s3: Store) -> None:
     files = full(tiered, copies=1)
     (volume_id,) = files.volume_ids
-    key = str(move(tiered, volume_id).outputs["key"])  # type: ignore[arg-type]
+    key = str(move(tiered, volume_id).outputs["key"])
     result = move(tiered, volume_id, direction="download", keep_remote=True)
     assert f"object {key} is left in s3.default" in result.summary
     assert key in s3.objects()
@@ -233,3 +236,165 @@ def test_a_dry_run_changes_nothing(tiered: Cluster, s3: Store) -> None:
     assert "nothing was changed" in remote_upload.run(job, tiered.context(dry_run=True)).summary
     assert s3.objects() == before
     assert not any(is_read_only(tiered, server, volume_id) for server in tiered.servers[:2])
+
+
+# ---- broken off
+
+
+@pytest.fixture
+def breakable(launcher: Launcher, tmp_path: Path, s3: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Three sandbox servers that misbehave on demand; waits are short."""
+    monkeypatch.setattr(remote_upload, "QUIET", 0.05)
+    toml = MASTER_TOML.format(endpoint=s3.address.http)
+    cluster = start_cluster(Kind(), launcher, tmp_path / "cluster", master_toml=toml, volume_size_limit_mb=1)
+    yield cluster
+    cluster.close()
+
+
+def moves(worker: DoomedWorker, volume_id: int, direction: str, job_id: str = "job") -> bool:
+    """Run the job; whether the worker lived to its end."""
+    config = {"backend": "s3.default", "direction": direction}
+    job = Job(job_id, "remote_upload", worker_pb2.TaskParams(volume_id=volume_id), config=config)
+    return worker.run(job_id, "remote_upload", volume_id, lambda ctx: remote_upload.run(job, ctx)) is not None
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_worker_killed_at_any_change_of_an_upload_leaves_one_object_and_is_succeeded(
+    breakable: Cluster, s3: Store, tmp_path: Path, after: bool
+) -> None:
+    dies_at, finished = 0, False
+    while not finished:
+        dies_at += 1
+        files = full(breakable)
+        (volume_id,) = files.volume_ids
+        before = s3.objects()
+        worker = DoomedWorker(breakable, tmp_path / str(dies_at), dies_at, after)
+        finished = moves(worker, volume_id, "upload")
+        where = f"killed {'after' if after else 'before'} {worker.calls[-1]}, the {dies_at}th change"
+        heir = DoomedWorker(breakable, tmp_path / str(dies_at))
+        heir.recover(remote_upload.recover)
+        breakable.check(files)
+        assert moves(heir, volume_id, "upload", "again"), where
+        heir.recover(remote_upload.recover)
+        assert heir.journal.count() == 0, where
+        (key,) = set(s3.objects()) - set(before)
+        assert keys_of(breakable, volume_id) == [[key], [key]], where
+        breakable.check(files)
+    assert dies_at > 4
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_worker_killed_at_any_change_of_a_download_loses_nothing_and_is_succeeded(
+    breakable: Cluster, s3: Store, tmp_path: Path, after: bool
+) -> None:
+    dies_at, finished = 0, False
+    while not finished:
+        dies_at += 1
+        files = full(breakable)
+        (volume_id,) = files.volume_ids
+        before = s3.objects()
+        move(breakable, volume_id)
+        worker = DoomedWorker(breakable, tmp_path / str(dies_at), dies_at, after)
+        finished = moves(worker, volume_id, "download")
+        where = f"killed {'after' if after else 'before'} {worker.calls[-1]}, the {dies_at}th change"
+        heir = DoomedWorker(breakable, tmp_path / str(dies_at))
+        heir.recover(remote_upload.recover)
+        assert heir.journal.count() == 0, where
+        breakable.check(files)
+        assert moves(heir, volume_id, "download", "again"), where
+        assert keys_of(breakable, volume_id) == [[], []], where
+        assert s3.objects() == before, where
+        assert not any(is_read_only(breakable, server, volume_id) for server in breakable.servers[:2]), where
+        breakable.check(files)
+    assert dies_at > 4
+
+
+@pytest.mark.parametrize(
+    ("method", "when", "code"),
+    [
+        ("VolumeMarkReadonly", "after", "INTERNAL"),
+        ("VolumeNeedleStatus", "before", "UNKNOWN"),
+        ("VolumeTierMoveDatToRemote", "before", "UNKNOWN"),
+        ("VolumeTierMoveDatToRemote", "before", "UNAVAILABLE"),
+        ("VolumeTierMoveDatToRemote", "after", "UNAVAILABLE"),
+        ("VolumeCopy", "before", "UNKNOWN"),
+        ("VolumeCopy", "after", "UNAVAILABLE"),
+    ],
+)
+def test_a_server_that_fails_during_an_upload_loses_nothing_and_leaks_no_object(
+    breakable: Cluster, s3: Store, tmp_path: Path, method: str, when: str, code: str
+) -> None:
+    files = full(breakable)
+    (volume_id,) = files.volume_ids
+    before = s3.objects()
+    for server in breakable.servers:
+        breakable.faults(server).fail(method, nth=1, code=code, when=when)
+    worker = DoomedWorker(breakable, tmp_path)
+    with suppress(TaskError):
+        moves(worker, volume_id, "upload")
+    for server in breakable.servers:
+        breakable.faults(server).clear()
+    worker.recover(remote_upload.recover)
+    breakable.check(files)
+    assert moves(worker, volume_id, "upload", "again")
+    worker.recover(remote_upload.recover)
+    assert worker.journal.count() == 0
+    (key,) = set(s3.objects()) - set(before)
+    assert keys_of(breakable, volume_id) == [[key], [key]]
+    breakable.check(files)
+
+
+def test_a_failed_upload_leaves_the_volume_as_it_was(breakable: Cluster, s3: Store, tmp_path: Path) -> None:
+    files = full(breakable)
+    (volume_id,) = files.volume_ids
+    before = s3.objects()
+    for server in breakable.servers:
+        breakable.faults(server).fail("VolumeTierMoveDatToRemote", nth=0, code="UNKNOWN", text="backend s3: denied")
+    worker = DoomedWorker(breakable, tmp_path)
+    with pytest.raises(TaskError, match="denied"):
+        moves(worker, volume_id, "upload")
+    assert worker.journal.count() == 0
+    assert not any(is_read_only(breakable, server, volume_id) for server in breakable.servers[:2])
+    assert s3.objects() == before
+    breakable.check(files)
+
+
+def test_a_server_killed_in_the_middle_of_an_upload_can_be_followed_by_another_try(
+    breakable: Cluster, s3: Store, tmp_path: Path
+) -> None:
+    files = full(breakable)
+    (volume_id,) = files.volume_ids
+    for server in breakable.servers:
+        breakable.faults(server).kill_at("VolumeTierMoveDatToRemote", when="during")
+    with pytest.raises(TaskError, match="broke off, and may go on there"):
+        moves(DoomedWorker(breakable, tmp_path), volume_id, "upload")
+    breakable.start()
+    breakable.settle()
+
+    def recovers() -> bool:
+        try:
+            DoomedWorker(breakable, tmp_path).recover(remote_upload.recover)
+        except ServerFailed:
+            return False
+        return True
+
+    eventually(recovers)
+    assert moves(DoomedWorker(breakable, tmp_path), volume_id, "upload", "again")
+    assert len({key for keys in keys_of(breakable, volume_id) for key in keys}) == 1
+    breakable.check(files)
+
+
+def test_replicas_on_old_servers_stay_local_and_read_only(make_cluster: Callable[..., Cluster], s3: Store) -> None:
+    cluster = make_cluster(era="4.13", master_toml=MASTER_TOML.format(endpoint=s3.address.http), volume_size_limit_mb=1)
+    files = full(cluster)
+    (volume_id,) = files.volume_ids
+    result = move(cluster, volume_id)
+    assert "keeps its local copy, read-only" in result.summary
+    assert sorted(map(len, keys_of(cluster, volume_id))) == [0, 1]
+    assert all(is_read_only(cluster, server, volume_id) for server in cluster.servers[:2])
+    cluster.check(files)
+    eventually(lambda: "s3.default" in {r.remote_name for r in cluster.topology().replicas(volume_id)}, timeout=20)
+    assert [(skipped.key, skipped.volume_id) for skipped in look(cluster).skipped] == [("remote", volume_id)]
+    move(cluster, volume_id, direction="download")
+    assert keys_of(cluster, volume_id) == [[], []]
+    cluster.check(files)
