@@ -335,7 +335,7 @@ class Plan:
 
 
 def _shortened(moves: Iterable[Move]) -> list[Move]:
-    """Join the moves of one shard into one, at the first one's place; ending on the server where it began is no move."""
+    """Join the moves of one shard into one, at the first one's place; back to where it began is no move."""
     joined: dict[tuple[object, ...], Move] = {}
     for move in moves:
         name = (move.phase == DEDUP and move.source, move.volume_id, move.collection, move.shard_id)
