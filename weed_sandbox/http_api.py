@@ -13,7 +13,7 @@ from weed_sandbox.faults import Faults
 
 Answer = tuple[int, bytes]
 Serve = Callable[[str, str, dict[str, str], bytes], Answer]
-"""(method, path, query, body) -> (status, body)"""
+"""(method, path, query, body) -> (status, body); ConnectionAbortedError hangs up on the client."""
 
 Control = Callable[[dict[str, Any]], Any]
 
@@ -49,7 +49,11 @@ def start(host: str, port: int, serve: Serve, faults: Faults, control: Control) 
             content_type = self.headers.get("Content-Type", "")
             if content_type.startswith("multipart/form-data"):
                 body = _first_part(body, content_type)
-            status, content = answer(self.command, self.path, body)
+            try:
+                status, content = answer(self.command, self.path, body)
+            except ConnectionAbortedError:
+                self.close_connection = True
+                return
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -173,11 +173,13 @@ class Volume:
         self._idx = os.open(f"{self.base}.idx", os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self.needles: dict[int, tuple[int, int]] = {}  # id -> offset, size; the size is negative once deleted
         self.file_count = self.content_size = self.deleted_count = self.deleted_size = 0
-        last = 0
+        last, end = 0, self.block.end
         for needle_id, offset, size in entries(self.path(".idx").read_bytes()):
             self._note(needle_id, offset, size)
-            last = offset
+            last, end = offset, offset + actual_size(max(0, size), self.block.version)
         self._last_append = self._stamp(last) if last and not self.info.files else 0
+        if self.era != "4.44" and not self.info.files and end != self.size:
+            self.no_write = True  # the index does not tell of all that was written
 
     def close(self) -> None:
         """Let go of the files."""

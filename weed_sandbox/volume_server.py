@@ -391,7 +391,8 @@ class VolumeServer(VolumeServerServicer):
             if request.compaction_revision not in (volume.block.compaction_revision, ANY_REVISION):
                 raise Refused(f"volume {request.volume_id} is compacted")
             path = volume.path(request.ext)
-            if not path.exists() and (request.ignore_source_file_not_found or not request.stop_offset):
+            optional = request.ignore_source_file_not_found and self.era != "3.97"
+            if not path.exists() and (optional or not request.stop_offset):
                 return
         with path.open("rb") as file:
             modified, left = os.fstat(file.fileno()).st_mtime_ns, request.stop_offset
@@ -650,7 +651,7 @@ class VolumeServer(VolumeServerServicer):
                     pass
         except Refused as error:
             raise Refused(f"VolumeEcShardsCopy volume {request.volume_id}: {error}") from None
-        if request.copy_ecx_file and not os.path.getsize(f"{base}.ecx"):
+        if request.copy_ecx_file and self.era == "4.44" and not os.path.getsize(f"{base}.ecx"):
             os.unlink(f"{base}.ecx")
             raise Refused(f"VolumeEcShardsCopy volume {request.volume_id}: source .ecx is 0 bytes")
         return v.VolumeEcShardsCopyResponse()
@@ -680,6 +681,8 @@ class VolumeServer(VolumeServerServicer):
         """Send a range of a mounted shard."""
         held = self.store.holding(request.volume_id, request.shard_id)
         if held is None:
+            if self.era != "4.44" and not self.store.holdings(request.volume_id):
+                raise Refused(f"VolumeEcShardRead not found ec volume id {request.volume_id}")
             raise Refused(f"not found ec shard {request.volume_id}.{request.shard_id}")
         if self._fence(request.encode_ts_ns) not in (0, held.encode_ts_ns):
             raise Refused(f"ec shard {request.volume_id}.{request.shard_id} belongs to a different encode run")
@@ -827,7 +830,7 @@ class VolumeServer(VolumeServerServicer):
             if method == "DELETE":
                 return self._delete(fid, query)
             return self._put(fid, query, body)
-        except (Refused, Mismatch, OSError, AssertionError) as error:
+        except (Refused, Mismatch, FileNotFoundError) as error:
             return http_api.json_answer(500, {"error": str(error)})
 
     def _get(self, fid: FileId) -> http_api.Answer:
@@ -836,6 +839,8 @@ class VolumeServer(VolumeServerServicer):
             if volume is None:
                 needle = self._needle(fid.volume_id, fid.needle_id)
             else:
+                if volume.dat is None and self.era != "4.44":
+                    raise ConnectionAbortedError  # the real one panics and leaves its client without an answer
                 found = volume.read(fid.needle_id)
                 if found is None:
                     return 404, b""

@@ -109,7 +109,12 @@ def test_a_commit_without_a_compaction_breaks_the_volume_until_it_is_remounted(
     status = client.read_volume_file_status(volume_id=volume_id)
     assert (status.dat_file_size, status.idx_file_size, status.file_count) == (0, 0, 0)
     assert status.dat_file_timestamp_seconds > 1 << 62
-    assert request(server.address, "GET", f"/{next(iter(files))}")[0] == 404
+    fid = next(iter(files))
+    if any_cluster.era == "4.44":
+        assert request(server.address, "GET", f"/{fid}")[0] == 404
+    else:
+        with pytest.raises(OSError, match=r"timed out|closed|reset"):
+            request(server.address, "GET", f"/{fid}", timeout=1)
 
     client.volume_unmount(volume_id=volume_id)
     client.volume_mount(volume_id=volume_id)
@@ -164,7 +169,7 @@ ABSENT: dict[str, tuple[Callable[[VolumeServer], Any], str]] = {
     "VolumeNeedleStatus": (lambda c: c.volume_needle_status(volume_id=99), "volume not found 99"),
     "VolumeEcShardRead": (
         lambda c: list(c.volume_ec_shard_read(volume_id=99, shard_id=3, size=8)),
-        "not found ec shard 99.3",
+        "not found ec ",
     ),
     "VolumeEcShardsMount": (lambda c: c.volume_ec_shards_mount(volume_id=99, shard_ids=[3]), "mount 99.3"),
     "VolumeTierMoveDatToRemote": (
@@ -265,13 +270,26 @@ def test_a_persistent_freeze_survives_a_restart_and_is_in_the_vif(any_cluster: C
 
     client.volume_mark_writable(volume_id=volume_id)
     assert not client.volume_status(volume_id=volume_id).is_read_only
-    if any_cluster.era != "4.44":  # its index stays closed to writes until it is mounted anew
-        status, answer = request(server.address, "PUT", f"/{volume_id},ff00000001?type=replicate", b"data")
-        assert status == 500, answer
+    if any_cluster.era != "4.44":  # its index is closed to writes until it is mounted anew
         client.volume_unmount(volume_id=volume_id)
         client.volume_mount(volume_id=volume_id)
         eventually(lambda: any_cluster.locations(volume_id))
     any_cluster.write(files, volume_id, 1, 100, [server])
+    any_cluster.check(files)
+
+
+def test_a_write_after_a_thaw_without_a_remount_spoils_the_volume_before_4_44(any_cluster: Cluster) -> None:
+    files, volume_id, server, client = one(any_cluster)
+    client.volume_mark_readonly(volume_id=volume_id, persist=True)
+    client.volume_unmount(volume_id=volume_id)
+    client.volume_mount(volume_id=volume_id)
+    client.volume_mark_writable(volume_id=volume_id)
+    status, answer = request(server.address, "PUT", f"/{volume_id},ff00000001?type=replicate", b"data")
+    assert status == (201 if any_cluster.era == "4.44" else 500), answer
+    client.volume_unmount(volume_id=volume_id)
+    client.volume_mount(volume_id=volume_id)
+    assert client.volume_status(volume_id=volume_id).is_read_only == (any_cluster.era != "4.44")
+    eventually(lambda: any_cluster.locations(volume_id))
     any_cluster.check(files)
 
 
@@ -414,7 +432,11 @@ def test_copy_file_guards_the_revision_and_the_name(any_cluster: Cluster) -> Non
     if any_cluster.era == "4.44":
         with refused("invalid file extension"):
             content(client, volume_id, "/../x")
-    assert content(client, volume_id, ".nothing", ignore_source_file_not_found=True) == b""
+    if any_cluster.era == "3.97":
+        with refused("no such file"):
+            content(client, volume_id, ".nothing", ignore_source_file_not_found=True)
+    else:
+        assert content(client, volume_id, ".nothing", ignore_source_file_not_found=True) == b""
 
 
 def test_an_empty_file_is_one_message_but_none_in_3_97(any_cluster: Cluster) -> None:
@@ -670,14 +692,21 @@ def test_shards_move_by_copy_mount_unmount_delete(any_cluster: Cluster) -> None:
     assert source.files(f"{volume_id}.*") == []
 
 
-def test_a_copy_of_an_empty_index_is_an_error(any_cluster: Cluster) -> None:
+def test_a_copy_of_an_empty_index_is_an_error_from_4_44_on(any_cluster: Cluster) -> None:
     source, target = any_cluster.servers[:2]
     send(any_cluster, source, 79, ".ec00", b"x" * 1000)
     send(any_cluster, source, 79, ".ecx", b"")
-    with pytest.raises(ServerFailed, match=r"ecx|rpc error"):
+
+    def pull() -> None:
         any_cluster.volume(target).volume_ec_shards_copy(
             volume_id=79, shard_ids=[0], copy_ecx_file=True, source_data_node=str(source.address)
         )
+
+    if any_cluster.era == "4.44":
+        with refused("source .ecx is 0 bytes"):
+            pull()
+    else:
+        pull()
 
 
 def test_a_full_teardown_leaves_nothing_from_4_44_on(any_cluster: Cluster) -> None:
