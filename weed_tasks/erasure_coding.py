@@ -72,6 +72,9 @@ COMMIT = "commit"
 SWEEP = "sweep"
 """The journal step of an empty replica's deletion. Facts: volume_id, server."""
 
+PATIENCE = 15.0
+"""Seconds to wait for another worker's lease on the volume: that of a dead one ends after 10."""
+
 STILL = 0.5
 """Seconds in which a frozen volume's files must not change."""
 
@@ -101,7 +104,7 @@ def run(job: Job, ctx: Context) -> Result:
     volume_id = volume_id_of(job)
     if ctx.options.dry_run:
         return _preview(ctx, _look(ctx, job))
-    with volume_lease(ctx, volume_id) as lease:
+    with volume_lease(ctx, volume_id, PATIENCE) as lease:
         if any(step.what in (SEND, COMMIT) for step in ctx.journal.open):
             _settle(ctx, ctx.journal, lease)
         try:
@@ -114,7 +117,7 @@ def run(job: Job, ctx: Context) -> Result:
 def recover(entry: Entry, ctx: Context) -> None:
     """Undo or finish what a killed run left, as its journal says; raises TaskError where that must be tried again."""
     ctx = replace(ctx, journal=entry)
-    with volume_lease(ctx, max(entry.volume_ids), patience=30.0) as lease, ctx.cluster.leash.shielded():
+    with volume_lease(ctx, max(entry.volume_ids), PATIENCE) as lease, ctx.cluster.leash.shielded():
         _settle(ctx, entry, lease)
 
 

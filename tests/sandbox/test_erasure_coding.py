@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
 from tests.cluster import Cluster, Files, Kind, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
+from tests.erasure_coding import assert_as_before, assert_encoded, job, shard_files
 from tests.support import eventually
 from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError
-from weed_model import Job
 from weed_sandbox.launcher import Launcher
 from weed_storage.volume_info import parse_vif
 from weed_tasks import ec_shards, ec_stream, erasure_coding
+from weed_tasks.lease import volume_lease
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "volume-4.44"
 READING = {
@@ -70,54 +70,6 @@ def sandbox_five(_sandbox_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Clu
     _sandbox_five.reset()
     monkeypatch.setattr(ec_shards, "QUIET", 0.0)
     return _sandbox_five
-
-
-def job(cluster: Cluster, volume_id: int, collection: str = "", name: str = "job", **coding: Any) -> Job:
-    """The job an admin would send: shards in turn over all servers, sources as the master knows them."""
-    servers = cluster.servers
-    sources = [
-        TaskSource(node=str(replica.server), volume_id=volume_id) for replica in cluster.topology().replicas(volume_id)
-    ]
-    targets = [
-        TaskTarget(node=str(server.address), shard_ids=range(at, 14, len(servers))) for at, server in enumerate(servers)
-    ]
-    params = TaskParams(
-        task_id=name,
-        volume_id=volume_id,
-        collection=collection,
-        sources=sources,
-        targets=targets,
-        erasure_coding_params=ErasureCodingTaskParams(data_shards=10, parity_shards=4, encode_ts_ns=7, **coding),
-    )
-    return Job(name, "erasure_coding", params)
-
-
-def shard_files(cluster: Cluster) -> dict[str, list[str]]:
-    """Who holds which files beside shards and of them."""
-    return {str(server.address): server.files("*.ec*") for server in cluster.servers if server.files("*.ec*")}
-
-
-def assert_encoded(cluster: Cluster, files: Files) -> None:
-    """All files read back; the shards lie as planned, and nothing is left of the replicas."""
-    for volume_id in files.volume_ids:
-        for at, server in enumerate(cluster.servers):
-            names = [name for name in server.files() if str(volume_id) in name.partition(".")[0]]
-            assert {name[-5:] for name in names if name[-4:].startswith("ec") and name[-2:].isdigit()} == {
-                f".ec{shard:02d}" for shard in range(at, 14, 5)
-            }
-            assert not [name for name in names if name.endswith((".dat", ".idx"))]
-            assert [name for name in names if name.endswith(".vif")], names
-    cluster.check(files)
-
-
-def assert_as_before(cluster: Cluster, files: Files, holders: list[Server]) -> None:
-    """All files read back from their replicas, which can be written to; no shard and nothing beside one is left."""
-    assert shard_files(cluster) == {}
-    for volume_id in files.volume_ids:
-        for server in holders:
-            assert not cluster.volume(server).volume_status(volume_id=volume_id).is_read_only
-            cluster.write(files, volume_id, 1, 100, holders)
-    cluster.check(files)
 
 
 def mutating_calls(cluster: Cluster) -> list[str]:
@@ -192,16 +144,13 @@ def test_the_same_job_again_after_success_finds_it_done(five: Cluster) -> None:
     assert_encoded(five, files)
 
 
-def test_of_two_workers_at_the_same_time_one_encodes_and_one_leaves_it(five: Cluster) -> None:
+def test_of_two_workers_at_the_same_time_one_encodes_and_the_other_finds_it_done(five: Cluster) -> None:
     files = five.fill(count=5)
     order = job(five, files.volume_ids[0])
     outcomes: list[str] = []
 
     def work() -> None:
-        try:
-            outcomes.append(erasure_coding.run(order, five.context()).summary)
-        except Busy as error:
-            outcomes.append(str(error))
+        outcomes.append(erasure_coding.run(order, five.context()).summary)
 
     workers = [threading.Thread(target=work) for _ in range(2)]
     for worker in workers:
@@ -209,8 +158,19 @@ def test_of_two_workers_at_the_same_time_one_encodes_and_one_leaves_it(five: Clu
     for worker in workers:
         worker.join(60)
 
-    assert sorted("is being worked on" in outcome for outcome in outcomes) == [False, True]
+    assert ["already" in outcome for outcome in outcomes] == [False, True]
     assert_encoded(five, files)
+
+
+def test_a_volume_that_another_worker_holds_is_left_alone(five: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = five.fill(count=5)
+    volume_id = files.volume_ids[0]
+    monkeypatch.setattr(erasure_coding, "PATIENCE", 0.5)
+
+    with volume_lease(five.context(), volume_id), pytest.raises(Busy, match="is being worked on by"):
+        erasure_coding.run(job(five, volume_id), five.context())
+
+    assert_as_before(five, files, five.locations(volume_id))
 
 
 def test_all_replicas_are_deleted(five: Cluster) -> None:

@@ -1,0 +1,57 @@
+"""What tests of erasure coding share: the job an admin would send, and what must be true of a cluster afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
+from tests.cluster import Cluster, Files, Server
+from weed_model import Job
+
+
+def job(cluster: Cluster, volume_id: int, collection: str = "", name: str = "job", **coding: Any) -> Job:
+    """The job an admin would send: shards in turn over all servers, sources as the master knows them."""
+    servers = cluster.servers
+    sources = [
+        TaskSource(node=str(replica.server), volume_id=volume_id) for replica in cluster.topology().replicas(volume_id)
+    ]
+    targets = [
+        TaskTarget(node=str(server.address), shard_ids=range(at, 14, len(servers))) for at, server in enumerate(servers)
+    ]
+    params = TaskParams(
+        task_id=name,
+        volume_id=volume_id,
+        collection=collection,
+        sources=sources,
+        targets=targets,
+        erasure_coding_params=ErasureCodingTaskParams(data_shards=10, parity_shards=4, encode_ts_ns=7, **coding),
+    )
+    return Job(name, "erasure_coding", params)
+
+
+def shard_files(cluster: Cluster) -> dict[str, list[str]]:
+    """Who holds which files beside shards and of them."""
+    return {str(server.address): server.files("*.ec*") for server in cluster.servers if server.files("*.ec*")}
+
+
+def assert_encoded(cluster: Cluster, files: Files) -> None:
+    """All files read back; the shards lie as planned, and nothing is left of the replicas."""
+    for volume_id in files.volume_ids:
+        for at, server in enumerate(cluster.servers):
+            names = [name for name in server.files() if str(volume_id) in name.partition(".")[0]]
+            assert {name[-5:] for name in names if name[-4:].startswith("ec") and name[-2:].isdigit()} == {
+                f".ec{shard:02d}" for shard in range(at, 14, 5)
+            }
+            assert not [name for name in names if name.endswith((".dat", ".idx"))]
+            assert [name for name in names if name.endswith(".vif")], names
+    cluster.check(files)
+
+
+def assert_as_before(cluster: Cluster, files: Files, holders: list[Server]) -> None:
+    """All files read back from their replicas, which can be written to; no shard and nothing beside one is left."""
+    assert shard_files(cluster) == {}
+    for volume_id in files.volume_ids:
+        for server in holders:
+            assert not cluster.volume(server).volume_status(volume_id=volume_id).is_read_only
+            cluster.write(files, volume_id, 1, 100, holders)
+    cluster.check(files)

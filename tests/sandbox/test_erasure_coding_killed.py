@@ -1,0 +1,168 @@
+"""An encode that is broken off anywhere: nothing is lost, nothing stays read-only, no shard is left, a retry succeeds.
+
+The worker's death is played at every boundary of a call: from then on no call leaves it, and its journal is what was
+on disk at that moment. Every boundary takes minutes, so by default those of calls that change something are played;
+WEED_EVERY_BOUNDARY=1 plays them all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import Cluster, Files, Server, start_cluster
+from tests.conftest import SANDBOX_KIND
+from tests.erasure_coding import assert_as_before, assert_encoded, job
+from weed_cluster.client import Channels
+from weed_cluster.client import Cluster as Clients
+from weed_sandbox.launcher import Launcher
+from weed_tasks import Context, ec_shards, erasure_coding
+from weed_tasks.journal import Journal
+
+CHANGING = {
+    "LeaseAdminToken",
+    "ReceiveFile",
+    "VolumeDelete",
+    "VolumeEcShardsDelete",
+    "VolumeEcShardsMount",
+    "VolumeEcShardsUnmount",
+    "VolumeMarkReadonly",
+    "VolumeMarkWritable",
+}
+EVERY = bool(os.environ.get("WEED_EVERY_BOUNDARY"))
+
+
+class Killed(BaseException):
+    """The worker is dead."""
+
+
+class Reaper:
+    """Kills a worker at its nth boundary, a call's beginning or its end, as far as its servers and journal can tell."""
+
+    def __init__(self, at: int, journal: Path) -> None:
+        self.boundaries: list[str] = []
+        self.is_dead = False
+        self._at = at
+        self._journal = journal
+        self._lock = threading.Lock()
+
+    def __call__(self, _server: str, call: str, outcome: str) -> None:
+        with self._lock:
+            # A dead worker's lease ends after 10 s. Another test waits for that; here it is given back at once.
+            if call == "ReleaseAdminToken":
+                return
+            if not self.is_dead:
+                self.boundaries.append(f"{call} {outcome or 'begins'}")
+                if len(self.boundaries) == self._at:
+                    self.is_dead = True
+                    shutil.copytree(self._journal, self._grave)
+            if self.is_dead:
+                raise Killed
+
+    @property
+    def _grave(self) -> Path:
+        return self._journal.with_suffix(".at-death")
+
+    def power_back(self) -> Journal:
+        """The journal as the dead worker left it on disk."""
+        shutil.rmtree(self._journal)
+        self._grave.rename(self._journal)
+        return Journal(self._journal)
+
+
+@pytest.fixture(scope="module")
+def _module_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = start_cluster(SANDBOX_KIND, launcher, tmp_path_factory.mktemp("killed"), servers=5)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Five empty servers of the sandbox."""
+    _module_five.reset()
+    monkeypatch.setattr(ec_shards, "QUIET", 0.0)
+    monkeypatch.setattr(erasure_coding, "STILL", 0.05)
+    return _module_five
+
+
+def context(cluster: Cluster, journal: Journal, volume_id: int, observe: Reaper | None = None) -> Context:
+    """What a worker with a journal on disk gives its task."""
+    channels = Channels(observe=observe) if observe else Channels()
+    entry = journal.open_entry("job", "erasure_coding", volume_id)
+    return Context(Clients(channels, [cluster.master]), entry)
+
+
+def run_and_die(cluster: Cluster, tmp_path: Path, at: int) -> tuple[Reaper, list[Server], Files]:
+    """Fill a volume with two replicas and run its job until the worker is killed."""
+    shutil.rmtree(tmp_path / "journal", ignore_errors=True)
+    journal = Journal(tmp_path / "journal")
+    reaper = Reaper(at, tmp_path / "journal")
+    holders = cluster.servers[:2]
+    files = cluster.fill(count=4, size=3000, replication="001", servers=holders)
+    ctx = context(cluster, journal, files.volume_ids[0], reaper)
+    try:
+        erasure_coding.run(job(cluster, files.volume_ids[0]), ctx)
+    except Killed:
+        pass
+    finally:
+        ctx.cluster.channels.close()
+    return reaper, holders, files
+
+
+def boundaries(cluster: Cluster, tmp_path: Path) -> list[str]:
+    """All boundaries of one undisturbed run."""
+    return run_and_die(cluster, tmp_path, 0)[0].boundaries
+
+
+def chosen(trace: list[str]) -> list[int]:
+    """The boundaries to play: all, or the first and the last of calls that change something and one of all others."""
+    if EVERY:
+        return list(range(1, len(trace) + 1))
+    places: dict[str, list[int]] = {}
+    for at, name in enumerate(trace, 1):
+        places.setdefault(name, []).append(at)
+    picked = set()
+    for name, found in places.items():
+        picked |= {found[0], found[len(found) // 2], found[-1]} if name.split()[0] in CHANGING else {found[-1]}
+    return sorted(picked)
+
+
+def test_a_worker_killed_at_any_boundary_is_recovered_from_and_its_job_done_again(
+    five: Cluster, tmp_path: Path
+) -> None:
+    trace = boundaries(five, tmp_path)
+    played = 0
+    for at in chosen(trace):
+        five.reset()
+        reaper, holders, files = run_and_die(five, tmp_path, at)
+        if not reaper.is_dead:
+            continue  # calls run side by side, so not each run has as many
+        try:
+            recovered_and_retried(five, reaper, holders, files)
+        except BaseException:
+            print(f"killed at boundary {at} of {len(trace)}: {reaper.boundaries[-1]}")
+            raise
+        played += 1
+    assert played > 25
+
+
+def recovered_and_retried(cluster: Cluster, reaper: Reaper, holders: list[Server], files: Files) -> None:
+    """Start the worker again: it undoes or finishes what it had begun, and then its job succeeds."""
+    journal = reaper.power_back()
+    volume_id = files.volume_ids[0]
+    for entry in journal.unfinished():
+        erasure_coding.recover(entry, context(cluster, journal, volume_id))
+        entry.close()
+        assert not entry.open
+    if any(server.files("*.dat") for server in cluster.servers):
+        assert_as_before(cluster, files, holders)
+    else:
+        assert_encoded(cluster, files)
+    erasure_coding.run(job(cluster, volume_id), context(cluster, journal, volume_id))
+    assert_encoded(cluster, files)
