@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -401,6 +402,20 @@ class Cluster:
                     status, body = _ask(connections[server], "GET", f"/{fid}")
                     assert status == 404, f"{fid} is deleted, yet {server} answers {status} with {len(body)} bytes"
 
+    def age(self, volume_id: int, seconds: float) -> None:
+        """Let a volume look as if it was written last so many seconds ago."""
+        then = time.time() - seconds
+        holders = self.locations(volume_id)
+        for server in holders:
+            client = self.volume(server)
+            client.volume_unmount(volume_id=volume_id)
+            for folder in server.data_dirs:
+                for path in folder.glob("*.dat"):
+                    if re.fullmatch(rf"(.*_)?{volume_id}", path.stem):
+                        os.utime(path, (then, then))
+            client.volume_mount(volume_id=volume_id)
+        eventually(lambda: self.locations(volume_id) == holders)
+
     def settle(self, timeout: float = 15.0) -> None:
         """Wait until the master knows every volume as its server does (heartbeats of real servers come each 5 s)."""
         eventually(self._is_settled, timeout)
@@ -440,6 +455,12 @@ class Cluster:
         state = self.volume(server).get_state().state
         order = v.SetStateRequest(state=v.VolumeServerState(maintenance=on, version=state.version))
         self.stub(server).SetState.future(order, timeout=20).result()
+
+    def lead(self, master: Address) -> None:
+        """Make another master of the sandbox the leader."""
+        for process in self.masters:
+            if process.alive:
+                _control(process.address, {"leader": str(master)})
 
     def faults(self, server: Server | Address) -> Faults:
         """Misbehaviour of a server, or of the master."""

@@ -18,7 +18,7 @@ import toml
 
 from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
-from proto_gen.master_pb2_grpc import SeaweedServicer, add_SeaweedServicer_to_server
+from proto_gen.master_pb2_grpc import SeaweedServicer, SeaweedStub, add_SeaweedServicer_to_server
 from proto_gen.volume_server_pb2_grpc import VolumeServerStub
 from weed_cluster.address import Address
 from weed_sandbox import http_api
@@ -109,6 +109,9 @@ class Master(SeaweedServicer):
 
     def LookupVolume(self, request: m.LookupVolumeRequest, _context: Any) -> m.LookupVolumeResponse:
         """Where volumes or shards of them are; followers answer too."""
+        if not self._leads:
+            leader = SeaweedStub(self._channels.to(self.leader))  # type: ignore[no-untyped-call]
+            return leader.LookupVolume(request, timeout=5)  # type: ignore[no-any-return]
         answer = m.LookupVolumeResponse()
         for text in request.volume_or_file_ids:
             volume_id = text.partition(",")[0]

@@ -51,6 +51,9 @@ POLL = 2.0
 PULSE = 0.1
 """Seconds within which the master learns of a change (5 in SeaweedFS)."""
 
+QUIET_PULSE = 0.5
+"""Seconds after which the master is told again though nothing changed."""
+
 
 class VolumeServer(VolumeServerServicer):
     """One volume server; its handlers are named as the RPCs."""
@@ -112,13 +115,13 @@ class VolumeServer(VolumeServerServicer):
             time.sleep(0.05)
 
     def _beats(self) -> Iterator[m.Heartbeat]:
-        last = b""
+        last, told = b"", 0.0
         while True:
             beat = self._beat()
             data = beat.SerializeToString(deterministic=True)
-            if data != last:
+            if data != last or time.monotonic() - told > QUIET_PULSE:
                 yield beat
-                last = data
+                last, told = data, time.monotonic()
             time.sleep(PULSE)
 
     def _beat(self) -> m.Heartbeat:
