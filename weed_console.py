@@ -23,6 +23,7 @@ import json
 import logging
 import re
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -48,7 +49,7 @@ from weed_cluster import security
 from weed_cluster.address import Address
 from weed_cluster.client import Channels, Cluster
 from weed_cluster.leash import Leash
-from weed_cluster.lock import shell_lock
+from weed_cluster.lock import cluster_lock
 from weed_cluster.rates import Rates
 from weed_cluster.topology import wildcard_filter
 from weed_errors import BadTask, Busy, Cancelled, ConfigError, TaskError, WeedError
@@ -430,8 +431,9 @@ class Console:
     @contextmanager
     def lock(self, lost: Callable[[str], None]) -> Iterator[None]:
         """Hold the cluster's lock, renewed; Busy names its holder."""
-        master = Cluster(self.channels, self.wishes.masters, Leash()).master()
-        with shell_lock(master, f"weed_worker run {self.wishes.job}", lost):
+        what = f"weed_worker run {self.wishes.job}"
+        client = f"{what} ({socket.gethostname()}, process {os.getpid()})"
+        with cluster_lock(Cluster(self.channels, self.wishes.masters, _Watched(lost)), client, what):
             yield
 
     def recover(self, unfinished: Iterable[Entry]) -> list[Entry]:
@@ -646,6 +648,19 @@ class Jobs:
             entry.close()
         work.seconds = time.monotonic() - began
         console.screen.ended(bar, work.outcome, work.text)
+
+
+class _Watched(Leash):
+    """The leash of the cluster's lock: says so where the lock is lost."""
+
+    def __init__(self, lost: Callable[[str], None]) -> None:
+        super().__init__()
+        self._lost = lost
+
+    def cancel(self, reason: BaseException) -> None:
+        """The lock is lost for this reason."""
+        super().cancel(reason)
+        self._lost(str(reason))
 
 
 @contextmanager
