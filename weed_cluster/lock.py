@@ -1,102 +1,110 @@
-"""The cluster's exclusive lock, "shell": what `weed shell` takes before it changes anything, and 4.44 admins too.
+"""The cluster's exclusive lock, which operators' shells take before they change anything.
 
-It is cooperative: no volume server asks for it. The master gives it for ten seconds, so it is renewed in the
-background; a process that was suspended or cut off loses it and is told so.
+It is a lease at the master, kept by renewing it in the background; volume servers do not ask for it, so it only keeps
+those away who take it, too. An admin of the plugin dialect holds it itself around each job: its workers must not.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from proto_gen.master_pb2 import LeaseAdminTokenResponse
-from weed_cluster.client import Master
+from weed_cluster.client import Cluster, Master
+from weed_cluster.leash import Leash
 from weed_errors import Busy, ServerFailed
 
-NAME = "shell"
+SHELL = "shell"
+"""The lock's name at the master."""
 
-RENEW = 3.0
-"""Seconds between renewals."""
+RENEW = 4.0
+"""Seconds between renewals; the master gives the lock to others 10 s after the last one."""
 
-LEASE = 10.0
-"""Seconds after which the master gives the lock to another."""
+RETRY = 1.0
+"""Seconds between tries while somebody else holds it."""
 
-CALL = 3.0
-"""Deadline in seconds of a renewal: two of them fit into a lease."""
-
-
-@contextmanager
-def shell_lock(master: Master, message: str, lost: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock; raise Busy, naming the holder, where another has it, ServerFailed where no master answers.
-
-    `message` tells others what it is held for. `lost` is called, once and from another thread, with the reason where
-    the lock could not be kept. The master client's leash must not end before this does.
-    """
-    lock = _Lock(master, message)
-    lock.take()
-    ended = threading.Event()
-
-    def keep() -> None:
-        while not ended.wait(RENEW):
-            try:
-                lock.take()
-            except Busy as error:
-                lost(str(error))
-                return
-            except ServerFailed as error:
-                if time.monotonic() - lock.taken_at > LEASE:
-                    lost(f"the cluster's lock ran out, because it could not be renewed: {error}")
-                    return
-
-    keeper = threading.Thread(target=keep, name="shell lock", daemon=True)
-    keeper.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        keeper.join(2 * CALL)
-        lock.give_back()
+TIMEOUT = 5.0  # seconds of one call
 
 
-class _Lock:
-    def __init__(self, master: Master, message: str) -> None:
-        self.taken_at = 0.0
+class ClusterLock:
+    """The lock, held or not."""
+
+    def __init__(self, master: Master, client_name: str, message: str) -> None:
         self._master = master
+        self._client_name = client_name
         self._message = message
-        self._client = f"{message} ({socket.gethostname()}, process {os.getpid()})"
         self._token = LeaseAdminTokenResponse()
+        self._ended = threading.Event()
+        self.holder = ""  # who has taken it from this worker, "" while it is held
 
     def take(self) -> None:
-        """Take or renew it."""
-        asked = time.monotonic()
+        """Take it or renew it; Busy, saying who holds it and what for, where somebody else does."""
         try:
             self._token = self._master.lease_admin_token(
-                lock_name=NAME,
-                client_name=self._client,
+                lock_name=SHELL,
+                client_name=self._client_name,
                 message=self._message,
                 previous_token=self._token.token,
                 previous_lock_time=self._token.lock_ts_ns,
-                timeout=CALL,
+                timeout=TIMEOUT,
             )
         except ServerFailed as error:
             if "already locked" not in error.detail:
                 raise
-            holder = error.detail.partition("already locked by ")[2].strip(" :") or "another"
-            raise Busy(f"the cluster is locked by {holder}; repeat when that has ended") from None
-        self.taken_at = asked
+            self.holder = error.detail.partition("already locked by ")[2] or "somebody"
+            raise Busy(f"the cluster is locked by {self.holder}; nothing was touched") from None
+        self.holder = ""
 
-    def give_back(self) -> None:
-        """Release it; where that fails it ends by itself."""
+    def keep(self, leash: Leash) -> None:
+        """Renew it until release(), for a thread of its own; end the job on the leash where somebody else took it."""
+        while not self._ended.wait(RENEW):
+            try:
+                self.take()
+            except Busy:
+                leash.cancel(Busy(f"the cluster's lock was taken over by {self.holder}; what was begun is undone"))
+                return
+            except ServerFailed:
+                continue  # the master moves or restarts: there is time for another try
+
+    def release(self) -> None:
+        """Give it back; what fails here ends by itself."""
+        self._ended.set()
         try:
             self._master.release_admin_token(
-                lock_name=NAME,
+                lock_name=SHELL,
                 previous_token=self._token.token,
                 previous_lock_time=self._token.lock_ts_ns,
-                timeout=CALL,
+                timeout=TIMEOUT,
             )
         except ServerFailed:
             pass
+
+
+@contextmanager
+def cluster_lock(
+    cluster: Cluster, client_name: str, message: str, patience: float = 0.0, wait: Callable[[float], None] = time.sleep
+) -> Iterator[ClusterLock]:
+    """Hold the lock for a while; Busy where somebody else holds it for longer than `patience` seconds.
+
+    Its calls are not on the job's leash, since undoing a cancelled job needs the lock, too; `wait` may raise to give
+    up earlier.
+    """
+    lock = ClusterLock(Cluster(cluster.channels, cluster.masters, Leash()).master(), client_name, message)
+    waited = 0.0
+    while True:
+        try:
+            lock.take()
+            break
+        except Busy:
+            if waited >= patience:
+                raise
+        wait(RETRY)
+        waited += RETRY
+    keeper = threading.Thread(target=lock.keep, args=[cluster.leash], name="cluster-lock", daemon=True)
+    keeper.start()
+    try:
+        yield lock
+    finally:
+        lock.release()

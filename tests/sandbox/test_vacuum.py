@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Server, request
+from tests.cluster import Cluster, Files, Kind, Server, request, start_cluster
 from tests.mortal import CHANGING, Died, Life, context, live, moments, occurrences, recover
 from tests.support import eventually
 from weed_cluster import client
 from weed_cluster.address import Address
-from weed_errors import BadTask, StaleTask, TaskError
+from weed_errors import BadTask, Busy, StaleTask, TaskError
 from weed_model import DetectionRequest, Job, Result, Value
+from weed_sandbox.launcher import Launcher
 from weed_tasks import Options, vacuum
 from weed_tasks.journal import Journal
 
@@ -249,28 +251,39 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("era", ["3.97", "4.13", "4.44"])
 @pytest.mark.usefixtures("_impatient")
 def test_a_false_success_of_the_server_is_no_success(
-    make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch, era: str
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, era: str
 ) -> None:
-    cluster = make_cluster(era=era, servers=1)
-    if cluster.kind == "real":
-        pytest.skip("a real server cannot be made to pretend a compaction")
-    a = cluster.servers[0]
-    volume_id, files = half_deleted(cluster, [a])
-    looked = vacuum._check_idle
+    with closing(start_cluster(Kind(era), launcher, tmp_path / "cluster", servers=1)) as cluster:
+        a = cluster.servers[0]
+        volume_id, files = half_deleted(cluster, [a])
+        looked = vacuum._check_idle
 
-    def then_somebody_begins(*args: Any) -> None:
-        looked(*args)
-        pretend_compaction(cluster, a, volume_id)
+        def then_somebody_begins(*args: Any) -> None:
+            looked(*args)
+            pretend_compaction(cluster, a, volume_id)
 
-    monkeypatch.setattr(vacuum, "_check_idle", then_somebody_begins)
-    with pytest.raises(TaskError):
+        monkeypatch.setattr(vacuum, "_check_idle", then_somebody_begins)
+        with pytest.raises(Busy, match="somebody else"):
+            run(cluster, job_for(cluster, volume_id, [a]))
+        cluster.faults(a).clear()
+        cluster.check(files)
+        monkeypatch.setattr(vacuum, "_check_idle", looked)
         run(cluster, job_for(cluster, volume_id, [a]))
-    cluster.faults(a).clear()
-    cluster.check(files)
-    monkeypatch.undo()
-    run(cluster, job_for(cluster, volume_id, [a]))
-    assert revision_on(cluster, a, volume_id) == 1
-    cluster.check(files)
+        assert revision_on(cluster, a, volume_id) == 1
+        cluster.check(files)
+
+
+@pytest.mark.parametrize("era", ["3.97", "4.13"])
+def test_the_masters_own_vacuum_is_held_off_where_it_would_destroy_data(
+    launcher: Launcher, tmp_path: Path, era: str
+) -> None:
+    with closing(start_cluster(Kind(era), launcher, tmp_path / "cluster", servers=1)) as cluster:
+        volume_id, _files = half_deleted(cluster, cluster.servers)
+        life = Life()
+        ctx = context(cluster, life, Journal.memory())
+        vacuum.run(job_for(cluster, volume_id, cluster.servers), ctx)
+        calls = [call for _server, call, outcome in life.events if not outcome and call in CHANGING]
+        assert calls == ["DisableVacuum", "VacuumVolumeCompact", "VacuumVolumeCommit", "EnableVacuum"]
 
 
 # ---- dying on the way
