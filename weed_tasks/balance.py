@@ -23,7 +23,7 @@ from weed_errors import BadTask, StaleTask, TaskError
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Job, Proposal, Result, Runtime, Skipped
 from weed_tasks import Context
 from weed_tasks.journal import Entry
-from weed_tasks.move import Moved, known_master, move_volume, recover_moves
+from weed_tasks.move import Moved, hold, known_master, move_volume, recover_moves
 from weed_tasks.parameters import collection_of, server_named, text_of, volume_id_of
 from weed_tasks.vacuum import FULL_FROM, SCOPE, node_scope, scope_of
 from weed_values import as_float, as_int
@@ -455,17 +455,19 @@ def _order(job: Job, topology: Topology | None) -> _Order:
 def _move(job: Job, ctx: Context, order: _Order, progress: Any = None) -> Moved:
     typed = job.params.balance_params
     plain = job.parameters
-    return move_volume(
-        ctx,
-        order.volume_id,
-        order.source,
-        order.target,
-        collection=order.collection,
-        io_bytes_per_second=typed.io_byte_per_second
-        or as_int(plain.get("io_byte_per_second", job.config.get("io_byte_per_second")), 0, 0),
-        timeout=typed.timeout_seconds or as_int(plain.get("timeout_seconds"), 0, 0),
-        progress=progress,
-    )
+    with hold(ctx, order.volume_id) as lease:
+        return move_volume(
+            ctx,
+            order.volume_id,
+            order.source,
+            order.target,
+            collection=order.collection,
+            io_bytes_per_second=typed.io_byte_per_second
+            or as_int(plain.get("io_byte_per_second", job.config.get("io_byte_per_second")), 0, 0),
+            timeout=typed.timeout_seconds or as_int(plain.get("timeout_seconds"), 0, 0),
+            progress=progress,
+            lease=lease,
+        )
 
 
 def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:

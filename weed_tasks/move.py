@@ -8,6 +8,7 @@ of why a volume should move.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from weed_storage.volume_info import Generation
 from weed_tasks import Context
 from weed_tasks.freeze import Frozen, check_ready, file_status, freeze, open_freeze, seal, thaw, wait_still
 from weed_tasks.journal import Entry, Step
+from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.proof import prove_copy
 
 COPY, DELETE = "copy", "delete"
@@ -47,6 +49,9 @@ LOST = ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL")
 
 DELETE_TRIES = 3
 DELETE_TIMEOUT = 120.0  # seconds
+
+LEASE_PATIENCE = 30.0
+"""Seconds that recovery waits for a volume's lease: that of a killed worker ends after 10."""
 
 REGISTERED_WITHIN = 20.0
 """Seconds in which a master learns of a mounted or deleted volume, even where it is told by full heartbeats only."""
@@ -90,13 +95,15 @@ def move_volume(
     timeout: float = 0.0,
     quiet: float | None = None,
     progress: Progress | None = None,
+    lease: Lease | None = None,
 ) -> Moved:
     """Move a volume; with a dry run only look.
 
     `disk_type` is the target's ("" for the same as now), `timeout` the least seconds that the copying is given; more
     where the size asks for it. Raises BadTask or StaleTask where nothing was touched. After any other failure the
     source is as it was and the target holds nothing of it; or, where a server could not be asked, the error says what
-    is left for recovery.
+    is left for recovery. With a lease that was lost on the way nothing further is changed, not even to undo: the
+    volume is another worker's then.
     """
     tell = progress or (lambda fraction, stage: ctx.progress(fraction, stage))
     if source == target:
@@ -143,8 +150,13 @@ def move_volume(
         seal(ctx, frozen)
         prove_unchanged(ctx, source, volume_id, still)
         prove_unchanged(ctx, target, volume_id, copied.status, may_grow=not frozen.persist)
+        if lease is not None:
+            lease.check()
         ctx.cluster.leash.check()
     except BaseException as error:
+        if lease is not None and lease.is_lost:
+            ctx.log(f"volume {volume_id} is another worker's now; nothing is undone here")
+            raise
         with ctx.cluster.leash.shielded():
             _undo(ctx, error, copied.step if copied else None, frozen)
         raise
@@ -275,7 +287,8 @@ def recover_moves(entry: Entry, ctx: Context) -> None:
     with ctx.cluster.leash.shielded():
         for volume_id in entry.volume_ids:
             try:
-                _recover(ctx, volume_id)
+                with hold(ctx, volume_id, LEASE_PATIENCE):
+                    _recover(ctx, volume_id)
             except TaskError as error:
                 ctx.log(str(error))
                 failed.append(error)
@@ -305,6 +318,13 @@ def prove_unchanged(
             f"volume {volume_id} on {server} changed while it was copied: it had {old[0]} bytes of data and {old[1]} "
             f"of index, now {new[0]} and {new[1]}"
         )
+
+
+def hold(ctx: Context, volume_id: int, patience: float = 0.0) -> AbstractContextManager[Lease | None]:
+    """Hold the volume against other workers, where a master is known that can say so; Busy where one has it."""
+    if ctx.options.dry_run or known_master(ctx) is None:
+        return nullcontext()
+    return volume_lease(ctx, volume_id, patience)
 
 
 def known_master(ctx: Context) -> Master | None:

@@ -42,7 +42,8 @@ from weed_storage.volume_info import Generation
 from weed_tasks import Context
 from weed_tasks.freeze import check_ready, file_status, same_files
 from weed_tasks.journal import Entry, Step
-from weed_tasks.move import known_master, probe
+from weed_tasks.lease import Lease
+from weed_tasks.move import LEASE_PATIENCE, hold, known_master, probe
 from weed_tasks.parameters import collection_of, server_named, source_names, text_of, volume_id_of
 from weed_tasks.proof import live_index, sample_needles
 from weed_values import as_bool, as_float, as_int, as_str
@@ -273,10 +274,16 @@ def run(job: Job, ctx: Context) -> Result:
     Running it again goes on with the replicas that still have garbage.
     """
     volume_id = volume_id_of(job)
-    threshold, force, verify = _wishes(job)
+    wishes = _wishes(job)
+    with hold(ctx, volume_id) as lease:
+        return _vacuum(job, ctx, volume_id, wishes, lease)
+
+
+def _vacuum(job: Job, ctx: Context, volume_id: int, wishes: tuple[float, bool, bool], lease: Lease | None) -> Result:
+    threshold, force, verify = wishes
     ctx.progress(0.01, "looking at the cluster")
     if ctx.journal.open and not ctx.options.dry_run:
-        recover(ctx.journal, ctx)
+        _clear_up_entry(ctx)
     master = known_master(ctx)
     copies = _replicas(job, ctx, master, volume_id)
     ctx.progress(0.05, "checking for garbage")
@@ -297,8 +304,8 @@ def run(job: Job, ctx: Context) -> Result:
         )
     with _fenced(ctx, master, todo):
         _check_idle(ctx, copies, todo, volume_id)
-        _compact_all(ctx, volume_id, todo)
-        _commit_all(ctx, volume_id, todo)
+        _compact_all(ctx, volume_id, todo, lease)
+        _commit_all(ctx, volume_id, todo, lease)
     reclaimed = 0
     for copy in todo:
         reclaimed += max(0, copy.status.dat_file_size - copy.size_after)
@@ -325,17 +332,21 @@ def recover(entry: Entry, ctx: Context) -> None:
     Every step is tried; then the first error is raised, and its steps stay open.
     """
     ctx = replace(ctx, journal=entry)
+    with ctx.cluster.leash.shielded(), hold(ctx, max(entry.volume_ids, default=0), LEASE_PATIENCE):
+        _clear_up_entry(ctx)
+
+
+def _clear_up_entry(ctx: Context) -> None:
     failed: list[TaskError] = []
-    with ctx.cluster.leash.shielded():
-        for step in entry.open:
-            try:
-                if step.what == COMPACT:
-                    _clear_up(ctx, step)
-                elif step.what == FENCE:
-                    _lift(ctx, step)
-            except TaskError as error:
-                ctx.log(str(error))
-                failed.append(error)
+    for step in ctx.journal.open:
+        try:
+            if step.what == COMPACT:
+                _clear_up(ctx, step)
+            elif step.what == FENCE:
+                _lift(ctx, step)
+        except TaskError as error:
+            ctx.log(str(error))
+            failed.append(error)
     if failed:
         raise failed[0]
 
@@ -520,7 +531,7 @@ def _check_idle(ctx: Context, copies: Sequence[_Copy], todo: Sequence[_Copy], vo
             ctx.volume(copy.server).vacuum_volume_cleanup(volume_id=volume_id, timeout=_minutes(copy))
 
 
-def _compact_all(ctx: Context, volume_id: int, copies: Sequence[_Copy]) -> None:
+def _compact_all(ctx: Context, volume_id: int, copies: Sequence[_Copy], lease: Lease | None) -> None:
     """Compact every replica and prove the new files; on any failure none is left compacted."""
     total = sum(copy.status.dat_file_size for copy in copies)
 
@@ -544,7 +555,7 @@ def _compact_all(ctx: Context, volume_id: int, copies: Sequence[_Copy]) -> None:
         ctx.progress(0.1, "compacting")
         ctx.each(compact, copies)
     except BaseException as error:
-        _clear_up_all(ctx, copies, error)
+        _clear_up_all(ctx, copies, error, lease)
         raise
 
 
@@ -588,8 +599,11 @@ def _lost(before: Live, now: Live, compacted: Live) -> list[int]:
     return lost
 
 
-def _clear_up_all(ctx: Context, copies: Sequence[_Copy], error: BaseException) -> None:
+def _clear_up_all(ctx: Context, copies: Sequence[_Copy], error: BaseException, lease: Lease | None) -> None:
     """Remove the new files of every replica that has not been committed; where that fails, say both."""
+    if lease is not None and lease.is_lost:
+        ctx.log("the volume is another worker's now; nothing is cleared up here")
+        return
     left = []
     with ctx.cluster.leash.shielded():
         for copy in copies:
@@ -641,13 +655,15 @@ def _heal(ctx: Context, server: Address, volume_id: int) -> bool:
 # ---- committing
 
 
-def _commit_all(ctx: Context, volume_id: int, copies: Sequence[_Copy]) -> None:
+def _commit_all(ctx: Context, volume_id: int, copies: Sequence[_Copy], lease: Lease | None) -> None:
     """Commit replica by replica and prove each; raise TaskError naming those that were not."""
     failures: list[str] = []
     done: list[str] = []
     try:
         for number, copy in enumerate(copies):
             ctx.progress(0.8 + 0.15 * number / len(copies), f"committing on {copy.server}")
+            if lease is not None:
+                lease.check()
             with ctx.cluster.leash.shielded():
                 try:
                     _commit(ctx, copy, volume_id)
@@ -660,7 +676,7 @@ def _commit_all(ctx: Context, volume_id: int, copies: Sequence[_Copy]) -> None:
                 + "; ".join(failures)
             )
     except BaseException as error:
-        _clear_up_all(ctx, copies, error)
+        _clear_up_all(ctx, copies, error, lease)
         raise
 
 
