@@ -15,8 +15,8 @@ from tests.cluster import Cluster, Files, Server, request, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.support import eventually
 from weed_cluster.topology import ec_locations
-from weed_errors import BadTask, Cancelled, Mismatch, StaleTask, TaskError
-from weed_model import DetectionRequest, Job
+from weed_errors import BadTask, Cancelled, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_model import DetectionRequest, Job, Value
 from weed_sandbox.launcher import Launcher
 from weed_tasks import Context, ec_balance, ec_shards, erasure_coding
 from weed_tasks.journal import Entry, Journal
@@ -133,6 +133,20 @@ def settle(cluster: Cluster, volume_id: int) -> None:
     eventually(shown, timeout=30)
 
 
+def revive(cluster: Cluster, server: Server) -> None:
+    """Start a server that was killed, and wait until it answers."""
+
+    def answers() -> bool:
+        try:
+            return bool(cluster.volume(server).volume_server_status().version)
+        except ServerFailed:
+            return False
+
+    server.start()
+    cluster.ready()
+    eventually(answers, timeout=30)
+
+
 def job(
     volume_id: int, shard: int, source: Server | str, target: Server | str, collection: str = "", keep: object = ""
 ) -> Job:
@@ -191,9 +205,9 @@ def test_a_shard_moves_to_a_server_that_had_nothing_of_the_volume(four: Cluster)
     four.check(files)
     for server in four.servers:
         server.kill()
-        server.start()
+        revive(four, server)
     settle(four, volume_id)
-    eventually(lambda: four.check(files) is None, timeout=30)
+    four.check(files)
 
 
 def test_the_last_shard_of_a_server_takes_everything_else_with_it(four: Cluster) -> None:
@@ -208,16 +222,19 @@ def test_the_last_shard_of_a_server_takes_everything_else_with_it(four: Cluster)
 def test_what_was_deleted_stays_deleted_after_a_move(four: Cluster) -> None:
     files, volume_id = encoded(four, dealt())
     a, b, c, _ = four.servers
-    for fid in list(files)[:6]:
+    deleted = list(files)[:6]
+    for fid in deleted:
         status, answer = request(a.address, "DELETE", f"/{fid}")
         assert status in (200, 202), answer
         del files[fid]
-        files.deleted.add(fid)
-    four.check(files)
     for shard, source, target in ((0, a, b), (4, a, b), (8, a, c), (12, a, b)):  # all that `a` has
         ec_balance.run(job(volume_id, shard, source, target), four.context())
     settle(four, volume_id)
     four.check(files)
+    for fid in deleted:
+        for server in four.locations(volume_id):
+            # A server that remembers where a shard was gives an error of its own, for minutes; but never the file.
+            assert request(server.address, "GET", f"/{fid}")[0] in (404, 500)
 
 
 def test_a_deletion_that_only_the_source_knows_is_passed_on(four: Cluster) -> None:
@@ -227,7 +244,6 @@ def test_a_deletion_that_only_the_source_knows_is_passed_on(four: Cluster) -> No
     four.volume(a).volume_ec_blob_delete(volume_id=volume_id, file_key=needle_id, version=3)
     assert four.volume(b).volume_ec_shards_info(volume_id=volume_id).file_deleted_count == 0
     ec_balance.run(job(volume_id, 0, a, b), four.context())
-    assert four.volume(b).volume_ec_shards_info(volume_id=volume_id).file_deleted_count >= 0
     journal = ec_shards.fetch(four.volume(b), volume_id, "", ".ecj") or b""
     assert needle_id.to_bytes(8, "big") in journal
 
@@ -304,8 +320,7 @@ def test_a_surplus_copy_stays_where_the_keeper_cannot_be_asked(four: Cluster) ->
             ec_balance.run(job(volume_id, 4, a, a, keep=b), four.context())
         assert a in where(four, volume_id)[4]
     finally:
-        b.start()
-        four.ready()
+        revive(four, b)
 
 
 def test_what_detection_proposes_ends_in_an_even_spread(four: Cluster) -> None:
@@ -364,13 +379,11 @@ FAULTS = [
     for method, server in (
         ("VolumeEcShardsCopy", "target"),
         ("VolumeEcShardsMount", "target"),
-        ("VolumeEcShardRead", "target"),
-        ("VolumeEcShardRead", "source"),
         ("VolumeEcShardsUnmount", "source"),
         ("VolumeEcShardsDelete", "source"),
     )
     for when in ("before", "after")
-]
+] + [("VolumeEcShardRead", "target", "before"), ("VolumeEcShardRead", "source", "before")]
 
 
 @pytest.mark.parametrize(("method", "server", "when"), FAULTS)
@@ -425,8 +438,7 @@ def test_a_server_that_dies_at_any_step_costs_no_shard(
         ec_balance.run(job(volume_id, 4, a, b), sandbox_four.context(entry))
     entry.close()
     eventually(lambda: not victim.alive)
-    victim.start()
-    sandbox_four.ready()
+    revive(sandbox_four, victim)
     for left in journal.unfinished():
         ec_balance.recover(left, sandbox_four.context(left))
         left.close()
@@ -455,7 +467,7 @@ def dying_at(context: Context, call: str) -> Context:
     return context
 
 
-@pytest.mark.parametrize("call", ["VolumeEcShardsMount", "LookupEcVolume", "VolumeEcShardsDelete"])
+@pytest.mark.parametrize("call", ["VolumeEcShardsMount", "VolumeEcShardsDelete"])
 def test_a_worker_killed_before_any_change_is_cleaned_up_after_and_the_job_repeated(
     four: Cluster, tmp_path: Any, call: str
 ) -> None:
@@ -523,7 +535,7 @@ def test_jobs_that_make_no_sense_are_refused_before_anything_is_touched(sandbox_
 def test_plain_parameters_serve_as_well_as_typed_ones(four: Cluster) -> None:
     files, volume_id = encoded(four, dealt())
     a, b, *_ = four.servers
-    parameters = {
+    parameters: dict[str, Value] = {
         "volume_id": volume_id,
         "source_server": str(a.address),
         "target_server": str(b.address),
