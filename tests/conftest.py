@@ -92,6 +92,24 @@ def any_cluster(_any_cluster: Cluster) -> Cluster:
     return _any_cluster
 
 
+def _factory(default: Kind, launcher: Launcher, directory: Path) -> Iterator[Callable[..., Cluster]]:
+    made: list[Cluster] = []
+
+    def make(era: str = "", **wishes: Any) -> Cluster:
+        kind = default
+        if era and era != kind.era:
+            if kind.binary:
+                pytest.skip(f"this test is about {era}, the binary is {kind.era}")
+            kind = Kind(era)
+        cluster = start_cluster(kind, launcher, directory / f"cluster{len(made)}", **wishes)
+        made.append(cluster)
+        return cluster
+
+    yield make
+    for cluster in made:
+        cluster.close()
+
+
 @pytest.fixture(params=_params([SANDBOX_KIND, *REAL_KINDS]))
 def make_cluster(
     request: pytest.FixtureRequest, launcher: Launcher, tmp_path: Path
@@ -100,18 +118,10 @@ def make_cluster(
 
     With era="3.97" the sandbox behaves as that one; a real `weed` of another era is left out, as skipped.
     """
-    made: list[Cluster] = []
+    yield from _factory(request.param, launcher, tmp_path)
 
-    def make(era: str = "", **wishes: Any) -> Cluster:
-        kind: Kind = request.param
-        if era and era != kind.era:
-            if kind.binary:
-                pytest.skip(f"this test is about {era}, the binary is {kind.era}")
-            kind = Kind(era)
-        cluster = start_cluster(kind, launcher, tmp_path / f"cluster{len(made)}", **wishes)
-        made.append(cluster)
-        return cluster
 
-    yield make
-    for cluster in made:
-        cluster.close()
+@pytest.fixture
+def make_sandbox_cluster(launcher: Launcher, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    """As make_cluster, of the sandbox alone."""
+    yield from _factory(SANDBOX_KIND, launcher, tmp_path)

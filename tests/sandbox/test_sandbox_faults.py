@@ -99,10 +99,8 @@ def test_a_freeze_needs_a_master(sandbox_cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("era", ["3.97", "4.13", "4.44"])
-def test_a_commit_into_somebody_elses_compaction(make_cluster: Callable[..., Cluster], era: str) -> None:
-    cluster = make_cluster(servers=1, era=era)
-    if cluster.kind == "real":
-        pytest.skip("no real server can be held in the middle of a compaction")
+def test_a_commit_into_somebody_elses_compaction(make_sandbox_cluster: Callable[..., Cluster], era: str) -> None:
+    cluster = make_sandbox_cluster(servers=1, era=era)
     server = cluster.servers[0]
     files = cluster.fill(count=20)
     volume_id = files.volume_ids[0]
@@ -122,10 +120,8 @@ def test_a_commit_into_somebody_elses_compaction(make_cluster: Callable[..., Clu
         assert (server.data_dir / f"{volume_id}.dat").stat().st_size < size
 
 
-def test_calls_follow_the_leader(make_cluster: Callable[..., Cluster]) -> None:
-    cluster = make_cluster(servers=1, masters=3)
-    if cluster.kind == "real":
-        pytest.skip("real masters choose their leader themselves")
+def test_calls_follow_the_leader(make_sandbox_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_sandbox_cluster(servers=1, masters=3)
     files = cluster.fill()
     follower = cluster.masters[1].address
     client = cluster.clients().master()
