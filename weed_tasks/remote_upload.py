@@ -814,9 +814,11 @@ def _fetch(volume: _Volume, server: Address, file: RemoteFile, keep: bool, start
         )
         _follow(ctx, replies, file.file_size, start, end, f"downloading to {server}")
     except ServerFailed as error:
-        if remote_file(volume.look(server)):
+        if _is_remote(ctx, server, volume.id):
             raise
         ctx.log(f"{error}; yet {volume.name} is local on {server}, going on")
+    if volume.generation[server] < Generation.V4_44:
+        _remount(ctx, server, volume.id)  # such a server has closed the volume
     status = volume.look(server)
     if remote_file(status) or status.dat_file_size != file.file_size:
         raise Mismatch(

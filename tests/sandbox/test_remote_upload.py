@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Kind, Process, Server, request, start_cluster
+from tests.cluster import Cluster, Files, Kind, Process, Server, real_kinds, request, start_cluster
 from tests.doomed import DoomedWorker
 from tests.support import eventually, free_port
 from weed_cluster.address import Address
@@ -60,22 +60,15 @@ def s3(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     argv = [sys.executable, "-m", "moto.server", "-H", address.host, "-p", str(port)]
     process = Process(launcher, address, argv, folder)
     process.start()
-
-    def has_bucket() -> bool:
-        try:
-            return request(address, "PUT", f"/{BUCKET}", b"")[0] == 200
-        except OSError:
-            return False
-
-    eventually(has_bucket, timeout=60)
+    eventually(lambda: _makes_bucket(Store(address)), timeout=60)
     yield Store(address)
     process.kill()
 
 
 @pytest.fixture
 def tiered(make_cluster: Callable[..., Cluster], s3: Store) -> Cluster:
-    """Three servers whose master knows the backend s3.default."""
-    return make_cluster(master_toml=MASTER_TOML.format(endpoint=s3.address.http), volume_size_limit_mb=1)
+    """Three servers of 4.44 whose master knows the backend s3.default."""
+    return make_cluster(era="4.44", master_toml=MASTER_TOML.format(endpoint=s3.address.http), volume_size_limit_mb=1)
 
 
 def move(cluster: Cluster, volume_id: int, journal: Entry | None = None, **config: Any) -> Result:
@@ -398,3 +391,45 @@ def test_replicas_on_old_servers_stay_local_and_read_only(make_cluster: Callable
     move(cluster, volume_id, direction="download")
     assert keys_of(cluster, volume_id) == [[], []]
     cluster.check(files)
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, id=str(kind), marks=pytest.mark.real) for kind in real_kinds() if kind.era == "4.44"]
+)
+def test_the_s3_gateway_of_seaweedfs_itself_serves_as_backend(launcher: Launcher, tmp_path: Path, kind: Kind) -> None:
+    port, filer_port = free_port(), free_port()
+    toml = MASTER_TOML.format(endpoint=f"127.0.0.1:{port}")
+    cluster = start_cluster(kind, launcher, tmp_path / "cluster", master_toml=toml, volume_size_limit_mb=4)
+    argv = [kind.binary, "filer", f"-master={cluster.master}", "-ip=127.0.0.1", f"-port={filer_port}", "-s3"]
+    if kind.era != "3.97":
+        argv.append("-s3.port.iceberg=0")  # no such service: its port is always the same
+    address = Address.parse(f"127.0.0.1:{port}")
+    filer = Process(launcher, address, [*argv, f"-s3.port={port}"], tmp_path / "filer")
+    filer.start()
+    try:
+        store = Store(address)
+        eventually(lambda: _makes_bucket(store), timeout=60)
+        files = cluster.fill(60, size=(20_000, 60_000), replication="001", servers=cluster.servers[:2])
+        cluster.delete(list(files)[5:9])
+        cluster.settle()
+        (volume_id,) = files.volume_ids
+        key = move(cluster, volume_id).outputs["key"]
+        assert store.objects() == [key]
+        assert [key] in keys_of(cluster, volume_id)
+        local = [server for server in cluster.servers if f"{volume_id}.dat" in server.files()]
+        assert len(local) == (0 if cluster.era == "4.44" else 1)
+        cluster.check(files)
+        move(cluster, volume_id, direction="download")
+        assert store.objects() == []
+        assert keys_of(cluster, volume_id) == [[], []]
+        cluster.check(files)
+    finally:
+        filer.kill()
+        cluster.close()
+
+
+def _makes_bucket(store: Store) -> bool:
+    try:
+        return request(store.address, "PUT", f"/{BUCKET}", b"")[0] == 200
+    except OSError:
+        return False
