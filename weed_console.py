@@ -285,6 +285,11 @@ class Console:
         self.native = ThreadPool(2)
         self.rates = Rates(*wishes.rates)
 
+    def close(self) -> None:
+        """Hang up."""
+        self.channels.close()
+        self.native.kill()
+
     def context(self, leash: Leash, entry: Entry, dry_run: bool = False) -> weed_tasks.Context:
         """What a task gets."""
         wishes = self.wishes
@@ -724,8 +729,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger().setLevel(logging.INFO if wishes.verbosity > 1 else logging.CRITICAL)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
         console = Console(wishes)
-        command: Callable[[], int] = getattr(console, wishes.command)
-        return command()
+        try:
+            command: Callable[[], int] = getattr(console, wishes.command)
+            return command()
+        finally:
+            console.close()
     except ConfigError as error:
         print(f"weed_worker: {error}", file=sys.stderr)
         return WRONG

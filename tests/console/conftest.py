@@ -1,0 +1,50 @@
+"""Offers `console`: the one-shot commands on the test's cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import weed_console
+from tests.cluster import Cluster
+from tests.console.console import Console, Ended, Running
+
+
+@pytest.fixture
+def console_of(tmp_path: Path) -> Callable[[Cluster | None], Console]:
+    """Commands on a given cluster, or none."""
+    return lambda cluster: Console(cluster, tmp_path / "console")
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Callable[..., Ended]]:
+    """Commands run inside of the test's process, which is quicker: here(cluster, "plan", "vacuum")."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+
+    def run(cluster: Cluster, *words: str) -> Ended:
+        capsys.readouterr()
+        own = [f"-workingDir={tmp_path}"] if words[0] in ("run", "doctor") else []
+        status = weed_console.main([*words, f"-master={cluster.master}", *own])
+        told = capsys.readouterr()
+        return Ended(status, told.out, told.err)
+
+    yield run
+    root.handlers, root.level = handlers, level
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[Running], Running]]:
+    """Has a command that was started end with the test."""
+    all_started: list[Running] = []
+
+    def keep(running: Running) -> Running:
+        all_started.append(running)
+        return running
+
+    yield keep
+    for running in all_started:
+        running.kill()
