@@ -415,8 +415,8 @@ def run(job: Job, ctx: Context) -> Result:
     """
     ctx.progress(0.0, "looking at the cluster")
     master = known_master(ctx)
-    # Only for the names: each move looks again for itself.
-    topology = snapshot(master) if master else None
+    # Only for the servers' names, so of one volume: each move looks again for itself.
+    topology = snapshot(master, max(job.volume_ids, default=0)) if master else None
     if job.params.balance_params.moves:
         return _run_batch(job, ctx, topology)
     order = _order(job, topology)

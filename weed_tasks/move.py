@@ -7,6 +7,7 @@ of why a volume should move.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from weed_cluster.address import Address
 from weed_cluster.client import Master
 from weed_cluster.placement import no_room, why_not
 from weed_cluster.topology import Topology, locations, snapshot
-from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_storage.volume_info import Generation
 from weed_tasks import Context
 from weed_tasks.freeze import Frozen, check_ready, file_status, freeze, open_freeze, seal, thaw, wait_still
@@ -28,8 +29,8 @@ from weed_tasks.proof import prove_copy
 COPY, DELETE = "copy", "delete"
 """Journal steps: a copy that the target was asked to pull, and the deletion of its source, once that was proved.
 
-Their facts: volume_id, source, target, persist (the copy comes up read-only and is to be thawed), and the figures of
-the source when the copy began: dat and idx in bytes, revision.
+Their facts: volume_id, source, target, collection, persist (the copy comes up read-only and is to be thawed), frozen
+(the source is), and the figures of the source when the copy began: dat and idx in bytes, revision.
 """
 
 QUIET = 2.0
@@ -38,11 +39,14 @@ QUIET = 2.0
 SLOWEST = 4 << 20
 """Bytes per second that a copy reaches even on a busy day; deadlines are made from it."""
 
-UNREPORTED = 128 << 20
-"""Bytes that a server copies on after its client is gone, until it notices."""
-
 GRACE = 2.0
-"""Seconds beyond the time that those bytes take, until a copy that has not appeared counts as ended."""
+"""Seconds without any trace of a copy after which a target is not about to begin it."""
+
+STALLED = 30.0
+"""Seconds without a change after which an unfinished copy counts as broken off."""
+
+PULLS_WITHIN = 600.0
+"""Seconds that a copy whose client is gone is waited for; a server notices after 128 MiB at the latest."""
 
 LOST = ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL")
 """Codes that tell nothing of what the server did: it may not even have answered."""
@@ -204,6 +208,7 @@ def copy_volume(
         volume_id=volume_id,
         source=str(source),
         target=str(target),
+        collection=before.collection,
         persist=persist,
         dat=before.dat_file_size,
         idx=before.idx_file_size,
@@ -506,11 +511,50 @@ def _finish_or_undo(ctx: Context, delete: Step) -> None:
 
 
 def _appears(ctx: Context, step: Step) -> bool:
-    """Whether the target holds the volume, after the time in which a pull that lost its client ends."""
+    """Whether the target holds the volume, once a pull that lost its client has ended; TimedOut if it does not end.
+
+    A pull writes a `.note` beside the files that it has not finished, and leaves all of them where it is broken off.
+    """
     volume_id, _source, target = _parts(step)
-    left = min(step.facts["dat"], UNREPORTED) + step.facts["idx"]
-    rate = ctx.rates.for_server_side(0) or SLOWEST
-    return ctx.until(lambda: probe(ctx, target, volume_id) is not None, timeout=GRACE + left / min(rate, SLOWEST))
+    seen: list[int] | None = None
+    began = since = time.monotonic()
+    while probe(ctx, target, volume_id) is None:
+        now = _unfinished(ctx, step)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since >= (STALLED if any(now) else GRACE):
+            if any(now):
+                ctx.log(f"{target} keeps files of an unfinished copy of volume {volume_id} until it is restarted")
+            return False
+        if time.monotonic() - began > PULLS_WITHIN:
+            raise TimedOut(f"{target} is still pulling volume {volume_id}")
+        ctx.wait(0.25)
+    return True
+
+
+def _unfinished(ctx: Context, step: Step) -> list[int]:
+    """Return when the files of an unfinished copy were last written, in nanoseconds; 0 for each that is not there."""
+    volume_id, _source, target = _parts(step)
+    stamps = []
+    for ext in (".note", ".dat", ".idx"):
+        # Files of a volume that is not loaded can be asked for as if they belonged to shards.
+        try:
+            replies = list(
+                ctx.volume(target).copy_file(
+                    volume_id=volume_id,
+                    ext=ext,
+                    collection=step.facts["collection"],
+                    is_ec_volume=True,
+                    stop_offset=1,
+                    ignore_source_file_not_found=True,
+                )
+            )
+        except ServerFailed as error:
+            if not error.says_absent:
+                raise
+            replies = []
+        stamps.append(max((reply.modified_ts_ns for reply in replies), default=0))
+    return stamps
 
 
 def _parts(step: Step) -> tuple[int, Address, Address]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,16 @@ import pytest
 import weed_tasks.move as move_module
 from proto_gen import worker_pb2
 from tests.cluster import Cluster, Files, Server
-from tests.mortal import CHANGING, Died, Life, live, moments, occurrences, recover
+from tests.mortal import CHANGING, Died, Life, context, live, moments, occurrences, recover
 from tests.support import eventually
 from weed_cluster import client
 from weed_cluster.address import Address
-from weed_errors import BadTask, Cancelled, Mismatch, StaleTask, TaskError
+from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError, TimedOut
 from weed_model import Job
-from weed_tasks import balance
+from weed_tasks import Options, balance
 from weed_tasks.freeze import file_status, freeze, thaw
 from weed_tasks.journal import Journal
+from weed_tasks.lease import volume_lease
 from weed_tasks.move import Moved, move_volume
 
 QUIET = 0.3  # seconds
@@ -276,7 +278,8 @@ def test_a_server_killed_at_any_change_of_a_move_loses_nothing(
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_a_cancelled_move_is_undone(sandbox_cluster: Cluster, tmp_path: Path) -> None:
+def test_a_cancelled_move_is_undone(sandbox_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(move_module, "GRACE", 3.0)
     cluster = sandbox_cluster
     a, b, _c = cluster.servers
     files = cluster.fill(count=3, servers=[a])
@@ -314,3 +317,96 @@ def test_a_copy_that_was_written_to_is_never_deleted(cluster: Cluster, tmp_path:
     assert is_read_only(cluster, a, volume_id)
     assert b.files("*.dat") == [f"{volume_id}.dat"]
     assert [step.what for step in entry.open] == ["freeze", "copy"]
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_copy_that_hangs_ends_at_the_deadline_and_is_undone(sandbox_cluster: Cluster, tmp_path: Path) -> None:
+    cluster = sandbox_cluster
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=3, servers=[a])
+    (volume_id,) = files.volume_ids
+    entry = Journal(tmp_path).open_entry("job", "balance", volume_id)
+    cluster.faults(b).hang("VolumeCopy")
+    with pytest.raises(TimedOut, match="deadline"):
+        balance.run(move_job(volume_id, a, b), cluster.context(journal=entry, timeout=2.0))
+    entry.close()
+    cluster.faults(b).clear()
+    recover(cluster, tmp_path, balance)
+    eventually(lambda: not b.files(f"{volume_id}.*"))
+    check_at_rest(cluster, files, volume_id, [a])
+
+
+def test_a_volume_that_another_worker_holds_is_not_moved(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=3, servers=[a])
+    (volume_id,) = files.volume_ids
+    other = volume_lease(cluster.context(), volume_id)
+    with other, pytest.raises(Busy, match="worked on by"):
+        balance.run(move_job(volume_id, a, b), cluster.context())
+    check_at_rest(cluster, files, volume_id, [a])
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_move_without_a_known_master_still_proves_and_moves(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=3, servers=[a])
+    (volume_id,) = files.volume_ids
+    ctx = cluster.context()
+    ctx.cluster.masters.clear()
+    balance.run(move_job(volume_id, a, b), ctx)
+    check_at_rest(cluster, files, volume_id, [b])
+
+
+def test_a_dry_run_of_a_move_sends_nothing_that_changes(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=3, servers=[a])
+    (volume_id,) = files.volume_ids
+    life = Life()
+    ctx = context(cluster, life, Journal.memory())
+    result = balance.run(move_job(volume_id, a, b), replace(ctx, options=Options(dry_run=True)))
+    assert result.summary.startswith("would move")
+    assert life.events
+    assert not CHANGING & {call for _server, call, _outcome in life.events}
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_what_a_broken_off_copy_left_on_the_target_is_overwritten(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=3, servers=[a])
+    (volume_id,) = files.volume_ids
+    for ext in (".note", ".dat", ".idx"):
+        (b.data_dir / f"{volume_id}{ext}").write_bytes(b"x" * 5000)
+    move(cluster, volume_id, a, b)
+    assert b.files("*.note") == []
+    check_at_rest(cluster, files, volume_id, [b])
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_copy_that_is_still_being_pulled_is_waited_for(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(move_module, "STALLED", 1.0)
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=3, servers=[a])
+    (volume_id,) = files.volume_ids
+    entry = Journal(tmp_path).open_entry("job", "balance", volume_id)
+    facts = {"volume_id": volume_id, "source": str(a.address), "target": str(b.address), "collection": ""}
+    size = cluster.volume(a).read_volume_file_status(volume_id=volume_id)
+    figures = {"dat": size.dat_file_size, "idx": size.idx_file_size, "revision": 0, "persist": False, "frozen": True}
+    entry.plan(move_module.COPY, **facts, **figures)
+    unfinished = b.data_dir / f"{volume_id}.dat"
+    (b.data_dir / f"{volume_id}.note").write_bytes(b"copying")
+    pulled = threading.Event()
+
+    def pull() -> None:
+        for _write in range(8):
+            unfinished.write_bytes(b"x")
+            pulled.wait(0.25)
+        list(cluster.volume(b).volume_copy(volume_id=volume_id, source_data_node=str(a.address)))
+
+    puller = threading.Thread(target=pull)
+    puller.start()
+    balance.recover(entry, cluster.context())
+    puller.join()
+    assert entry.open == []
+    check_at_rest(cluster, files, volume_id, [a])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -17,10 +18,10 @@ from tests.mortal import CHANGING, Died, Life, context, live, moments, occurrenc
 from tests.support import eventually
 from weed_cluster import client
 from weed_cluster.address import Address
-from weed_errors import BadTask, Busy, StaleTask, TaskError
+from weed_errors import BadTask, Busy, Cancelled, StaleTask, TaskError
 from weed_model import DetectionRequest, Job, Result, Value
 from weed_sandbox.launcher import Launcher
-from weed_tasks import Options, vacuum
+from weed_tasks import Context, Options, vacuum
 from weed_tasks.journal import Journal
 
 
@@ -424,3 +425,41 @@ def test_a_dry_run_sends_nothing_that_changes(sandbox_cluster: Cluster) -> None:
     vacuum.run(job_for(sandbox_cluster, volume_id, [a]), replace(ctx, options=Options(dry_run=True)))
     assert life.events
     assert not CHANGING & {call for _server, call, _outcome in life.events}
+
+
+def without_master(cluster: Cluster) -> Context:
+    ctx = cluster.context()
+    ctx.cluster.masters.clear()
+    return ctx
+
+
+def test_without_a_known_master_the_job_must_name_every_replica(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    volume_id, files = half_deleted(cluster, [a, b])
+    with pytest.raises(StaleTask, match="name a master"):
+        vacuum.run(job_for(cluster, volume_id, [a]), without_master(cluster))
+    job = job_for(cluster, volume_id, [a, b])
+    if cluster.era != "4.44":
+        with pytest.raises(BadTask, match="no master is known"):
+            vacuum.run(job, without_master(cluster))
+        return
+    vacuum.run(job, without_master(cluster))
+    assert [revision_on(cluster, server, volume_id) for server in (a, b)] == [1, 1]
+    cluster.check(files)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_cancelled_compaction_is_cleared_up(sandbox_cluster: Cluster, tmp_path: Path) -> None:
+    cluster = sandbox_cluster
+    a = cluster.servers[0]
+    volume_id, files = half_deleted(cluster, [a])
+    entry = Journal(tmp_path).open_entry("job", "vacuum", volume_id)
+    ctx = cluster.context(journal=entry)
+    cluster.faults(a).slow("VacuumVolumeCompact", 1.0)
+    threading.Timer(0.5, ctx.cluster.leash.cancel, [Cancelled("by the admin")]).start()
+    with pytest.raises(Cancelled, match="by the admin"):
+        vacuum.run(job_for(cluster, volume_id, [a]), ctx)
+    entry.close()
+    recover(cluster, tmp_path, vacuum)
+    run(cluster, job_for(cluster, volume_id, [a]))
+    check_at_rest(cluster, files, volume_id, [a])
