@@ -19,8 +19,15 @@ from weed_storage.needle import FileId, parse_needle
 from weed_tasks import Context
 from weed_tasks.freeze import file_status
 
-Print = tuple[int, int]
-"""What tells one content of a needle from another: cookie and checksum. Its name may be kept by one replica only."""
+Print = tuple[int, int, int]
+"""What tells one write from another: cookie, checksum, and the unix second that the client's server stamped it with.
+
+The stamp travels to the replicas, so a needle that was deleted and written again with the same bytes shows as such.
+A needle's name tells nothing: it may be kept by one replica only.
+"""
+
+STAMP_SLACK = 2
+"""Seconds by which replicas may stamp the same write differently, where a client wrote to each of them itself."""
 
 DELETED = None
 """The event of a deletion; any other event is the print of what was written."""
@@ -93,7 +100,7 @@ def decide(histories: Mapping[Address, History]) -> Verdict:
     if last is None:
         return Verdict(is_proved=False)
     whole = histories[last]
-    behind = [server for server, part in histories.items() if _outcome(part) != _outcome(whole)]
+    behind = [server for server, part in histories.items() if not _is_same(_outcome(part), _outcome(whole))]
     if whole.is_live:
         return Verdict(write_from=last, write_to=tuple(behind))
     return Verdict(delete_on=tuple(behind))
@@ -110,14 +117,22 @@ def _explains(whole: History, parts: Iterable[History]) -> bool:
 
 
 def _is_part(part: History, whole: History) -> bool:
-    if part.events == whole.events:
-        return True
     if not part.vacuumed:
-        return whole.events[: len(part.events)] == part.events
+        return _begins(part.events, whole.events)
     if not part.events:
         return not whole.is_live  # it may have been deleted and forgotten: nothing but a deletion agrees with that
-    span = len(part.events)
-    return any(whole.events[at : at + span] == part.events for at in range(len(whole.events) - span + 1))
+    return any(_begins(part.events, whole.events[at:]) for at in range(len(whole.events)))
+
+
+def _begins(part: Sequence[Print | None], whole: Sequence[Print | None]) -> bool:
+    return len(part) <= len(whole) and all(map(_is_same, part, whole))
+
+
+def _is_same(a: Print | None, b: Print | None) -> bool:
+    """Whether two replicas tell of the same event."""
+    if a is None or b is None:
+        return a is b
+    return a[:2] == b[:2] and abs(a[2] - b[2]) <= STAMP_SLACK
 
 
 def plan(ctx: Context, volume_id: int, replicas: Sequence[Replica], needle_ids: Collection[int]) -> Plan:
@@ -158,7 +173,7 @@ def read_histories(ctx: Context, volume_id: int, replica: Replica, needle_ids: C
                 events.append(DELETED)
                 continue
             meta = volume.read_needle_meta(volume_id=volume_id, needle_id=needle_id, offset=offset, size=size)
-            events.append((meta.cookie, meta.crc))
+            events.append((meta.cookie, meta.crc, meta.last_modified))
             place = offset, size
         return History(tuple(event for event, _ in groupby(events)), replica.revision > 0, *place)
 
