@@ -379,7 +379,7 @@ def _check_plan(
 
 def _check_registered(ctx: Context, master: Master, volume_id: int, target: Address) -> None:
     """Mismatch unless the master lists the copy: clients must find it when the source is gone."""
-    if not ctx.until(lambda: target in locations(master, volume_id), timeout=REGISTERED_WITHIN):
+    if not ctx.until(lambda: target in locations(master, volume_id), timeout=REGISTERED_WITHIN, pause=0.05):
         raise Mismatch(f"the master does not list the copy of volume {volume_id} on {target}")
 
 
@@ -457,7 +457,7 @@ def _wait_registered(ctx: Context, master: Master, volume_id: int, source: Addre
         return target in where and source not in where
 
     try:
-        if not ctx.until(learned, timeout=REGISTERED_WITHIN):
+        if not ctx.until(learned, timeout=REGISTERED_WITHIN, pause=0.05):
             ctx.log(f"the master has not learned yet that volume {volume_id} moved to {target}")
     except TaskError as error:
         ctx.log(f"volume {volume_id} moved to {target}, but the master cannot be asked: {error}")
