@@ -93,8 +93,12 @@ class Plan:
             self._take_up(key)
         for key, held in self._held.items():
             self._spread_volume(key, held)
+        on: dict[str, set[tuple[Key, int]]] = defaultdict(set)
+        for key, held in self._held.items():
+            for shard, spot in held.items():
+                on[spot.node.id].add((key, shard))
         for rack in sorted(self._racks):
-            self._level_rack(self._racks[rack])
+            self._level_rack(self._racks[rack], on)
         self.moves = _shortened(self.moves)
 
     # ---- seeing
@@ -209,7 +213,7 @@ class Plan:
         while counts and max(counts.values()) > 1:
             high = min(counts, key=lambda place: (-counts[place], str(place)))
             average = sum(counts.values()) / len(places)
-            for low in sorted(places, key=lambda place: (counts[place], str(place))):
+            for low in sorted(places, key=lambda place: (counts.get(place, 0), -sum(map(_free, places[place])))):
                 gap = counts[high] - counts[low]
                 if gap < 2 or (gap / average <= self._wishes.threshold and counts[high] <= MOST_TOGETHER):
                     return
@@ -271,14 +275,12 @@ class Plan:
 
     # ---- one rack
 
-    def _level_rack(self, spots: Sequence[Spot]) -> None:
-        """Move shards from the fullest to the emptiest server of a rack, never to where a volume is spread worse."""
+    def _level_rack(self, spots: Sequence[Spot], on: dict[str, set[tuple[Key, int]]]) -> None:
+        """Move shards from the fullest to the emptiest server of a rack, never to where a volume is spread worse.
+
+        `on` tells which shards of the volumes that may move each server has.
+        """
         nodes = _grouped(spots, _node)
-        on: dict[str, list[tuple[Key, int]]] = defaultdict(list)
-        for key, held in self._held.items():
-            for shard, spot in held.items():
-                if spot.node.id in nodes:
-                    on[spot.node.id].append((key, shard))
         for _ in range(MOST_GLOBAL):
             used = {name: sum(map(_shards, of)) + self._moved[name] for name, of in nodes.items()}
             room = {name: used[name] + sum(max(0, spot.free) for spot in of) for name, of in nodes.items()}
@@ -297,7 +299,7 @@ class Plan:
             key, shard, spot = chosen
             self._move(GLOBAL, key, shard, spot)
             on[high].remove((key, shard))
-            on[low].append((key, shard))
+            on[low].add((key, shard))
 
     def _candidate(self, shards: Sequence[tuple[Key, int]], spots: Sequence[Spot]) -> tuple[Key, int, Spot] | None:
         """Choose a shard of a volume that the target's host has none of, else one that it has less of."""
@@ -354,6 +356,10 @@ def _host_within(rack: tuple[str, str]) -> Callable[[Spot], str | None]:
 
 def _node(spot: Spot) -> str:
     return spot.node.id
+
+
+def _free(spot: Spot) -> int:
+    return spot.free
 
 
 def _shards(spot: Spot) -> int:
