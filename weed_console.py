@@ -149,6 +149,8 @@ class Wishes:
 def parse(argv: Sequence[str]) -> Wishes:
     """Read and check the flags; raise ConfigError with one clear line for what is wrong."""
     words = normalise(argv, USAGE)
+    last = {word.partition("=")[0]: place for place, word in enumerate(words)}
+    words = [word for place, word in enumerate(words) if _stays(word, place == last[word.partition("=")[0]])]
     doc = re.sub(r"(?m)^  -(?=\w)", "  --", USAGE[USAGE.index("Usage:") : USAGE.index("  -h, -help")])
     try:
         given = docopt.docopt(re.sub(r"\n\n  plan .*?\n\n", "\n\n", doc, flags=re.S), words, default_help=False)
@@ -180,6 +182,11 @@ def parse(argv: Sequence[str]) -> Wishes:
         data_dirs=tuple(Path(part) for part in (given["--dataDir"] or "").split(",") if part),
         verbosity=_number(given, "v", 0),
     )
+
+
+def _stays(word: str, is_last: bool) -> bool:
+    """Whether a word counts: of a flag given twice the last one does, but each -set."""
+    return is_last or word.startswith("--set=") or not word.startswith("-")
 
 
 def _addresses(given: Mapping[str, Any], name: str) -> tuple[Address, ...]:

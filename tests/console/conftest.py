@@ -28,7 +28,7 @@ def here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Callabl
     def run(cluster: Cluster, *words: str) -> Ended:
         capsys.readouterr()
         own = [f"-workingDir={tmp_path}"] if words[0] in ("run", "doctor") else []
-        status = weed_console.main([*words, f"-master={cluster.master}", *own])
+        status = weed_console.main([words[0], f"-master={cluster.master}", *own, *words[1:]])
         told = capsys.readouterr()
         return Ended(status, told.out, told.err)
 

@@ -51,7 +51,7 @@ class Console:
     def argv(self, *words: str) -> list[str]:
         """The command line; `WEED_WORKER` in the environment names a .pyz to run instead of the source."""
         own = [f"-workingDir={self.directory}"] if words[0] in ("run", "doctor") else []
-        return [sys.executable, os.environ.get("WEED_WORKER", str(PROGRAM)), *words, *self._flags, *own]
+        return [sys.executable, os.environ.get("WEED_WORKER", str(PROGRAM)), words[0], *self._flags, *own, *words[1:]]
 
     def run(self, *words: str, timeout: float = 60.0) -> Ended:
         """Run a command to its end, without a terminal."""

@@ -1,0 +1,180 @@
+"""`doctor`: healthy clusters are called so; each ill is found, with its fix, and told by the exit status."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import Cluster, Files
+from tests.console.console import Ended
+from tests.support import eventually, free_port
+from weed_tasks.journal import Journal
+
+Here = Callable[..., Ended]
+
+
+def findings(ended: Ended) -> list[dict[str, Any]]:
+    """What is to be mended."""
+    return [found for found in ended.json() if found["level"] in ("warning", "problem")]
+
+
+def filled(cluster: Cluster, **wishes: Any) -> Files:
+    files = cluster.fill(count=5, size=20_000, **wishes)
+    cluster.settle()
+    return files
+
+
+def encoded(cluster: Cluster, here: Here) -> int:
+    """A volume that was erasure-coded; takes four servers."""
+    files = cluster.fill(count=10, size=200_000, collection="photos")
+    cluster.settle()
+    time.sleep(2)  # the least age that erasure coding accepts, by the server's clock of whole seconds
+    wishes = ("-set=min_size_mb=1", "-set=fullness_ratio=0.001", "-set=quiet_for_seconds=1")
+    ended = here(cluster, "run", "erasure_coding", "-yes", *wishes)
+    assert ended.status == 0, ended.out + ended.err
+    assert "is erasure coded" in ended.out
+    return files.volume_ids[0]
+
+
+def test_a_healthy_cluster_is_called_so(cluster: Cluster, here: Here) -> None:
+    filled(cluster, replication="001")
+    ended = here(cluster, "doctor")
+    assert ended.status == 0, ended.out
+    assert "all is well" in ended.out
+    for server in cluster.servers:
+        assert f"volume server {server.address}" in ended.out
+    assert f"version {cluster.era}" in ended.out
+    assert f"master {cluster.master}" in ended.out
+    assert "plaintext" in ended.out
+
+
+def test_an_encoded_cluster_is_healthy_until_shards_are_lost(make_cluster: Callable[..., Cluster], here: Here) -> None:
+    cluster = make_cluster(servers=4)
+    volume_id = encoded(cluster, here)
+    assert here(cluster, "doctor").status == 0
+    (first, *_rest) = [server for server in cluster.servers if server.files("*.ec[0-9]*")]
+    shards = [int(name[-2:]) for name in first.files("*.ec[0-9]*")]
+    client = cluster.volume(first)
+    client.volume_ec_shards_unmount(volume_id=volume_id, shard_ids=shards[:2])
+    client.volume_ec_shards_delete(volume_id=volume_id, collection="photos", shard_ids=shards[:2])
+    (found,) = eventually(lambda: findings(here(cluster, "doctor", "-json")), 30)
+    assert found["where"] == f"EC volume {volume_id} (photos)"
+    assert "partial: 12 of 14 shards" in found["what"]
+    assert "ec.rebuild" in found["fix"]
+
+
+def test_a_volume_left_read_only_is_found_with_the_command_that_mends_it(cluster: Cluster, here: Here) -> None:
+    (volume_id,) = filled(cluster).volume_ids
+    server = cluster.locations(volume_id)[0]
+    cluster.volume(server).volume_mark_readonly(volume_id=volume_id, persist=True)
+    cluster.settle()
+    ended = here(cluster, "doctor", "-json")
+    assert ended.status == 1
+    (found,) = findings(ended)
+    assert found["where"] == f"volume {volume_id} on {server.address}"
+    assert "no journal here says why" in found["what"]
+    assert f"volume.mark -node={server.address.http} -volumeId={volume_id} -writable" in found["fix"]
+
+
+def test_a_volume_that_a_workers_journal_froze_is_told_with_the_journal(
+    cluster: Cluster, here: Here, tmp_path: Path
+) -> None:
+    (volume_id,) = filled(cluster).volume_ids
+    server = cluster.locations(volume_id)[0]
+    entry = Journal(tmp_path / "journal").open_entry("job-7", "balance", volume_id)
+    entry.plan("freeze", server=str(server.address), volume_id=volume_id, persist=True)
+    cluster.volume(server).volume_mark_readonly(volume_id=volume_id, persist=True)
+    cluster.settle()
+    journal, frozen = findings(here(cluster, "doctor", "-json"))
+    assert f"balance of volume {volume_id} (job-7)" in journal["what"]
+    assert journal["where"] == str(tmp_path)
+    assert f"left read-only by balance of volume {volume_id} (job-7), journal {tmp_path}" in frozen["what"]
+
+
+def test_missing_copies_are_found(cluster: Cluster, here: Here) -> None:
+    files = filled(cluster, replication="001", servers=[cluster.servers[0]])
+    (found,) = findings(here(cluster, "doctor", "-json"))
+    assert found["where"] == f"volume {files.volume_ids[0]}"
+    assert (found["what"], found["fix"]) == ("too few copies", "weed_worker run replication")
+
+
+def test_a_server_in_maintenance_mode_is_found(make_cluster: Callable[..., Cluster], here: Here) -> None:
+    cluster = make_cluster(servers=1, era="4.44")
+    cluster.maintenance(cluster.servers[0], True)
+    (found,) = findings(here(cluster, "doctor", "-json"))
+    assert found["where"] == f"volume server {cluster.servers[0].address}"
+    assert "maintenance mode" in found["what"]
+    assert "volumeServer.state" in found["fix"]
+
+
+def test_a_server_whose_white_list_leaves_us_out_is_found(make_cluster: Callable[..., Cluster], here: Here) -> None:
+    cluster = make_cluster(servers=1, era="4.44", volume_flags=["-whiteList=10.9.8.7"])
+    if cluster.kind == "sandbox":  # which lets everybody in
+        fault = {"code": "PERMISSION_DENIED", "text": "not in whitelist"}
+        cluster.faults(cluster.servers[0]).fail("VolumeNeedleStatus", nth=0, **fault)
+    (found,) = findings(here(cluster, "doctor", "-json"))
+    assert found["where"] == f"volume server {cluster.servers[0].address}"
+    assert "may not give it orders" in found["what"]
+    assert "-whiteList" in found["fix"]
+
+
+def test_a_server_that_does_not_answer_is_found(sandbox_cluster: Cluster, here: Here) -> None:
+    server = sandbox_cluster.servers[2]
+    sandbox_cluster.faults(server).fail("VolumeServerStatus", nth=0, code="UNAVAILABLE", text="connection refused")
+    (found,) = findings(here(sandbox_cluster, "doctor", "-json"))
+    assert found["where"] == f"volume server {server.address}"
+    assert "connection refused" in found["what"]
+    assert f"open {server.address.grpc}" in found["fix"]
+
+
+def test_masters_out_of_reach_are_found(sandbox_cluster: Cluster, here: Here) -> None:
+    port = free_port()
+    (found,) = findings(here(sandbox_cluster, "doctor", "-json", f"-master=127.0.0.1:{port},{sandbox_cluster.master}"))
+    assert found["where"] == f"master 127.0.0.1:{port}"
+    assert "start the master" in found["fix"]
+
+
+def test_an_admin_without_workers_and_one_out_of_reach_are_found(sandbox_cluster: Cluster, here: Here) -> None:
+    admin = sandbox_cluster.start_admin("plugin")
+    (found,) = findings(here(sandbox_cluster, "doctor", "-json", f"-admin={admin.address}"))
+    assert found["what"] == "no worker is connected to it"
+    admin.kill()
+    (found,) = findings(here(sandbox_cluster, "doctor", "-json", f"-admin={admin.address}"))
+    assert "nothing answers HTTP" in found["what"]
+
+
+def test_damaged_records_in_the_working_directory_are_found(
+    sandbox_cluster: Cluster, here: Here, tmp_path: Path
+) -> None:
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "job-7.damaged").write_text("?")
+    (found,) = findings(here(sandbox_cluster, "doctor", "-json"))
+    assert found["where"] == str(tmp_path)
+    assert "job-7.damaged" in found["what"]
+
+
+def test_doctor_changes_nothing(sandbox_cluster: Cluster, here: Here, tmp_path: Path) -> None:
+    filled(sandbox_cluster, replication="001", servers=[sandbox_cluster.servers[0]])
+    addresses = [sandbox_cluster.master, *(server.address for server in sandbox_cluster.servers)]
+    for address in addresses:
+        sandbox_cluster.faults(address).clear()
+    here(sandbox_cluster, "doctor")
+    seen = {method for address in addresses for method, _request in sandbox_cluster.calls(address)}
+    looking = {"GetMasterConfiguration", "Ping", "VolumeListStream", "VolumeServerStatus", "GetState", "SendHeartbeat"}
+    assert seen <= looking | {"VolumeNeedleStatus", "VolumeStatus", "KeepConnected"}
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", ["[grpc", '[grpc]\nca = "/nowhere/ca.crt"\n'])
+def test_a_configuration_that_cannot_be_used_ends_with_status_2(
+    sandbox_cluster: Cluster, here: Here, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "security.toml").write_text(content)
+    ended = here(sandbox_cluster, "doctor", f"-config_dir={tmp_path}")
+    assert ended.status == 2
+    assert "security.toml" in ended.err
