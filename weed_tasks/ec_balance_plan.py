@@ -173,9 +173,9 @@ class Plan:
     def _spread_volume(self, key: Key, held: dict[int, Spot]) -> None:
         self._relieve_hosts(key, held)
         self._level(CROSS_RACK, key, held, self._racks, lambda spot: spot.rack, self._wishes.placement.other_racks)
-        for rack in sorted({spot.rack for spot in held.values()}):
+        for rack in _several(spot.rack for spot in held.values()):
             self._level(WITHIN_RACK, key, held, self._hosts[rack], _host_within(rack))
-        for host in sorted({spot.node.host for spot in held.values()}):
+        for host in _several(spot.node.host for spot in held.values()):
             if len(self._nodes[host]) > 1:
                 self._level(WITHIN_RACK, key, held, self._nodes[host], _node)
 
@@ -344,6 +344,11 @@ def _shortened(moves: Iterable[Move]) -> list[Move]:
         first = joined.get(name)
         joined[name] = replace(first, target=move.target) if first else move
     return [move for move in joined.values() if move.source.node is not move.target.node]
+
+
+def _several(places: Iterable[Place]) -> list[Place]:
+    """The places that come up more than once: one shard alone is well spread."""
+    return [place for place, count in Counter(places).items() if count > 1]
 
 
 def _host(spot: Spot) -> str:
