@@ -28,8 +28,8 @@ from weed_cluster.address import Address
 from weed_errors import ConfigError, ServerFailed
 
 FILE = "security.toml"
-KEYS = ("cert", "key", "client_cert", "client_key", "server_name")
-"""What [grpc.worker] may hold; allowed_commonNames concerns servers only."""
+KEYS = ("ca", "cert", "key", "client_cert", "client_key", "server_name")
+"""What [grpc.worker] may hold; its ca goes before that of [grpc], and allowed_commonNames concerns servers only."""
 
 PLAINTEXT = (
     "no TLS is configured: everything this worker says and hears crosses the network in the clear, and anyone there can"

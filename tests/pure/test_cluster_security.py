@@ -102,6 +102,15 @@ def test_client_cert_and_client_key_are_preferred_where_both_are_set(
     assert "client_cert and client_key go together" in found.warnings[0]
 
 
+def test_the_workers_own_ca_goes_before_the_common_one(
+    tmp_path: Path, authority: Authority, pair: tuple[Path, Path]
+) -> None:
+    write(tmp_path / "cwd", "/nowhere/ca.crt", *pair, more=f'ca = "{authority.ca}"')
+    found = security.load(environ={})
+    assert "valid until" in found.describe()
+    assert found.warnings == ()
+
+
 @pytest.mark.parametrize(
     ("missing", "named"), [("ca", r"\[grpc\] ca"), ("cert", r"\[grpc.worker\] cert"), ("key", "key")]
 )
