@@ -16,14 +16,13 @@ from tests.doomed import CHANGING, DoomedWorker
 from tests.support import eventually
 from weed_errors import ServerFailed, TaskError
 from weed_model import Job
-from weed_tasks import move, replication
+from weed_tasks import replica_repair, replication
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less for volumes to be still and for copies that do not come."""
-    monkeypatch.setattr(replication, "QUIET", 0.05)
-    monkeypatch.setattr(move, "UNREPORTED", 1)
+    """Wait less for volumes to be still."""
+    monkeypatch.setattr(replica_repair, "QUIET", 0.05)
 
 
 def job_for(volume_id: int) -> Job:

@@ -1,0 +1,327 @@
+"""Repairing one volume's replicas: hold them still, compare, reconcile, add copies, trim what is proved redundant.
+
+Works to an order that says what may be done; which copies are missing or surplus is judged elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
+from weed_cluster.address import Address
+from weed_cluster.placement import ReplicaPlacement
+from weed_cluster.topology import Replica, locations
+from weed_errors import Mismatch, ServerFailed, TaskError
+from weed_model import Result
+from weed_storage.volume_info import Generation
+from weed_tasks import Context, reconcile
+from weed_tasks.freeze import STEP as FREEZE
+from weed_tasks.freeze import Frozen, freeze, generation_of, seal, thaw, wait_still
+from weed_tasks.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
+from weed_tasks.proof import compare_replicas
+from weed_tasks.replica_plan import Fault
+
+QUIET = 1.0
+"""Seconds without a change after which a frozen volume counts as still."""
+
+REGISTERED_WITHIN = 30.0
+"""Seconds in which the master must show a new copy."""
+
+ROUNDS = 3
+"""Passes of reconciling; each judges afresh what the one before has left."""
+
+TRIM = "trim"
+"""Journal step of a surplus replica's deletion; its facts are server and volume_id."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a job asks for, whichever dialect it came in."""
+
+    volume_id: int
+    collection: str | None
+    replica_count: int
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    level: str
+    delete_surplus: bool
+    reconcile: bool
+    io_bytes_per_second: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the replicas of a volume differ from the most complete one, which comes first in `servers`.
+
+    `ids` are the needles in which any two differ. `is_superset`: the first has all that any other has.
+    """
+
+    servers: tuple[Address, ...]
+    ids: frozenset[int] = frozenset()
+    is_superset: bool = True
+
+
+def compare_all(ctx: Context, volume_id: int, servers: Sequence[Address], level: str) -> Comparison:
+    """Compare all replicas of a volume; each needle at every level but the index."""
+    if len(servers) < 2:
+        return Comparison(tuple(servers))
+
+    def live_files(server: Address) -> int:
+        status = ctx.volume(server).volume_status(volume_id=volume_id)
+        return status.file_count - status.file_deleted_count
+
+    counts = dict(zip(servers, ctx.each(live_files, servers)))
+    best, *others = sorted(servers, key=lambda server: (-counts[server], str(server)))
+    found = [compare_replicas(ctx, best, other, volume_id, level, count=0) for other in others]
+    ids = {
+        needle_id for one in found for part in (one.missing_in_a, one.missing_in_b, one.different) for needle_id in part
+    }
+    superset = not any(one.missing_in_a or one.different for one in found)
+    return Comparison((best, *others), frozenset(ids), superset)
+
+
+@dataclass
+class Repair:
+    """One volume being repaired: what is frozen, what was added, what was proved."""
+
+    ctx: Context
+    order: Order
+    replicas: list[Replica]
+    healthy: list[Address]
+    preferred: list[Address]
+    frozen: dict[Address, Frozen] = field(default_factory=dict)
+    still: dict[Address, ReadVolumeFileStatusResponse] = field(default_factory=dict)
+    copies: dict[Address, Copied] = field(default_factory=dict)
+    deleted: list[Address] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    agreement: Comparison = field(default_factory=lambda: Comparison(()))
+
+    @property
+    def name(self) -> str:
+        return f"volume {self.order.volume_id}"
+
+    # ---- holding still
+
+    def hold(self) -> None:
+        """Freeze every replica that can be asked, and wait until they are still.
+
+        Where there should be several copies, a client's write succeeds only if all take it: from the first freeze on
+        none is acknowledged that a copy made later could lack.
+        """
+        self.ctx.progress(0.05, "freezing the replicas")
+        for server in self.healthy:
+            self.frozen[server] = self._freeze(server)
+        self._wait_still()
+
+    def _freeze(self, server: Address) -> Frozen:
+        # A persistent freeze travels with a copy, which then comes up read-only; older servers open that wrongly.
+        modern = generation_of(self.ctx, server) >= Generation.V4_44
+        return freeze(self.ctx, server, self.order.volume_id, persist=modern)
+
+    def _wait_still(self) -> None:
+        statuses = self.ctx.each(lambda server: wait_still(self.ctx, server, self.order.volume_id, QUIET), self.healthy)
+        self.still = dict(zip(self.healthy, statuses))
+
+    def release(self) -> None:
+        """Thaw everything; then raise the first ServerFailed, if any: its step stays open for recovery."""
+        failed: list[ServerFailed] = []
+        for frozen in self.frozen.values():
+            try:
+                thaw(self.ctx, frozen)
+            except ServerFailed as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    # ---- agreeing
+
+    def agree(self, can_add: bool) -> None:
+        """Compare the frozen replicas, and reconcile them if that is wanted.
+
+        Mismatch where they differ, unless copies can be added from one that has all that the others have.
+        """
+        self.ctx.progress(0.1, "comparing the replicas")
+        self.agreement = self._compare()
+        written = deleted = 0
+        for _round in range(ROUNDS if self.order.reconcile else 0):
+            if not self.agreement.ids:
+                break
+            done = self._reconcile()
+            if done == (0, 0):
+                break
+            written, deleted = written + done[0], deleted + done[1]
+            self.agreement = self._compare()
+        if written or deleted:
+            self.notes.append(f"{written} needles written and {deleted} deleted where a replica had missed it")
+        if not self.agreement.ids:
+            return
+        words = f"{self.name}: replicas on {names(self.agreement.servers)} differ in {self._count()}"
+        if can_add and self.agreement.is_superset:
+            self.notes.append(f"replicas on {names(self.agreement.servers)} differ in {self._count()}")
+            return
+        raise Mismatch(f"{words}; {'the rest cannot be proved' if written or deleted else 'nothing was changed'}")
+
+    def _count(self) -> str:
+        count = len(self.agreement.ids)
+        return f"{count} needle{'s' if count != 1 else ''}"
+
+    def _compare(self) -> Comparison:
+        return compare_all(self.ctx, self.order.volume_id, self.healthy, self.order.level)
+
+    def _reconcile(self) -> tuple[int, int]:
+        """Carry out what the replicas' indexes prove; how many needles were written and deleted."""
+        self.ctx.progress(0.15, "reconciling the replicas")
+        ctx, volume_id = self.ctx, self.order.volume_id
+        described = [reconcile.describe(ctx, server, volume_id) for server in self.healthy]
+        plan = reconcile.plan(ctx, volume_id, described, self.agreement.ids)
+        shut = [server for server in plan.servers if not self.frozen[server].was_writable]
+        if shut:
+            raise Mismatch(
+                f"{self.name}: replicas on {names(self.healthy)} differ in {self._count()}, but the one on "
+                f"{names(shut)} is read-only; nothing was changed"
+            )
+        versions = {replica.server: replica.version for replica in described}
+        done = reconcile.carry_out(ctx, volume_id, plan, versions, self._opened)
+        self._wait_still()
+        return done
+
+    def _opened(self, server: Address, work: Callable[[], None]) -> None:
+        """Make one replica writable while the work is done."""
+        thaw(self.ctx, self.frozen[server])
+        try:
+            work()
+        finally:
+            with self.ctx.cluster.leash.shielded():
+                self.frozen[server] = self._freeze(server)
+
+    # ---- adding
+
+    def add(self, target: Address, number: int, total: int) -> None:
+        """Copy the best replica to a target, prove the copy and wait until the master shows it."""
+        ctx, volume_id = self.ctx, self.order.volume_id
+        source = self._source()
+        share = 0.6 / total
+
+        def tell(fraction: float, stage: str) -> None:
+            ctx.progress(0.2 + share * (number + fraction), stage)
+
+        frozen = self.frozen[source]
+        copied = copy_volume(
+            ctx,
+            volume_id,
+            source,
+            target,
+            still=self.still[source],
+            persist=frozen.persist and frozen.was_writable,
+            io_bytes_per_second=self.order.io_bytes_per_second,
+            progress=tell,
+        )
+        try:
+            if not copied.step.facts["persist"]:
+                self.frozen[target] = self._freeze(target)
+                prove_unchanged(ctx, target, volume_id, copied.status)
+            if not ctx.until(lambda: target in locations(ctx.master(), volume_id), REGISTERED_WITHIN):
+                raise TaskError(f"the master does not show the copy of {self.name} on {target}")
+            prove_unchanged(ctx, source, volume_id, self.still[source])
+        except BaseException:
+            with ctx.cluster.leash.shielded():
+                drop_copy(ctx, copied.step)
+            raise
+        if copied.step.facts["persist"]:
+            # From here on the copy is thawed by a freeze of its own: a kill in between leaves none shut.
+            step = ctx.journal.plan(FREEZE, server=str(target), volume_id=volume_id, persist=True)
+            self.frozen[target] = Frozen(target, volume_id, True, step)
+        ctx.journal.settle(copied.step)
+        self.copies[target] = copied
+        ctx.log(f"{self.name}: copied from {source} to {target} and proved equal")
+
+    def _source(self) -> Address:
+        """The replica to copy from: one that has all the others have, of those the job names if it names any."""
+        equal = self.agreement.servers if not self.agreement.ids else self.agreement.servers[:1]
+        named = [server for server in equal if server in self.preferred]
+        return (named or list(equal))[0]
+
+    # ---- trimming
+
+    def trim(self, fault: Fault, placement: ReplicaPlacement) -> None:
+        """Delete the surplus replicas, if what stays is complete, proved and writable."""
+        stay = [*(replica.server for replica in fault.keep), *self.copies]
+        reason = self._why_keep(fault, placement, stay)
+        if reason:
+            self.notes.append(f"the surplus copy on {names(r.server for r in fault.surplus)} was kept: {reason}")
+            return
+        for replica in fault.surplus:
+            self._delete(replica.server, stay)
+
+    def _why_keep(self, fault: Fault, placement: ReplicaPlacement, stay: Sequence[Address]) -> str:
+        """Say why nothing may be deleted; "" where it may."""
+        if self.agreement.ids:
+            return f"the replicas differ in {self._count()}"
+        if len(stay) < placement.copies:
+            return f"only {len(stay)} of {placement.copies} copies are where they should be"
+        if len(self.healthy) < len(self.replicas):
+            return "another replica cannot be asked"
+        if self.replicas[0].remote_name:
+            return f"its data is in {self.replicas[0].remote_name}"
+        shut = [server for server in stay if not self._was_writable(server)]
+        return f"the one on {names(shut)}, which would stay, is read-only" if shut else ""
+
+    def _was_writable(self, server: Address) -> bool:
+        if server in self.copies:
+            return self._was_writable(Address.parse(self.copies[server].step.facts["source"]))
+        return self.frozen[server].was_writable
+
+    def _delete(self, victim: Address, stay: Sequence[Address]) -> None:
+        """Delete one replica after a last look at everything that justifies it."""
+        ctx, volume_id = self.ctx, self.order.volume_id
+        ctx.progress(0.9, f"deleting the surplus copy on {victim}")
+        listed = locations(ctx.master(), volume_id)
+        lost = [server for server in stay if server not in listed]
+        if lost:
+            raise Mismatch(f"{self.name} is no longer on {names(lost)}; the copy on {victim} is kept")
+        with ctx.cluster.leash.shielded():
+            for server in [victim, *stay]:
+                if server in self.frozen:
+                    seal(ctx, self.frozen[server])
+                before = self.copies[server].status if server in self.copies else self.still[server]
+                prove_unchanged(ctx, server, volume_id, before)
+            step = ctx.journal.plan(TRIM, server=str(victim), volume_id=volume_id)
+            try:
+                ctx.volume(victim).volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=120)
+            except ServerFailed as error:
+                if probe(ctx, victim, volume_id) is not None:
+                    ctx.journal.settle(step)
+                    raise
+                ctx.log(f"{error}; yet the copy on {victim} is gone")
+            if not ctx.until(lambda: probe(ctx, victim, volume_id) is None, timeout=10):
+                raise TaskError(f"{victim} answers that it deleted {self.name} and still holds it")
+            ctx.journal.settle(step)
+            self.frozen[victim].keep(ctx.journal)
+            self.deleted.append(victim)
+            ctx.log(
+                f"{self.name}: deleted the surplus copy on {victim} ({self.still[victim].dat_file_size} bytes); "
+                f"equal ones are on {names(stay)}"
+            )
+
+    def result(self, fault: Fault | None) -> Result:
+        """Say what was done."""
+        parts = [f"copied to {names(self.copies)}"] if self.copies else []
+        parts += [f"surplus copy on {names(self.deleted)} deleted"] if self.deleted else []
+        parts += self.notes
+        return Result(
+            f"{self.name} {fault.why if fault else 'had replicas that differ'}: {'; '.join(parts)}",
+            {
+                "volume_id": self.order.volume_id,
+                "copies": len(self.replicas) + len(self.copies) - len(self.deleted),
+                "added": [str(server) for server in self.copies],
+                "deleted": [str(server) for server in self.deleted],
+                "differing_needles": len(self.agreement.ids),
+            },
+        )
+
+
+def names(servers: Iterable[Address]) -> str:
+    """List servers in words."""
+    texts = sorted(map(str, servers))
+    return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
