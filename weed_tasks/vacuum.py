@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +21,7 @@ from proto_gen import worker_pb2
 from weed_cluster.address import Address
 from weed_cluster.client import Master
 from weed_cluster.placement import ReplicaPlacement
-from weed_cluster.topology import Replica, Topology, collection_filter, snapshot, wildcard_filter
+from weed_cluster.topology import Node, Replica, Topology, collection_filter, snapshot, wildcard_filter
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_model import (
     HIGH,
@@ -162,7 +162,7 @@ def plan(request: DetectionRequest, topology: Topology, now: float | None = None
     return Detection(proposals, skipped, has_more, len(topology.volumes), summary)
 
 
-def scope_of(config: dict[str, Any], topology: Topology) -> Any:
+def scope_of(config: dict[str, Any], topology: Topology) -> Callable[[Replica], bool]:
     """Return what tells whether a replica is in an operator's scope: collection, state, data center, rack, node."""
     collection = collection_filter(as_str(config["collection_filter"], ""))
     node = node_scope(config)
@@ -172,12 +172,12 @@ def scope_of(config: dict[str, Any], topology: Topology) -> Any:
         fullness = replica.size / topology.volume_size_limit if topology.volume_size_limit else 0.0
         if (state == "ACTIVE" and fullness >= FULL_FROM) or (state == "FULL" and fullness < FULL_FROM):
             return False
-        return collection(replica.collection) and bool(node(replica.node))
+        return collection(replica.collection) and node(replica.node)
 
     return in_scope
 
 
-def node_scope(config: dict[str, Any]) -> Any:
+def node_scope(config: dict[str, Any]) -> Callable[[Node], bool]:
     """Return what tells whether a node is in an operator's scope."""
     data_center, rack, node = (
         wildcard_filter(as_str(config[name], "")) for name in ("data_center_filter", "rack_filter", "node_filter")
@@ -306,9 +306,7 @@ def _vacuum(job: Job, ctx: Context, volume_id: int, wishes: tuple[float, bool, b
         _check_idle(ctx, copies, todo, volume_id)
         _compact_all(ctx, volume_id, todo, lease)
         _commit_all(ctx, volume_id, todo, lease)
-    reclaimed = 0
-    for copy in todo:
-        reclaimed += max(0, copy.status.dat_file_size - copy.size_after)
+    reclaimed = sum(max(0, copy.status.dat_file_size - copy.size_after) for copy in todo)
     ctx.progress(0.95, "proving the result")
     if verify:
         for copy in todo:
