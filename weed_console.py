@@ -92,7 +92,7 @@ Options:
   -config_dir=<dir>        where security.toml is looked for first
   -maxMBps=<n>             megabytes per second that all jobs together may move, 0 for no limit [default: 0]
   -maxMBpsPerServer=<n>    the same for each volume server [default: 0]
-  -ecWindowMB=<n>          memory that one erasure coding job may fill with volume data [default: 40]
+  -ecWindowMB=<n>          memory that one erasure coding job may fill with volume data [default: 20]
   -dataDir=<dirs>          volume directories of this host that may be read directly, comma separated
   -v=<level>               1: what each job notes; 2: warnings of the libraries too [default: 0]
   -h, -help                print this text

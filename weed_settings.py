@@ -45,7 +45,7 @@ Options:
   -config_dir=<dir>        where security.toml is looked for first
   -maxMBps=<n>             megabytes per second that all tasks together may move, 0 for no limit [default: 0]
   -maxMBpsPerServer=<n>    the same for each volume server [default: 0]
-  -ecWindowMB=<n>          memory that one erasure coding task may fill with volume data [default: 40]
+  -ecWindowMB=<n>          memory that one erasure coding task may fill with volume data [default: 20]
   -dataDir=<dirs>          volume directories of this host that may be read directly, comma separated
   -profile=<name>          background, balanced or fast: rates and concurrency in one word
   -window=<windows>        when a task type may start, e.g. erasure_coding=22:00-06:00,vacuum=00:00-05:00

@@ -18,6 +18,7 @@ import grpc.experimental.gevent
 
 grpc.experimental.gevent.init_gevent()
 
+import ctypes
 import logging
 import signal
 import socket
@@ -48,8 +49,9 @@ from weed_cluster.client import Channels, Cluster
 from weed_cluster.leash import Leash
 from weed_cluster.rates import Rates
 from weed_errors import Cancelled, ConfigError, TaskError
-from weed_model import Detection, Value
+from weed_model import Detection, Job, Value
 from weed_protocol import classic, commands, plugin
+from weed_recovery import Recovery
 from weed_session import Session, sessions_for
 from weed_settings import Settings
 from weed_sight import Sight
@@ -66,6 +68,9 @@ STAGES, DECISIONS, MESSAGES, CALLS = (logging.INFO - level for level in (1, 2, 3
 
 HUB_THREADS = 200
 """Every channel with a call under way holds a hub thread; with too few of them even a heartbeat waits."""
+
+RECOVERY_TIME = 600.0
+"""Seconds for undoing what one killed job left behind, before it is tried again."""
 
 UNDO_TIME = 120.0
 """Seconds that tasks broken off by a second signal or by the end of the grace time get to undo what they did."""
@@ -84,6 +89,7 @@ class Work:
 
     command: commands.RunJob
     session: Session
+    dialect: ModuleType  # that it came in; the session may speak another by the time it ends
     leash: Leash
     volume_ids: tuple[int, ...]
     fraction: float = 0.0
@@ -95,6 +101,11 @@ class Work:
         """The job in words for a log line."""
         volumes = ", ".join(map(str, self.volume_ids[:5])) + (", ..." if len(self.volume_ids) > 5 else "")
         return f"{self.command.job.type} {self.command.job.id}" + (f" (volume {volumes})" if volumes else "")
+
+    def tell(self, report: commands.Report) -> None:
+        """Send to the admin that gave the job, if it is there and still speaks the job's dialect."""
+        if self.session.dialect is self.dialect:
+            self.session.send(report)
 
 
 class Worker:
@@ -134,22 +145,23 @@ class Worker:
         self.queue: list[Work] = []
         self.running: dict[str, Work] = {}
         self.detecting: dict[str, tuple[commands.Detect, Leash]] = {}
-        self.locked: set[int] = set()
         self._pool = Pool(settings.max_execute)
         self._detect_slots = BoundedSemaphore(settings.max_detect)
         self._native = ThreadPool(2)
         self._changed = Event()
         self._asked_to_stop = Event()
-        self._masters: tuple[Address, ...] = settings.masters
+        self._masters: tuple[Address, ...] = ()
         self._said: tuple[str, ...] = ()
         self.plugin_unknown = False  # the admin did not tell its dialect, and rejected this one
         self.sessions = sessions_for(self, worker_id, settings.task_types)
+        self._askers = self.sessions
+        self._recovery = Recovery(self.journal, self._recovery_context, self._changed.set)
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Work until asked to stop; return the exit status."""
-        duties: list[Callable[[], None]] = [self._dispatch, self._heartbeat, self._ask, self._recover]
+        duties: list[Callable[[], None]] = [self._dispatch, self._heartbeat, self._ask, self._recovery.run]
         for duty in [*duties, *(session.run for session in self.sessions)]:
             self._keep(gevent.spawn(duty), duty.__qualname__)
         self._asked_to_stop.wait()
@@ -180,6 +192,8 @@ class Worker:
         for work in list(self.queue):
             self.queue.remove(work)
             self._finish(work, error=f"the worker stops ({why}); the task was not started", at_capacity=True)
+        for _command, leash in self.detecting.values():
+            leash.cancel(Cancelled(f"the worker stops ({why})"))
         self._beat()
         self._asked_to_stop.set()
 
@@ -243,28 +257,32 @@ class Worker:
 
     # ---- jobs ------------------------------------------------------------------------------------------------------
 
-    def is_in_hand(self, job_id: str) -> bool:
-        """Whether this job is queued or runs."""
-        return job_id in self.running or any(work.command.job.id == job_id for work in self.queue)
+    @property
+    def in_hand(self) -> set[tuple[str, str]]:
+        """What runs or is queued, as (job id, request id)."""
+        return {(work.command.job.id, work.command.request_id) for work in [*self.running.values(), *self.queue]}
+
+    @property
+    def locked(self) -> frozenset[int]:
+        """The volumes that running jobs hold, or on which a killed job's changes are yet to be undone."""
+        return self._recovery.volumes.union(*(work.volume_ids for work in self.running.values()))
 
     def _take(self, command: commands.RunJob, session: Session) -> None:
         """Owe a completion for this job; queue it, or refuse it as the dialect wants it."""
         assert session.dialect is not None
         job = command.job
         waits = session.dialect is classic  # a plugin admin is told "at capacity" and sends the job again
-        if waits and self.is_in_hand(job.id):
+        is_again = any(job_id == job.id for job_id, _request_id in self.in_hand)
+        if waits and is_again:
             log.info("task %s is assigned again; it is under way, and its result will be sent", job.id)
             return
-        work = Work(command, session, Leash(), job.volume_ids)
+        work = Work(command, session, session.dialect, Leash(), job.volume_ids)
         self.debts.take(session.dialect.NAME, session.worker_id, command)
         if command.problem or job.type not in self.tasks:
             known = ", ".join(self.tasks)
             self._finish(work, error=command.problem or f"no task type {job.type!r} here; this worker does {known}")
             return
-        reason = self.why_not(job.type)
-        busy = [volume for volume in job.volume_ids if volume in self.locked]
-        if not reason and not waits and (busy or len(self.running) + len(self.queue) >= self.settings.max_execute):
-            reason = f"volume {busy[0]} is held by another job" if busy else "every slot is taken"
+        reason = self.why_not(job.type) or ("" if waits else self._why_full(job, is_again))
         if reason:
             self._finish(work, error=f"not started: {reason}", at_capacity=True)
             return
@@ -272,6 +290,14 @@ class Worker:
         session.send(commands.Acknowledged(command.request_id, True))
         self.queue.append(work)
         self._changed.set()
+
+    def _why_full(self, job: Job, is_again: bool) -> str:
+        """Why this job cannot start at once; "" if it can."""
+        if is_again:
+            return "an earlier request for this job is still under way"
+        if busy := self.locked.intersection(job.volume_ids):
+            return f"volume {min(busy)} is held by another job, or by what a killed one left to undo"
+        return "every slot is taken" if len(self.running) + len(self.queue) >= self.settings.max_execute else ""
 
     def why_not(self, job_type: str) -> str:
         """Why no work of this type is started now; "" if it is."""
@@ -292,7 +318,6 @@ class Worker:
             for work in list(self.queue):
                 if self._pool.free_count() > 0 and self.locked.isdisjoint(work.volume_ids):
                     self.queue.remove(work)
-                    self.locked.update(work.volume_ids)
                     self.running[work.command.job.id] = work
                     self._pool.spawn(self._run_job, work)
             self._beat()
@@ -335,7 +360,6 @@ class Worker:
         kind = "success" if "result" in outcome else "cancelled" if "cancelled" in outcome else "failure"
         self.sight.task_ended(job.type, kind, time.monotonic() - started, work.leash.read, work.leash.written)
         del self.running[job.id]
-        self.locked.difference_update(work.volume_ids)
         self._finish(work, **outcome)
         self._changed.set()
 
@@ -348,24 +372,29 @@ class Worker:
             options=weed_tasks.Options(ec_window=self.settings.ec_window, data_dirs=self.settings.data_dirs),
         )
 
+    def _recovery_context(self, entry: Entry) -> weed_tasks.Context:
+        masters = self.masters(entry.facts.get("masters", ()))
+        return self._context(Leash(RECOVERY_TIME), map(str, masters), entry)
+
     def masters(self, named: Iterable[str]) -> tuple[Address, ...]:
-        """The masters: as -master or the job names them, else as the admin lists them."""
-        if not self._masters and not named:
-            self._masters = admin_http.masters_of(self.settings.admin)
-        return self._masters or tuple(map(Address.parse, named))
+        """The masters: as -master names them, else the job, else the admin (as it last did, where it is away)."""
+        known = self.settings.masters or tuple(map(Address.parse, named))
+        if not known:
+            known = self._masters = admin_http.masters_of(self.settings.admin) or self._masters
+        return known
 
     def _progress(
         self, work: Work, lines: task_log.TaskLog, fraction: float, stage: str, figures: Mapping[str, Value]
     ) -> None:
+        if work.command.job.id not in self.running:
+            return  # N.B. an update behind the completion brings a task back to life on every admin
         now = time.monotonic()
         is_new = stage != work.stage
         work.fraction, work.stage = max(work.fraction, min(fraction, 1.0)), stage
         if is_new or now - work.told_at >= 1.0:
             work.told_at = now
             job, percent = work.command.job, work.fraction * 100
-            work.session.send(
-                commands.Progress(work.command.request_id, job.id, job.type, work.fraction, stage, stage, figures)
-            )
+            work.tell(commands.Progress(work.command.request_id, job.id, job.type, work.fraction, stage, stage, figures))
             if is_new:
                 log.log(STAGES, "%s: %s (%.0f%%)", work.name, stage, percent)
                 lines.line(stage, progress=percent)
@@ -384,9 +413,9 @@ class Worker:
         else:
             log.info("handed back %s: %s", work.name, done.error)
         self.debts.finish(done)
-        session.send(done)
+        work.tell(done)
         self._beat()
-        if not done.success and session.dialect is classic:
+        if not done.success and work.dialect is classic:
             leaks.leak(self.settings.working_dir, session.worker_id)
             if not self.running and not self.queue and not self.stopping:
                 session.renew()
@@ -407,30 +436,6 @@ class Worker:
         for leash in leashes:
             leash.cancel(Cancelled(reason))
         return bool(leashes)
-
-    def _recover(self) -> None:
-        """Undo what killed jobs left behind, as their journal entries say; try again until every server was reached."""
-        waiting = self.journal.unfinished()
-        for entry in waiting:
-            self.locked.update(entry.volume_ids)
-        pause = 1.0
-        while waiting:
-            for entry in list(waiting):
-                try:
-                    task = weed_tasks.load([entry.job_type])[entry.job_type]
-                    task.recover(entry, self._context(Leash(600.0), entry.facts.get("masters", ()), entry))
-                    log.info("undid what %s %s left behind on volume %s", entry.job_type, entry.job_id, entry.volume_id)
-                except (TaskError, KeyError) as error:
-                    log.error("cannot yet undo what %s %s left behind: %s", entry.job_type, entry.job_id, error)
-                    continue
-                finally:
-                    entry.close()
-                waiting.remove(entry)
-                self.locked.difference_update(entry.volume_ids)
-                self._changed.set()
-            if waiting:
-                gevent.sleep(pause)
-                pause = min(pause * 2, 60.0)
 
     # ---- detection -------------------------------------------------------------------------------------------------
 
@@ -465,7 +470,7 @@ class Worker:
         except Exception as failure:
             log.exception("detection of %s failed unexpectedly", name)
             error = f"{type(failure).__name__}: {failure}"
-        del self.detecting[request_id]
+        self.detecting.pop(request_id, None)
         if error:
             log.error("looked for %s and failed: %s", name, error)
             self.sight.failed(f"looking for {name}: {error}")
@@ -522,17 +527,20 @@ class Worker:
             due = max(due + interval, time.monotonic())
             self._beat()
             for session in self.sessions:
-                session.check_silence(3 * interval + 30.0)
+                session.check_silence(3 * interval + 10.0)
 
     def _ask(self) -> None:
         """Ask classic admins for work while slots are free."""
         while True:
             gevent.sleep(self.settings.task_interval)
             free = self.settings.max_execute - len(self.running) - len(self.queue)
-            for session in self.sessions:
+            first, *others = self._askers
+            self._askers = [*others, first]  # so that with one slot free they take turns
+            for session in self._askers:
                 asks = session.connected and session.dialect is classic
                 if asks and free > 0 and not all(map(self.why_not, session.task_types)):
                     session.send(commands.AskForWork(free))
+                    free -= 1
 
     def reload(self, settings: Settings) -> None:
         """Take over rates, log level and certificates; calls under way end with the old ones."""
@@ -552,6 +560,14 @@ class Worker:
             log.log(CALLS, "%s on %s: %s", call, server, outcome)
 
 
+def _share_one_heap() -> None:
+    """Have all native threads allocate from one heap: of glibc's many, each would keep megabytes for itself."""
+    try:
+        ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
+    except (OSError, AttributeError):
+        pass  # another C library
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the worker, or a one-shot command; return the exit status: 0 stopped, 1 died, 2 misconfigured."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -566,17 +582,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         settings = weed_settings.parse(words)
         weed_logging.set_up(settings.log_format, settings.verbosity)
-        secure = security.load(settings.config_dir)
+        secure = security.load(settings.config_dir, settings.tls_fallback)
         for warning in secure.warnings:
             log.warning("%s", warning)
         claimed = identity.claim(settings.working_dir, settings.worker_id)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
+        _share_one_heap()
         worker = Worker(settings, claimed.worker_id, secure)
         if settings.metrics_port:
             worker.sight.serve(worker, settings.metrics_ip, settings.metrics_port)
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         print(f"weed_worker: {error}", file=sys.stderr)
-        return error.exit_code
+        return ConfigError.exit_code
 
     def reload() -> None:
         try:

@@ -51,7 +51,7 @@ def deadline(job: Job, default: float) -> float:
 class Options:
     """What the operator set for all tasks."""
 
-    ec_window: int = 64 << 20  # bytes of volume data that one encode may hold in memory
+    ec_window: int = 20 << 20  # bytes of volume data that one encode may hold in memory
     data_dirs: tuple[Path, ...] = ()  # volume directories of this host that may be read directly
     dry_run: bool = False
     use_shell_lock: bool = False  # hold the cluster's exclusive lock while changing anything
