@@ -269,6 +269,8 @@ def test_a_server_killed_at_any_change_of_a_move_loses_nothing(
         cluster.faults(Address.parse(server)).kill_at(call, nth=nth, when=when)
         with pytest.raises(TaskError):
             live(cluster, Life(), directory, balance.run, job)
+        killed = cluster.server_at(server)
+        eventually(lambda killed=killed: not killed.alive)  # type: ignore[misc]
         cluster.start()
         recover(cluster, directory, balance)
         check_at_rest(cluster, files, volume_id, [a, b])

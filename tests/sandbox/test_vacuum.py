@@ -373,6 +373,8 @@ def test_a_server_killed_at_any_change_of_a_vacuum_loses_nothing(
         cluster.faults(Address.parse(server)).kill_at(call, nth=nth, when=when)
         with pytest.raises(TaskError):
             live(cluster, Life(), directory, vacuum.run, job)
+        killed = cluster.server_at(server)
+        eventually(lambda killed=killed: not killed.alive)  # type: ignore[misc]
         cluster.start()
         recover(cluster, directory, vacuum)
         check_at_rest(cluster, files, volume_id, servers)
