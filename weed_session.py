@@ -10,22 +10,26 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from weed_cluster.address import Address
+from weed_cluster import admin as admin_http
+from weed_cluster.address import GRPC_OFFSET, Address
 from weed_cluster.client import open_channel
 from weed_errors import AdminError, AdminRefused, AdminUnavailable, ServerFailed
-from weed_protocol import classic
+from weed_protocol import classic, plugin
 from weed_protocol.commands import (
     Acknowledged,
     Completed,
     Goodbye,
+    Heartbeat,
     HeartbeatSeen,
+    Hello,
     NoWork,
     Refused,
     Report,
@@ -38,9 +42,13 @@ from weed_state.leaks import leaked
 from weed_state.outbox import Outbox
 
 if TYPE_CHECKING:
+    from weed_cluster.security import Security
+    from weed_settings import Settings
     from weed_worker import Worker
 
 log = logging.getLogger(__name__)
+
+DIALECTS: dict[str, ModuleType] = {"classic": classic, "plugin": plugin}
 
 MESSAGES = logging.INFO - 3
 """The log level of -v=3."""
@@ -54,8 +62,34 @@ LONGEST_PAUSE = 60.0
 RESTING = 5.0
 """Seconds between looks at the admin's dialect for a session that has nothing to do in the present one."""
 
-SETTLED = 1.0
-"""Seconds a stream must live on behind a completion for it to count as delivered."""
+SETTLED = 5.0
+"""Seconds that a plugin stream must live on behind a completion for it to count as delivered: nothing there answers a
+completion, and an admin writes what it was told to its disk every two seconds. Classic admins answer heartbeats, in
+order, so the answer to one sent behind a completion is its receipt."""
+
+
+class Choice:
+    """The dialect to speak and the endpoint to dial, for all sessions of a worker."""
+
+    def __init__(self, settings: Settings, security: Security) -> None:
+        self.plugin_unknown = False  # the admin did not tell its dialect, and rejected this one
+        self._settings = settings
+        self._security = security
+        self._said: tuple[str, ...] = ()
+
+    def make(self) -> tuple[ModuleType, Address]:
+        """Ask the admin, unless -protocol and -admin decide; takes some seconds where it does not answer."""
+        name, address = self._settings.protocol, self._settings.admin
+        if name == "auto" or address.grpc_port == address.port + GRPC_OFFSET:
+            found = admin_http.probe(address)
+            address = found.grpc
+            if name == "auto":
+                name = found.dialect or ("classic" if self.plugin_unknown else "plugin")
+        said = (str(self._settings.admin), address.grpc, name, self._security.describe())
+        if said != self._said:
+            log.info("admin %s: gRPC %s, %s dialect, %s", *said)
+            self._said = said
+        return DIALECTS[name], address
 
 
 class Session:
@@ -65,9 +99,10 @@ class Session:
     breaks they go on, and their results are owed to the next one.
     """
 
-    def __init__(self, worker: Worker, worker_id: str, types: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, worker: Worker, choice: Choice, worker_id: str, types: Mapping[str, tuple[str, ...]]) -> None:
         self.worker = worker
         self.worker_id = worker_id
+        self._choice = choice
         self._types = types  # by dialect; this session rests while the admin speaks one without types
         self.dialect: ModuleType | None = None
         self.connected = False
@@ -75,6 +110,8 @@ class Session:
         self.pauses = 0  # failed attempts in a row
         self._outbox: Outbox | None = None
         self._unsettled: list[Completed] = []  # sent on this stream, not yet known to have arrived
+        self._unanswered: deque[list[Completed]] = deque()  # what went before each heartbeat not yet answered (classic)
+        self._greeted = False  # the stream's first message has left
         self._call: Any = None
         self._sees_no_work = False  # an admin that answers so is not 3.97
         self._renew = False
@@ -88,27 +125,21 @@ class Session:
     def run(self) -> None:
         """Serve stream after stream until the worker stops."""
         while not self.worker.stopped.is_set():
-            self.dialect, address = self.worker.choose_dialect()
+            self.dialect, address = self._choice.make()
             if not self.task_types:
                 self.worker.stopped.wait(RESTING)
                 continue
             started = time.monotonic()
-            pause = 0.0
-            try:
-                self._serve_once(self.dialect, address)
-            except AdminError as error:
-                self.worker.sight.stream_event("refused" if isinstance(error, AdminRefused) else "failed")
-                log.warning("admin %s: %s", self.worker.settings.admin, error)
-                if self.connected and self.dialect is classic and not self._sees_no_work:
-                    pause = OLD_STREAM_GONE
+            ended_well = self._serve(self.dialect, address)
             if self.connected and time.monotonic() - started > 60:
                 self.pauses = 0
             self.connected = False
             if self._left:
                 return
-            if self._renew:
-                self._renew = False
+            if ended_well and self._renew:
                 continue
+            may_stand = self._greeted and not ended_well and self.dialect is classic and not self._sees_no_work
+            pause = OLD_STREAM_GONE if may_stand else 0.0
             first = self.worker.settings.reconnect
             longest = min(first * 2**self.pauses, max(LONGEST_PAUSE, first))
             self.pauses = min(self.pauses + 1, 10)
@@ -116,9 +147,25 @@ class Session:
             log.info("connecting to admin again in %.1f s", pause)
             self.worker.stopped.wait(pause)
 
+    def _serve(self, dialect: ModuleType, address: Address) -> bool:
+        """Serve one stream to its end; say why it ended, and whether in order."""
+        try:
+            self._serve_once(dialect, address)
+        except AdminError as error:
+            self.worker.sight.stream_event("refused" if isinstance(error, AdminRefused) else "failed")
+            log.warning("admin %s: %s", self.worker.settings.admin, error)
+        except Exception:  # a message that trips this worker must not cost it its jobs
+            self.worker.sight.stream_event("failed")
+            log.exception("admin %s: the stream ended by a fault of this worker", self.worker.settings.admin)
+        else:
+            return True
+        return False
+
     def _serve_once(self, dialect: ModuleType, address: Address) -> None:
         """Open a stream, say hello, and obey until it ends; raise AdminError where it did not end in order."""
         worker = self.worker
+        self._renew = self._greeted = False
+        self.last_heard = time.monotonic()
         told_failed = leaked(worker.settings.working_dir, self.worker_id) if dialect is classic else 0
         who = replace(
             worker.identity,
@@ -134,24 +181,27 @@ class Session:
             raise AdminUnavailable(str(error)) from None
         channel = open_channel(address, worker.security.credentials(), options)
         self._outbox = outbox = Outbox(lambda report: dialect.encode(report, who, time.time()), self._sent)
-        for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.is_in_hand):
+        for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.in_hand):
             outbox.put(completed)
         try:
             self._call = channel.stream_stream(dialect.METHOD, None, None)(outbox.messages())
             for message in self._call:
                 self.last_heard = time.monotonic()
                 self._on(dialect.decode(message))
-            for completed in self._unsettled:  # a stream that ended in order was read to its end
-                worker.debts.pay(completed)
+            if self._left or self._renew:  # the admin read this stream to the end that we gave it
+                self._settle(self._unsettled)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-                worker.plugin_unknown = dialect is not classic
+                self._choice.plugin_unknown = dialect is not classic
             raise _failure(error, address) from None
         finally:
             self._outbox = None
-            self._unsettled.clear()
+            self._unsettled = []
+            self._unanswered.clear()
             outbox.end()
-            self._call.cancel()
+            if self._call is not None:
+                self._call.cancel()
+                self._call = None
             channel.close()
         self.worker.sight.stream_event("closed")
         log.info("admin %s closed the stream", address.grpc)
@@ -165,7 +215,8 @@ class Session:
             case Refused(message):
                 raise AdminRefused(f"refused worker {self.worker_id}: {message}")
             case HeartbeatSeen():
-                pass
+                if self._unanswered:
+                    self._settle(self._unanswered.popleft())
             case NoWork():
                 self._sees_no_work = True
             case SendLog():
@@ -184,22 +235,30 @@ class Session:
 
     def _sent(self, report: Report) -> None:
         log.log(MESSAGES, "sent %s", type(report).__name__)
-        if isinstance(report, Completed):
-            self._unsettled.append(report)
-            timer = threading.Timer(SETTLED, self._settle, (report,))
-            timer.daemon = True
-            timer.start()
+        match report:
+            case Hello():
+                self._greeted = True
+            case Heartbeat() if self.dialect is classic:
+                self._unanswered.append(list(self._unsettled))
+            case Completed():
+                self._unsettled.append(report)
+                if self.dialect is not classic:
+                    timer = threading.Timer(SETTLED, self._settle, ([report],))
+                    timer.daemon = True
+                    timer.start()
 
-    def _settle(self, completed: Completed) -> None:
-        """Forget a completion once its stream lived on for a second; else the next stream carries it again."""
-        if completed in self._unsettled:
-            self._unsettled.remove(completed)
-            self.worker.debts.pay(completed)
+    def _settle(self, completions: Sequence[Completed]) -> None:
+        """Forget completions that arrived; one whose stream broke before is carried again by the next stream."""
+        for completed in list(completions):
+            if completed in self._unsettled:
+                self._unsettled.remove(completed)
+                self.worker.debts.pay(completed)
 
     def renew(self) -> None:
-        """End the stream in order and register again at once, when all that waits is sent."""
-        self._renew = True
-        self._say_goodbye("registering again")
+        """End the stream in order and register again at once, when all that waits is sent; the next one does anyway."""
+        if self.connected:
+            self._renew = True
+            self._say_goodbye("registering again")
 
     def leave(self, why: str) -> None:
         """Say goodbye, end the stream and do not come back."""
@@ -218,9 +277,10 @@ class Session:
             self._call.cancel()
 
     def check_silence(self, allowed: float) -> None:
-        """Drop a classic stream on which the admin no longer answers heartbeats."""
-        if self.connected and self.dialect is classic and time.monotonic() - self.last_heard > allowed:
-            self.drop(f"no answer for {allowed:.0f} s")
+        """Drop a stream on which the admin does not answer: its greeting, or the heartbeats of the classic dialect."""
+        answers = self.dialect is classic or not self.connected
+        if self._call is not None and answers and time.monotonic() - self.last_heard > allowed:
+            self.drop(f"it has not answered for {allowed:.0f} s; is it hung?")
 
     @property
     def is_drained(self) -> bool:
@@ -233,12 +293,13 @@ def sessions_for(worker: Worker, worker_id: str, types: tuple[str, ...]) -> list
 
     N.B. a 4.x admin that cannot assign a pending vacuum task gives no task at all to a worker that takes vacuum.
     """
+    choice = Choice(worker.settings, worker.security)
     others = tuple(name for name in types if name != "vacuum")
     if not others or others == types:
-        return [Session(worker, worker_id, {"plugin": types, "classic": types})]
+        return [Session(worker, choice, worker_id, {"plugin": types, "classic": types})]
     return [
-        Session(worker, worker_id, {"plugin": types, "classic": others}),
-        Session(worker, f"{worker_id}-vacuum", {"classic": ("vacuum",)}),
+        Session(worker, choice, worker_id, {"plugin": types, "classic": others}),
+        Session(worker, choice, f"{worker_id}-vacuum", {"classic": ("vacuum",)}),
     ]
 
 

@@ -43,6 +43,7 @@ Options:
   -protocol=<dialect>      auto, plugin (admins from 4.14) or classic (before) [default: auto]
   -master=<addresses>      masters, comma separated; otherwise as admin names them
   -config_dir=<dir>        where security.toml is looked for first
+  -tlsFallback             where TLS is configured but cannot be used: plaintext and a warning, as weed worker does it
   -maxMBps=<n>             megabytes per second that all tasks together may move, 0 for no limit [default: 0]
   -maxMBpsPerServer=<n>    the same for each volume server [default: 0]
   -ecWindowMB=<n>          memory that one erasure coding task may fill with volume data [default: 20]
@@ -138,6 +139,7 @@ class Settings:
     protocol: str
     masters: tuple[Address, ...]
     config_dir: Path | None
+    tls_fallback: bool
     total_rate: float
     server_rate: float
     ec_window: int
@@ -221,13 +223,10 @@ def flags(argv: Sequence[str]) -> dict[str, str]:
     from_file = [word.partition("=")[2] for word in given if word.startswith("--options=")]
     merged: dict[str, str] = {}
     for word in [*(normalise(read_options(from_file[-1])) if from_file else ()), *given]:
-        name, _, value = word[2:].partition("=")
-        merged[name] = value
+        merged[word.partition("=")[0]] = word
     options = USAGE[USAGE.index("Options:") : USAGE.index("  -version")].replace("\n  -", "\n  --")
-    parsed = docopt.docopt(
-        f"Usage:\n  weed_worker [options]\n\n{options}", [f"--{name}={value}" for name, value in merged.items()]
-    )
-    return {name[2:]: value for name, value in parsed.items() if value is not None}
+    parsed = docopt.docopt(f"Usage:\n  weed_worker [options]\n\n{options}", list(merged.values()))
+    return {name[2:]: str(value) for name, value in parsed.items() if value not in (None, False)}
 
 
 def _number(given: Mapping[str, str], name: str, kind: type[int] | type[float], least: float) -> float:
@@ -336,6 +335,7 @@ def parse(argv: Sequence[str]) -> Settings:
         protocol=_one_of(given, "protocol", ("auto", "plugin", "classic")),
         masters=_addresses(given, "master"),
         config_dir=Path(given["config_dir"]).expanduser() if "config_dir" in given else None,
+        tls_fallback="tlsFallback" in given,
         total_rate=total * 1e6,
         server_rate=per_server * 1e6,
         ec_window=int(_number(given, "ecWindowMB", int, 16)) << 20,

@@ -50,7 +50,7 @@ from weed_cluster.leash import Leash
 from weed_cluster.rates import Rates
 from weed_errors import Cancelled, ConfigError, TaskError
 from weed_model import Detection, Job, Value
-from weed_protocol import classic, commands, plugin
+from weed_protocol import classic, commands
 from weed_recovery import Recovery
 from weed_session import Session, sessions_for
 from weed_settings import Settings
@@ -74,8 +74,6 @@ RECOVERY_TIME = 600.0
 
 UNDO_TIME = 120.0
 """Seconds that tasks broken off by a second signal or by the end of the grace time get to undo what they did."""
-
-DIALECTS: dict[str, ModuleType] = {"classic": classic, "plugin": plugin}
 
 COMMANDS = ("plan", "run", "status", "doctor")
 """One-shot commands, which weed_console answers."""
@@ -151,8 +149,6 @@ class Worker:
         self._changed = Event()
         self._asked_to_stop = Event()
         self._masters: tuple[Address, ...] = ()
-        self._said: tuple[str, ...] = ()
-        self.plugin_unknown = False  # the admin did not tell its dialect, and rejected this one
         self.sessions = sessions_for(self, worker_id, settings.task_types)
         self._askers = self.sessions
         self._recovery = Recovery(self.journal, self._recovery_context, self._changed.set)
@@ -216,18 +212,6 @@ class Worker:
             work.leash.cancel(Cancelled(why))
 
     # ---- admin -----------------------------------------------------------------------------------------------------
-
-    def choose_dialect(self) -> tuple[ModuleType, Address]:
-        """The dialect to speak and the endpoint to dial; asks the admin unless -protocol decides."""
-        found = admin_http.probe(self.settings.admin)
-        name = self.settings.protocol
-        if name == "auto":
-            name = found.dialect or ("classic" if self.plugin_unknown else "plugin")
-        said = (str(self.settings.admin), found.grpc.grpc, name, self.security.describe())
-        if said != self._said:
-            log.info("admin %s: gRPC %s, %s dialect, %s", *said)
-            self._said = said
-        return DIALECTS[name], found.grpc
 
     def welcomed(self, session: Session, welcome: commands.Welcome) -> None:
         """The admin took a registration: go on as if the stream had never been away."""
@@ -394,7 +378,9 @@ class Worker:
         if is_new or now - work.told_at >= 1.0:
             work.told_at = now
             job, percent = work.command.job, work.fraction * 100
-            work.tell(commands.Progress(work.command.request_id, job.id, job.type, work.fraction, stage, stage, figures))
+            work.tell(
+                commands.Progress(work.command.request_id, job.id, job.type, work.fraction, stage, stage, figures)
+            )
             if is_new:
                 log.log(STAGES, "%s: %s (%.0f%%)", work.name, stage, percent)
                 lines.line(stage, progress=percent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -58,6 +59,6 @@ def get(admin: Address, path: str) -> tuple[int, Any]:
         except urllib.error.HTTPError as error:
             if error.code != 400:  # a TLS server answers plain HTTP with 400
                 return error.code, None
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):  # the last: what answers is no web server
             continue
     return 0, None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,18 +52,18 @@ class Debts:
         for path in sorted(self._directory.glob("*.json"), key=lambda file: file.stat().st_mtime):
             try:
                 record = json.loads(path.read_bytes())
-                debt = _from_record(record)
+                debt, taken_at = _from_record(record), float(record["taken_at"])
             except (OSError, ValueError, KeyError, TypeError) as error:
                 log.warning("cannot read the owed result %s (%s); it is set aside", path.name, error)
                 path.replace(path.with_suffix(".damaged"))
                 continue
-            if time.time() - record["taken_at"] > FORGOTTEN:
+            if time.time() - taken_at > FORGOTTEN:
                 path.unlink()
                 continue
             self._owed[_key(debt.completed)] = debt
 
     def take(self, dialect: str, worker_id: str, command: RunJob) -> None:
-        """Owe a completion for this job from now on; raises OSError where the disk does not take it."""
+        """Owe a completion for this job from now on; a disk that does not take it is said, and the job goes on."""
         lost = Completed(command.request_id, command.job.id, command.job.type, 0.0, error=KILLED)
         self._write(Debt(dialect, worker_id, lost))
 
@@ -79,17 +79,27 @@ class Debts:
             log.error("cannot keep the result of task %s on disk: %s", debt.completed.job_id, error)
 
     def pay(self, completed: Completed) -> None:
-        """A stream has carried this completion."""
-        if self._owed.pop(_key(completed), None):
-            self._path(completed).unlink(missing_ok=True)
+        """A stream has carried this completion; the debt of a job that was given again meanwhile stays."""
+        debt = self._owed.get(_key(completed))
+        if debt is not None and debt.completed == completed:
+            del self._owed[_key(completed)]
+            try:
+                self._path(completed).unlink(missing_ok=True)
+            except OSError as error:
+                log.error("cannot remove the delivered result of task %s: %s", completed.job_id, error)
 
-    def due(self, dialect: str, worker_id: str, running: Callable[[str], bool]) -> list[Completed]:
-        """The completions owed to this dialect and id, but for jobs that still run."""
-        return [
-            debt.completed if debt.completed.finished_at else replace(debt.completed, finished_at=time.time())
-            for debt in self._owed.values()
-            if debt.dialect == dialect and debt.worker_id == worker_id and not running(debt.completed.job_id)
-        ]
+    def due(self, dialect: str, worker_id: str, in_hand: Collection[tuple[str, str]]) -> list[Completed]:
+        """The completions owed to this dialect and id, but for jobs in hand, named by (job id, request id)."""
+        found = []
+        for key, debt in self._owed.items():
+            done = debt.completed
+            if (debt.dialect, debt.worker_id) != (dialect, worker_id) or (done.job_id, done.request_id) in in_hand:
+                continue
+            if not done.finished_at:
+                done = replace(done, finished_at=time.time())
+                self._owed[key] = replace(debt, completed=done)
+            found.append(done)
+        return found
 
     def __len__(self) -> int:
         return len(self._owed)
@@ -118,6 +128,7 @@ def _to_record(debt: Debt) -> dict[str, Any]:
         "finished_at": done.finished_at,
         "error": done.error,
         "cancelled": done.cancelled,
+        "at_capacity": done.at_capacity,
         "result": result,
     }
 
@@ -131,6 +142,7 @@ def _from_record(record: dict[str, Any]) -> Debt:
         finished_at=record["finished_at"],
         error=record["error"],
         cancelled=record["cancelled"],
+        at_capacity=record.get("at_capacity", False),
         result=Result(result["summary"], result["outputs"]) if result else None,
     )
     return Debt(record["dialect"], record["worker_id"], completed)

@@ -7,21 +7,29 @@ tasks itself, one for each slot that is really free.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from weed_state.files import safe_name
 
+log = logging.getLogger(__name__)
+
 
 def leaked(working_dir: Path, worker_id: str) -> int:
     """The failures told so far."""
-    file = _file(working_dir, worker_id)
-    text = file.read_text() if file.exists() else ""
-    return int(text) if text.isdigit() else 0
+    try:
+        text = _file(working_dir, worker_id).read_text()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    return int(text) if text.isdecimal() else 0
 
 
 def leak(working_dir: Path, worker_id: str) -> None:
-    """Count one more."""
-    _file(working_dir, worker_id).write_text(str(leaked(working_dir, worker_id) + 1))
+    """Count one more; a disk that does not take it is said."""
+    try:
+        _file(working_dir, worker_id).write_text(str(leaked(working_dir, worker_id) + 1))
+    except OSError as error:
+        log.error("cannot count the failures of %s: %s", worker_id, error)
 
 
 def _file(working_dir: Path, worker_id: str) -> Path:

@@ -31,10 +31,6 @@ def done(job_id: str, request_id: str = "r1", error: str = "") -> Completed:
     return Completed(request_id, job_id, "vacuum", 5.0, None if error else Result("fine", {"bytes": 3}), error)
 
 
-def never(_job_id: str) -> bool:
-    return False
-
-
 # ---- identity ------------------------------------------------------------------------------------------------------
 
 
@@ -82,14 +78,14 @@ def test_a_result_is_owed_until_it_is_paid_and_survives_a_restart(tmp_path: Path
     debts.take("plugin", "w1", run_job("j1"))
     debts.finish(done("j1"))
     again = Debts(tmp_path)
-    assert again.due("plugin", "w1", never) == [done("j1")]
+    assert again.due("plugin", "w1", ()) == [done("j1")]
     again.pay(done("j1"))
-    assert Debts(tmp_path).due("plugin", "w1", never) == []
+    assert Debts(tmp_path).due("plugin", "w1", ()) == []
 
 
 def test_a_job_that_died_with_the_process_is_reported_as_failed(tmp_path: Path) -> None:
     Debts(tmp_path).take("classic", "w1", run_job("j1", ""))
-    (lost,) = Debts(tmp_path).due("classic", "w1", never)
+    (lost,) = Debts(tmp_path).due("classic", "w1", ())
     assert (lost.job_id, lost.error, lost.success) == ("j1", KILLED, False)
     assert lost.finished_at > 0
 
@@ -97,16 +93,16 @@ def test_a_job_that_died_with_the_process_is_reported_as_failed(tmp_path: Path) 
 def test_a_running_job_owes_nothing_yet(tmp_path: Path) -> None:
     debts = Debts(tmp_path)
     debts.take("classic", "w1", run_job("j1"))
-    assert debts.due("classic", "w1", lambda job_id: job_id == "j1") == []
+    assert debts.due("classic", "w1", {("j1", "r1")}) == []
 
 
 def test_debts_go_only_to_the_dialect_and_id_that_took_the_job(tmp_path: Path) -> None:
     debts = Debts(tmp_path)
     debts.take("classic", "w1-vacuum", run_job("j1"))
     debts.finish(done("j1"))
-    assert debts.due("plugin", "w1-vacuum", never) == []
-    assert debts.due("classic", "w1", never) == []
-    assert len(debts.due("classic", "w1-vacuum", never)) == 1
+    assert debts.due("plugin", "w1-vacuum", ()) == []
+    assert debts.due("classic", "w1", ()) == []
+    assert len(debts.due("classic", "w1-vacuum", ())) == 1
 
 
 def test_two_attempts_of_one_job_are_two_debts(tmp_path: Path) -> None:
@@ -114,7 +110,7 @@ def test_two_attempts_of_one_job_are_two_debts(tmp_path: Path) -> None:
     for request in ("r1", "r2"):
         debts.take("plugin", "w1", run_job("../j1", request))
         debts.finish(done("../j1", request))
-    assert len(Debts(tmp_path).due("plugin", "w1", never)) == 2
+    assert len(Debts(tmp_path).due("plugin", "w1", ())) == 2
     assert all(path.parent == tmp_path for path in tmp_path.rglob("*"))
 
 
@@ -122,7 +118,7 @@ def test_a_damaged_debt_is_set_aside_and_the_others_are_kept(tmp_path: Path) -> 
     debts = Debts(tmp_path)
     debts.take("plugin", "w1", run_job("j1"))
     (tmp_path / "torn.json").write_bytes(b'{"job_id": "j2"')
-    assert [lost.job_id for lost in Debts(tmp_path).due("plugin", "w1", never)] == ["j1"]
+    assert [lost.job_id for lost in Debts(tmp_path).due("plugin", "w1", ())] == ["j1"]
     assert (tmp_path / "torn.damaged").exists()
 
 
