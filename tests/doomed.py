@@ -60,6 +60,8 @@ class DoomedWorker:
         self._masters = [master.address for master in cluster.masters]
 
     def _observe(self, _server: str, call: str, outcome: str) -> None:
+        if call in ("LeaseAdminToken", "ReleaseAdminToken"):
+            return  # a dead worker's lease ends by itself; tests need not wait for that each time
         if self.is_dead:
             raise Killed
         if call in CHANGING and outcome == ("OK" if self._after else ""):

@@ -26,7 +26,8 @@ from weed_tasks import Context
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, check_ready, file_status, freeze, generation_of, seal, thaw, wait_still
 from weed_tasks.journal import Entry, Step
-from weed_tasks.move import probe, prove_unchanged
+from weed_tasks.lease import Lease
+from weed_tasks.move import LEASE_PATIENCE, hold, probe, prove_unchanged
 from weed_tasks.parameters import collection_of, volume_id_of
 from weed_tasks.proof import CHECKSUMS, INDEX, compare_replicas, fetch_index, sample_of
 from weed_tasks.replica_plan import unfit
@@ -319,6 +320,7 @@ class _Volume:
     backend: str
     keep_local: bool
     keep_remote: bool
+    lease: Lease | None
     status: dict[Address, ReadVolumeFileStatusResponse] = field(default_factory=dict)
     generation: dict[Address, Generation] = field(default_factory=dict)
     frozen: dict[Address, Frozen] = field(default_factory=dict)
@@ -335,6 +337,11 @@ class _Volume:
     def tiered(self) -> list[Address]:
         """The replicas whose data is remote."""
         return [server for server in self.servers if remote_file(self.status[server])]
+
+    def check_lease(self) -> None:
+        """Raise Busy if another worker has taken the volume over."""
+        if self.lease is not None:
+            self.lease.check()
 
     def look(self, server: Address) -> ReadVolumeFileStatusResponse:
         """Ask a server afresh."""
@@ -357,9 +364,14 @@ def run(job: Job, ctx: Context) -> Result:
     Raises BadTask, StaleTask or ConfigError where nothing was touched, Mismatch where replicas disagree or a proof
     fails; the message says what was left behind.
     """
+    volume_id = volume_id_of(job)
+    with hold(ctx, volume_id) as lease:
+        return _run(job, ctx, volume_id, lease)
+
+
+def _run(job: Job, ctx: Context, volume_id: int, lease: Lease | None) -> Result:
     shown = {name: value for name, value in job.parameters.items() if name in DESCRIPTOR.defaults}
     wishes, _warnings = settings(DESCRIPTOR, job.config, shown)
-    volume_id = volume_id_of(job)
     if not as_str(wishes["backend"], ""):
         known = ", ".join(backends(ctx.master())) or "none"
         raise BadTask(f"volume {volume_id} cannot be moved: no storage backend is named; the master knows: {known}")
@@ -379,6 +391,7 @@ def run(job: Job, ctx: Context) -> Result:
         backend,
         as_bool(wishes["keep_local"], False),
         as_bool(wishes["keep_remote"], False),
+        lease,
     )
     for replica in replicas:
         volume.generation[replica.server] = check_ready(ctx, replica.server)
@@ -522,6 +535,7 @@ def _send(volume: _Volume, server: Address) -> None:
     before = volume.status[server]
     seconds = 120 + before.dat_file_size / SLOWEST
     for attempt in range(1, TRIES + 1):
+        volume.check_lease()
         seal(ctx, volume.frozen[server])
         prove_unchanged(ctx, server, volume.id, before)
         step = ctx.journal.plan(
@@ -620,6 +634,7 @@ def _refer(volume: _Volume, server: Address, holder: Address, sample: _Sample) -
     Its own data is deleted by that, so it happens after the object was proved, and is tried again if it fails.
     """
     ctx = volume.ctx
+    volume.check_lease()
     with ctx.cluster.leash.shielded():
         seal(ctx, volume.frozen[server])
         prove_unchanged(ctx, server, volume.id, volume.status[server])
@@ -661,7 +676,13 @@ def _keep_shut(volume: _Volume, server: Address) -> None:
 
 
 def _give_back(volume: _Volume) -> None:
-    """After a failure thaw what this job froze, unless the volume is in the backend by now or may come to be there."""
+    """After a failure thaw what this job froze, unless the volume is in the backend by now or may come to be there.
+
+    Where another worker has taken the volume over, nothing further is changed.
+    """
+    if volume.lease is not None and volume.lease.is_lost:
+        volume.ctx.log(f"{volume.name} belongs to another worker now; it is cleared up later")
+        return
     with volume.ctx.cluster.leash.shielded():
         try:
             _settle(volume.ctx, volume.ctx.journal, volume.id)
@@ -675,11 +696,13 @@ def recover(entry: Entry, ctx: Context) -> None:
     Every step is tried; then the first error is raised, and its step stays open.
     """
     failed: list[TaskError] = []
-    for volume_id in entry.volume_ids:
-        try:
-            _settle(ctx, entry, volume_id)
-        except TaskError as error:
-            failed.append(error)
+    with ctx.cluster.leash.shielded():
+        for volume_id in entry.volume_ids:
+            try:
+                with hold(ctx, volume_id, LEASE_PATIENCE):
+                    _settle(ctx, entry, volume_id)
+            except TaskError as error:
+                failed.append(error)
     if failed:
         raise failed[0]
 
@@ -804,6 +827,7 @@ def _fetch(volume: _Volume, server: Address, file: RemoteFile, keep: bool, start
     ctx = volume.ctx
     ctx.progress(start, f"downloading to {server}")
     sample = _Sample.of(ctx, server, volume.id, volume.status[server])
+    volume.check_lease()
     ctx.journal.plan(FETCHED, server=str(server), volume_id=volume.id)
     try:
         replies = ctx.volume(server).volume_tier_move_dat_from_remote(

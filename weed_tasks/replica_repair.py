@@ -18,6 +18,7 @@ from weed_storage.volume_info import Generation
 from weed_tasks import Context, reconcile
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, freeze, generation_of, seal, thaw, wait_still
+from weed_tasks.lease import Lease
 from weed_tasks.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
 from weed_tasks.proof import compare_replicas
 from weed_tasks.replica_plan import Fault
@@ -90,6 +91,7 @@ class Repair:
     replicas: list[Replica]
     healthy: list[Address]
     preferred: list[Address]
+    lease: Lease | None = None
     frozen: dict[Address, Frozen] = field(default_factory=dict)
     still: dict[Address, ReadVolumeFileStatusResponse] = field(default_factory=dict)
     copies: dict[Address, Copied] = field(default_factory=dict)
@@ -119,12 +121,23 @@ class Repair:
         modern = generation_of(self.ctx, server) >= Generation.V4_44
         return freeze(self.ctx, server, self.order.volume_id, persist=modern)
 
+    def _check_lease(self) -> None:
+        """Raise Busy if another worker has taken the volume over."""
+        if self.lease is not None:
+            self.lease.check()
+
     def _wait_still(self) -> None:
         statuses = self.ctx.each(lambda server: wait_still(self.ctx, server, self.order.volume_id, QUIET), self.healthy)
         self.still = dict(zip(self.healthy, statuses))
 
     def release(self) -> None:
-        """Thaw everything; then raise the first ServerFailed, if any: its step stays open for recovery."""
+        """Thaw everything; then raise the first ServerFailed, if any: its step stays open for recovery.
+
+        Where another worker has taken the volume over, nothing further is changed.
+        """
+        if self.lease is not None and self.lease.is_lost:
+            self.ctx.log(f"{self.name} belongs to another worker now; what this job froze is thawed by recovery")
+            return
         failed: list[ServerFailed] = []
         for frozen in self.frozen.values():
             try:
@@ -181,6 +194,7 @@ class Repair:
                 f"{self.name}: replicas on {names(self.healthy)} differ in {self._count()}, but the one on "
                 f"{names(shut)} is read-only; nothing was changed"
             )
+        self._check_lease()
         versions = {replica.server: replica.version for replica in described}
         done = reconcile.carry_out(ctx, volume_id, plan, versions, self._opened)
         self._wait_still()
@@ -202,6 +216,7 @@ class Repair:
         ctx, volume_id = self.ctx, self.order.volume_id
         source = self._source()
         share = 0.6 / total
+        self._check_lease()
 
         def tell(fraction: float, stage: str) -> None:
             ctx.progress(0.2 + share * (number + fraction), stage)
@@ -286,6 +301,7 @@ class Repair:
                     seal(ctx, self.frozen[server])
                 before = self.copies[server].status if server in self.copies else self.still[server]
                 prove_unchanged(ctx, server, volume_id, before)
+            self._check_lease()
             step = ctx.journal.plan(TRIM, server=str(victim), volume_id=volume_id)
             try:
                 ctx.volume(victim).volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=120)

@@ -32,7 +32,8 @@ from weed_storage.volume_info import Generation
 from weed_tasks import Context
 from weed_tasks.freeze import file_status, generation_of
 from weed_tasks.journal import Entry
-from weed_tasks.move import probe, recover_moves
+from weed_tasks.lease import Lease
+from weed_tasks.move import hold, probe, recover_moves
 from weed_tasks.parameters import collection_of, server_named, source_names, volume_id_of
 from weed_tasks.proof import BYTES, CHECKSUMS, INDEX
 from weed_tasks.replica_plan import (
@@ -345,8 +346,13 @@ def run(job: Job, ctx: Context) -> Result:
     not help.
     """
     order = _order(job)
-    if not ctx.options.dry_run:
+    if not ctx.options.dry_run and ctx.journal.open:
         recover(ctx.journal, ctx)  # what an earlier run of this very job left
+    with hold(ctx, order.volume_id) as lease:
+        return _run(order, ctx, lease)
+
+
+def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
     ctx.progress(0.02, "looking at the cluster")
     topology = snapshot(ctx.master(), order.volume_id)
     replicas = _replicas(ctx, order, topology)
@@ -366,7 +372,7 @@ def run(job: Job, ctx: Context) -> Result:
             {"volume_id": order.volume_id},
         )
     preferred = [server_named(name, topology) for name in order.sources]
-    repair = Repair(ctx, order, replicas, healthy, preferred)
+    repair = Repair(ctx, order, replicas, healthy, preferred, lease)
     try:
         repair.hold()
         repair.agree(can_add=bool(targets))
