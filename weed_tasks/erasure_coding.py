@@ -116,6 +116,8 @@ def run(job: Job, ctx: Context) -> Result:
 
 def recover(entry: Entry, ctx: Context) -> None:
     """Undo or finish what a killed run left, as its journal says; raises TaskError where that must be tried again."""
+    if not entry.open:
+        return
     ctx = replace(ctx, journal=entry)
     with volume_lease(ctx, max(entry.volume_ids), PATIENCE) as lease, ctx.cluster.leash.shielded():
         _settle(ctx, entry, lease)

@@ -1,0 +1,128 @@
+"""Servers that fail or die under an encode: no file is lost, nothing stays read-only, no shard stays, a retry works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster import Cluster, Server, start_cluster
+from tests.conftest import SANDBOX_KIND
+from tests.erasure_coding import assert_as_before, assert_encoded, job
+from tests.support import eventually
+from weed_errors import ServerFailed, TaskError
+from weed_sandbox.launcher import Launcher
+from weed_tasks import ec_shards, erasure_coding
+
+SOURCE, TARGET = 0, 3
+
+FAILURES = [
+    ("VolumeServerStatus", TARGET, 1),
+    ("VolumeEcShardsInfo", TARGET, 1),
+    ("VolumeStatus", SOURCE, 1),
+    ("VolumeStatus", SOURCE, 3),
+    ("VolumeMarkReadonly", SOURCE, 1),
+    ("ReadVolumeFileStatus", SOURCE, 2),
+    ("CopyFile", SOURCE, 15),
+    ("CopyFile", SOURCE, 17),
+    ("ReceiveFile", TARGET, 1),
+    ("ReceiveFile", TARGET, 2),
+    ("ReceiveFile", SOURCE, 5),
+    ("ReceiveFile", TARGET, 6),
+    ("VolumeEcShardsMount", TARGET, 1),
+    ("VolumeEcShardsMount", SOURCE, 1),
+    ("VolumeEcShardsInfo", TARGET, 2),
+    ("VolumeEcShardRead", TARGET, 1),
+    ("VolumeDelete", SOURCE, 1),
+]
+
+DEATHS = [
+    ("VolumeMarkReadonly", SOURCE, 1),
+    ("ReceiveFile", TARGET, 2),
+    ("ReceiveFile", SOURCE, 5),
+    ("VolumeEcShardsMount", SOURCE, 1),
+    ("VolumeEcShardRead", TARGET, 1),
+    ("VolumeDelete", SOURCE, 1),
+]
+
+
+@pytest.fixture(scope="module")
+def _module_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = start_cluster(SANDBOX_KIND, launcher, tmp_path_factory.mktemp("faults"), servers=5)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Five empty servers of the sandbox."""
+    _module_five.reset()
+    monkeypatch.setattr(ec_shards, "QUIET", 0.0)
+    monkeypatch.setattr(erasure_coding, "STILL", 0.05)
+    return _module_five
+
+
+def answers(cluster: Cluster, server: Server) -> bool:
+    """Whether a server that was started again can be reached over the channels that saw it die."""
+    try:
+        cluster.volume(server).volume_server_status()
+    except ServerFailed:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("method", "server", "nth"), FAILURES)
+def test_a_call_that_fails_leaves_the_volume_as_it_was_or_encoded(
+    five: Cluster, method: str, server: int, nth: int, when: str
+) -> None:
+    files = five.fill(count=4, servers=five.servers[:1])
+    order = job(five, files.volume_ids[0])
+    faults = five.faults(five.servers[server])
+    faults.clear()
+    faults.fail(method, nth=nth, code="UNKNOWN", text="made to fail", when=when)
+
+    failed = ""
+    try:
+        erasure_coding.run(order, five.context())
+    except TaskError as error:
+        failed = str(error)
+
+    faults.clear()
+    if five.servers[SOURCE].files("*.dat"):
+        assert "made to fail" in failed
+        assert_as_before(five, files, five.servers[:1])
+    else:
+        five.check(files)
+    erasure_coding.run(order, five.context())
+    assert_encoded(five, files)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("method", "server", "nth"), DEATHS)
+def test_a_server_that_dies_and_comes_back_loses_nothing(
+    five: Cluster, method: str, server: int, nth: int, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure_coding, "SHOWN_WITHIN", 2.0)
+    files = five.fill(count=4, servers=five.servers[:1])
+    order = job(five, files.volume_ids[0])
+    five.faults(five.servers[server]).clear()
+    five.faults(five.servers[server]).kill_at(method, nth=nth, when=when)
+    ctx = five.context()
+
+    try:
+        erasure_coding.run(order, ctx)
+    except TaskError:
+        pass
+
+    eventually(lambda: not five.servers[server].alive)
+    five.start()
+    eventually(lambda: answers(five, five.servers[server]), timeout=20)
+    erasure_coding.recover(ctx.journal, five.context())
+    assert not ctx.journal.open
+    if five.servers[SOURCE].files("*.dat"):
+        assert_as_before(five, files, five.servers[:1])
+    else:
+        five.check(files)
+    erasure_coding.run(order, five.context())
+    assert_encoded(five, files)
