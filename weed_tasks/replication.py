@@ -194,6 +194,10 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
             words = f"{fault.why}; seen for {age:.0f} s, repaired after {patience} s"
             skipped.append(_skip(replicas, words, "too fresh"))
             continue
+        if fault.kind == UNDER and replicas[0].remote_name and not _share_objects(ctx, replicas):
+            words = f"{fault.why}, and its data is in {replicas[0].remote_name}, which old servers cannot share safely"
+            skipped.append(_skip(replicas, words, "remote"))
+            continue
         proposal = _propose(topology, fault, replicas, wishes, reserved)
         if isinstance(proposal, Skipped):
             skipped.append(proposal)
@@ -289,6 +293,14 @@ def _skip(replicas: Sequence[Replica], reason: str, key: str) -> Skipped:
     return Skipped(
         first.volume_id, f"volume {first.volume_id} {reason}", key, first.collection, str(first.server), first.size
     )
+
+
+def _share_objects(ctx: Context, replicas: Sequence[Replica]) -> bool:
+    """Whether all servers keep a remote object when one of its references is deleted; False where one cannot tell."""
+    try:
+        return min(generation_of(ctx, replica.server) for replica in replicas) >= Generation.V4_44
+    except TaskError:
+        return False
 
 
 def _looks_different(replicas: Sequence[Replica]) -> bool:
@@ -457,7 +469,7 @@ def _targets(
     if not count or (fault.kind == MISPLACED and not order.delete_surplus):
         return []
     first = replicas[0]
-    if first.remote_name and min(generation_of(ctx, replica.server) for replica in replicas) < Generation.V4_44:
+    if first.remote_name and not _share_objects(ctx, replicas):
         raise StaleTask(
             f"volume {order.volume_id} has its data in {first.remote_name}, and its servers are of a release that "
             "deletes the remote data with any of its copies; no further one is made"

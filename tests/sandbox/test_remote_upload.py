@@ -20,7 +20,7 @@ from weed_cluster.address import Address
 from weed_errors import BadTask, ConfigError, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Detection, DetectionRequest, Job, Result
 from weed_sandbox.launcher import Launcher
-from weed_tasks import remote_upload
+from weed_tasks import remote_upload, replication
 from weed_tasks.journal import Entry
 
 BUCKET = "tier"
@@ -439,3 +439,17 @@ def _makes_bucket(store: Store) -> bool:
         return request(store.address, "PUT", f"/{BUCKET}", b"")[0] == 200
     except OSError:
         return False
+
+
+def test_replication_gives_a_tiered_volume_a_second_reference_and_keeps_its_object(tiered: Cluster, s3: Store) -> None:
+    files = full(tiered)
+    (volume_id,) = files.volume_ids
+    key = move(tiered, volume_id).outputs["key"]
+    tiered.volume(tiered.servers[1]).volume_delete(volume_id=volume_id, keep_remote_data=True)
+    eventually(lambda: tiered.locations(volume_id) == [tiered.servers[0]])
+    eventually(lambda: {r.remote_name for r in tiered.topology().replicas(volume_id)} == {"s3.default"}, timeout=20)
+    job = Job("job", "replication", worker_pb2.TaskParams(volume_id=volume_id), config={"delete_surplus": True})
+    replication.run(job, tiered.context(timeout=60))
+    assert keys_of(tiered, volume_id) == [[key], [key]]
+    assert key in s3.objects()
+    tiered.check(files)

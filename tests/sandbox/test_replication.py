@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Server
+from tests.cluster import Cluster, Files, Server, request
 from tests.support import eventually
 from weed_errors import BadTask, Mismatch, StaleTask
 from weed_model import Detection, DetectionRequest, Job, Result
@@ -267,3 +268,37 @@ def test_a_wanted_number_of_copies_beyond_the_placement_is_made(cluster: Cluster
     replication.run(job_for(volume_id, params), cluster.context())
     assert len(cluster.locations(volume_id)) == 2
     cluster.check(files)
+
+
+def test_no_acknowledged_write_is_lost_while_a_misplaced_copy_is_replaced(racks: Cluster) -> None:
+    first, _second, same_rack, _fourth = racks.servers
+    files = racks.fill(6, replication="010", servers=[first, same_rack])
+    (volume_id,) = files.volume_ids
+    acknowledged: dict[str, bytes] = {}
+    ended = threading.Event()
+
+    def write() -> None:
+        for number in range(1, 100_000):
+            if ended.is_set():
+                return
+            fid, data = f"{volume_id},{0x10000 + number:x}0badcafe", b"written meanwhile %d" % number
+            status, _answer = request(first.address, "PUT", f"/{fid}", data)
+            if status in (200, 201):
+                acknowledged[fid] = data
+            ended.wait(0.01)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        eventually(lambda: len(acknowledged) > 3)
+        repair(racks, volume_id, delete_surplus=True, reconcile=True)
+    finally:
+        ended.set()
+        writer.join()
+    holders = eventually(lambda: servers if len(servers := racks.locations(volume_id)) == 2 else [])
+    assert {server.rack for server in holders} == {"r1", "r2"}
+    assert acknowledged
+    for fid, data in acknowledged.items():
+        for server in holders:
+            assert racks.read(fid, server) == data
+    racks.check(files)
