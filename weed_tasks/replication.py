@@ -161,25 +161,24 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     }
     found: list[tuple[Fault, list[Replica]]] = []
     skipped: list[Skipped] = []
-    compared = 0
-    for volume_id, replicas in volumes.items():
+    suspects: list[list[Replica]] = []
+    for replicas in volumes.values():
         reason = unfit(replicas, topology)
         if reason:
             skipped.append(_skip(replicas, reason, "unfit"))
             continue
         fault = examine(replicas, replicas[0].placement)
-        if fault is None and _looks_different(replicas):
-            compared += 1
-            if compared > MOST_COMPARED:
-                skipped.append(_skip(replicas, "may have replicas that differ; not compared yet", "not compared"))
-                continue
-            try:
-                fault = _compare_live(ctx, volume_id, replicas)
-            except TaskError as error:
-                skipped.append(_skip(replicas, f"has replicas that cannot be compared: {error}", "not comparable"))
-                continue
         if fault is not None:
             found.append((fault, replicas))
+        elif _looks_different(replicas):
+            suspects.append(replicas)
+    for replicas in suspects[MOST_COMPARED:]:
+        skipped.append(_skip(replicas, "may have replicas that differ; not compared yet", "not compared"))
+    for replicas, differs in _compare_live(ctx, suspects[:MOST_COMPARED]):
+        if isinstance(differs, Fault):
+            found.append((differs, replicas))
+        else:
+            skipped.append(_skip(replicas, f"has replicas that cannot be compared: {differs}", "not comparable"))
     SEEN.forget_others(volumes, {(replicas[0].volume_id, fault.kind) for fault, replicas in found})
 
     # The volumes with the fewest copies left come first: they are the ones in danger.
@@ -310,17 +309,34 @@ def _looks_different(replicas: Sequence[Replica]) -> bool:
     )
 
 
-def _compare_live(ctx: Context, volume_id: int, replicas: Sequence[Replica]) -> Fault | None:
-    """Compare the indexes of a volume that may be written to: only what still differs a moment later does differ."""
-    servers = [replica.server for replica in replicas]
-    seen = [compare_all(ctx, volume_id, servers, INDEX)]
-    if seen[0].ids:
+def _compare_live(ctx: Context, suspects: Sequence[list[Replica]]) -> list[tuple[list[Replica], Fault | TaskError]]:
+    """Compare the indexes of volumes that may be written to: only what still differs a moment later does differ.
+
+    Returns those that differ, and those that could not be compared, with the reason.
+    """
+
+    def compare(replicas: Sequence[Replica]) -> frozenset[int] | TaskError:
+        try:
+            servers = [replica.server for replica in replicas]
+            return compare_all(ctx, replicas[0].volume_id, servers, INDEX).ids
+        except TaskError as error:
+            return error
+
+    first = ctx.each(compare, suspects, most=4)
+    doubtful = [(replicas, seen) for replicas, seen in zip(suspects, first) if isinstance(seen, TaskError) or seen]
+    if doubtful:
         ctx.wait(LOOK_AGAIN)
-        seen.append(compare_all(ctx, volume_id, servers, INDEX))
-    ids = seen[0].ids & seen[-1].ids
-    if not ids:
-        return None
-    return Fault(DIVERGED, f"has {_differ(servers, len(ids))}", tuple(replicas))
+    result: list[tuple[list[Replica], Fault | TaskError]] = []
+    second = ctx.each(compare, [replicas for replicas, _seen in doubtful], most=4)
+    for (replicas, before), now in zip(doubtful, second):
+        if isinstance(now, TaskError):
+            result.append((replicas, now))
+            continue
+        ids = now if isinstance(before, TaskError) else before & now
+        if ids:
+            words = f"has {_differ((replica.server for replica in replicas), len(ids))}"
+            result.append((replicas, Fault(DIVERGED, words, tuple(replicas))))
+    return result
 
 
 def _differ(servers: Iterable[Address], count: int) -> str:
