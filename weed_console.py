@@ -709,11 +709,12 @@ def _own_directory(wishes: Wishes) -> Iterator[Path]:
     path = _state_dir(wishes)
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        owners = {place.stat().st_uid for place in (path, path.parent)}
+        file = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise ConfigError(f"cannot keep a journal in {path}: {error.strerror}; name a -workingDir") from None
     try:
-        if os.fstat(file).st_uid != os.getuid():
+        if not owners <= {os.getuid(), 0}:  # whoever owns a journal says what is undone
             raise ConfigError(f"{path} belongs to another user; name a -workingDir")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

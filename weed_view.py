@@ -164,9 +164,8 @@ class Screen:
         if not below:
             self._console.print(table)
             return
-        lines = self._console.render_lines(table, pad=False)
-        for place, line in enumerate(lines):
-            self._console.print(Segments([*line, Segment.line()]), end="")
+        for place, segments in enumerate(self._console.render_lines(table, pad=False)):
+            self._console.print(Segments([*segments, Segment.line()]), end="")
             if place:
                 text = Text(rows[place - 1][-1])
                 self._console.print(Padding(text, (0, 0, 0, min(others[0], 10)), expand=False))

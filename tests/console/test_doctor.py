@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from tests.cluster import Cluster, Files
-from tests.console.console import Ended
+from tests.console.console import Console, Ended, Running
 from tests.support import eventually, free_port
 from weed_tasks.journal import Journal
 
 Here = Callable[..., Ended]
+AT_ONCE = ("-set=min_size_mb=1", "-set=fullness_ratio=0.001", "-set=quiet_for_seconds=1")
+"""Lets small, young volumes be encoded."""
 
 
 def findings(ended: Ended) -> list[dict[str, Any]]:
@@ -34,8 +36,7 @@ def encoded(cluster: Cluster, here: Here) -> int:
     files = cluster.fill(count=10, size=200_000, collection="photos")
     cluster.settle()
     time.sleep(2)  # the least age that erasure coding accepts, by the server's clock of whole seconds
-    wishes = ("-set=min_size_mb=1", "-set=fullness_ratio=0.001", "-set=quiet_for_seconds=1")
-    ended = here(cluster, "run", "erasure_coding", "-yes", *wishes)
+    ended = here(cluster, "run", "erasure_coding", "-yes", *AT_ONCE)
     assert ended.status == 0, ended.out + ended.err
     assert "is erasure coded" in ended.out
     return files.volume_ids[0]
@@ -66,6 +67,31 @@ def test_an_encoded_cluster_is_healthy_until_shards_are_lost(make_cluster: Calla
     assert found["where"] == f"EC volume {volume_id} (photos)"
     assert "partial: 12 of 14 shards" in found["what"]
     assert "ec.rebuild" in found["fix"]
+
+
+def test_a_killed_encode_leaves_orphan_shards_that_doctor_finds_and_the_next_run_clears(
+    make_cluster: Callable[..., Cluster], console_of: Callable[..., Console], started: Callable[[Running], Running]
+) -> None:
+    cluster = make_cluster(servers=4)
+    files = cluster.fill(count=6, size=200_000, collection="photos")
+    (volume_id,) = files.volume_ids
+    cluster.settle()
+    time.sleep(2)
+    console = console_of(cluster)
+    running = started(console.start("run", "erasure_coding", "-yes", "-maxMBps=1", *AT_ONCE))
+    running.says("proving shards")
+    running.kill()
+    told = eventually(lambda: _finding(console.run("doctor"), "orphan shards"), 40, pause=1.0)
+    assert f"EC volume {volume_id} (photos)" in told
+    assert f"left read-only by erasure_coding of volume {volume_id}" in told
+    assert f"weed_worker run erasure_coding -volumeId={volume_id}" in told
+    eventually(lambda: console.run("run", "erasure_coding", "-yes", *AT_ONCE).status == 0, 60, pause=3.0)
+    eventually(lambda: console.run("doctor").status == 0, 40, pause=1.0)
+    cluster.check(files)
+
+
+def _finding(ended: Ended, text: str) -> str:
+    return ended.out if ended.status == 1 and text in ended.out else ""
 
 
 def test_a_volume_left_read_only_is_found_with_the_command_that_mends_it(cluster: Cluster, here: Here) -> None:

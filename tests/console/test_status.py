@@ -46,17 +46,14 @@ def test_an_admins_workers_and_jobs_are_shown(
     driver = Driver(admin, dialect)
     driver.give("j1", "vacuum", volume_id, str(sandbox_cluster.locations(volume_id)[0].address))
     assert driver.ended("j1").success
-    told = eventually(lambda: _with(here(sandbox_cluster, "status", f"-admin={admin.address}"), "1 worker at"))
-    assert "w-seen" in told.out
     done = "succeeded" if dialect == "plugin" else "completed"
-    eventually(lambda: _with(here(sandbox_cluster, "status", f"-admin={admin.address}"), done))
+    eventually(lambda: done in here(sandbox_cluster, "status", f"-admin={admin.address}").out)
+    told = here(sandbox_cluster, "status", f"-admin={admin.address}").out
+    assert f"1 worker at admin {admin.address}" in told
+    assert "w-seen" in told
     document = here(sandbox_cluster, "status", f"-admin={admin.address}", "-json").json()
     assert document["dialect"] == dialect
     assert len(document["workers"]) == len(document["jobs"]) == 1
-
-
-def _with(ended: Ended, text: str) -> Ended | None:
-    return ended if text in ended.out else None
 
 
 def test_a_real_or_stand_in_admin_of_the_era_answers(cluster: Cluster, here: Here) -> None:
