@@ -17,7 +17,7 @@ from weed_errors import Mismatch, ServerFailed
 from weed_storage.checksums import crc32c
 from weed_storage.index import TOMBSTONE, Live, entries, search_ecx
 from weed_storage.needle import actual_size, parse_needle
-from weed_storage.reed_solomon import DATA_SHARDS, TOTAL_SHARDS, locate, shard_size
+from weed_storage.reed_solomon import DATA_SHARDS, TOTAL_SHARDS, locate
 from weed_storage.volume_info import Generation
 from weed_tasks import Context
 from weed_tasks.ec_shards import ANY_REVISION, Shelf, fetch, look
@@ -43,11 +43,6 @@ class Claim:
     source: Source
     run: int
     places: Mapping[Address, Sequence[int]]
-
-    @property
-    def shard_size(self) -> int:
-        """Bytes of each shard."""
-        return shard_size(self.source.dat_size, self.source.strict)
 
     @property
     def name(self) -> str:
@@ -81,7 +76,7 @@ def prove_found(ctx: Context, claim: Claim) -> None:
 
 
 def _sampled(claim: Claim) -> list[int]:
-    last = claim.shard_size // PIECE - 1
+    last = claim.source.shard_size // PIECE - 1
     return sorted({0, last, *(random.randint(0, last) for _ in range(SAMPLED - 2))})
 
 
@@ -125,7 +120,7 @@ def _compare_pieces(claim: Claim, piece: int, got: Sequence[int], wanted: Sequen
 
 
 def _prove_shelf(claim: Claim, shelf: Shelf) -> None:
-    source, size = claim.source, claim.shard_size
+    source, size = claim.source, claim.source.shard_size
     name = f"volume {source.volume_id} on {shelf.server}"
     for shard_id in claim.places[shelf.server]:
         if shard_id not in shelf.mounted:

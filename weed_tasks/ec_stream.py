@@ -27,7 +27,17 @@ from weed_cluster.leash import Leash
 from weed_errors import Cancelled, Mismatch, ServerTimedOut, TaskError
 from weed_storage.checksums import BlockChecksums, ShardChecksums, crc32c
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock, actual_size
-from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, SMALL_BLOCK, TOTAL_SHARDS, Encoder, Row, layout
+from weed_storage.reed_solomon import (
+    DATA_SHARDS,
+    LARGE_BLOCK,
+    PARITY_SHARDS,
+    SMALL_BLOCK,
+    TOTAL_SHARDS,
+    Encoder,
+    Row,
+    layout,
+    shard_size,
+)
 from weed_tasks import Context
 
 PIECE = SMALL_BLOCK
@@ -48,7 +58,10 @@ PROBES, PROBE = 8, 4096
 
 @dataclass(frozen=True)
 class Source:
-    """A frozen volume as its server describes it; `strict` rows are what servers before 4.44 read."""
+    """A frozen volume as its server describes it.
+
+    `strict` rows are what servers before 4.44 read; `large_block` is the bytes of a block in the first rows.
+    """
 
     server: Address
     volume_id: int
@@ -57,6 +70,16 @@ class Source:
     version: int
     revision: int
     strict: bool = False
+    large_block: int = LARGE_BLOCK
+
+    @property
+    def shard_size(self) -> int:
+        """Bytes of each of its shards."""
+        return shard_size(self.dat_size, self.strict, self.large_block)
+
+    def rows(self) -> Iterator[Row]:
+        """How its bytes are cut."""
+        return layout(self.dat_size, self.strict, self.large_block)
 
     @property
     def base(self) -> str:
@@ -251,11 +274,11 @@ class _Lane:
 class Pipeline:
     """One encode under way. Use encode()."""
 
-    def __init__(self, ctx: Context, source: Source, slots: Mapping[int, Slot], shard_size: int) -> None:
+    def __init__(self, ctx: Context, source: Source, slots: Mapping[int, Slot]) -> None:
         self._ctx = ctx
         self._source = source
         self._slots = slots
-        self._shard_size = shard_size
+        self._shard_size = source.shard_size
         self._encoder = Encoder()
         self._reading = Leash()  # so that the reader can be broken off alone
         self._reader_error: BaseException | None = None
@@ -382,7 +405,7 @@ class Pipeline:
         try:
             with ExitStack() as closing:
                 reader, calls = self._open(closing)
-                for row in layout(source.dat_size, source.strict):
+                for row in source.rows():
                     for inner in range(0, row.block_size, PIECE):
                         stripe = self._free.get()
                         if stripe is None:
@@ -404,7 +427,7 @@ class Pipeline:
             self._ctx.log(f"reading {local.path} of this host")
             return local, False
         server = Cluster(self._ctx.cluster.channels, leash=self._reading).volume(source.server)
-        first: Row | None = next(layout(source.dat_size, source.strict), None)
+        first: Row | None = next(source.rows(), None)
         if first is not None and first.block_size > PIECE:
             return _Ranged(server, source), True
         return _Streamed(server, source), False
@@ -444,13 +467,13 @@ class Pipeline:
             reader.join(timeout=10.0)
 
 
-def encode(ctx: Context, source: Source, slots: Mapping[int, Slot], shard_size: int) -> list[ShardSums]:
+def encode(ctx: Context, source: Source, slots: Mapping[int, Slot]) -> list[ShardSums]:
     """Stream a volume through the encoder into fourteen shard files; return what was sent of each, by shard id.
 
     Raises ServerFailed, Mismatch where a server took or gave fewer bytes than it should, and ServerTimedOut where
     nothing moves. Whatever was not sent whole is removed by its server; whole shards are the caller's to remove.
     """
-    return Pipeline(ctx, source, slots, shard_size).run()
+    return Pipeline(ctx, source, slots).run()
 
 
 def piece_crcs(pieces: Sequence[bytes]) -> list[int]:

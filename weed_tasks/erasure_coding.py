@@ -87,13 +87,14 @@ RESERVE = 1 << 30
 
 @dataclass(frozen=True)
 class Order:
-    """What a job asks for. Without slots the job leaves the placement to this worker."""
+    """What a job asks for. The slots are this worker's own plan where the job has none, and empty where that failed."""
 
     volume_id: int
     collection: str | None
     sources: tuple[Address, ...]
     slots: Mapping[int, Slot]
-    disk_type: str
+    disk_type: str = ""
+    no_slots: str = ""  # why there are none
 
 
 def run(job: Job, ctx: Context) -> Result:
@@ -150,11 +151,13 @@ def _read(ctx: Context, job: Job, topology: Topology) -> Order:
                 raise BadTask(f"shard {shard_id} of volume {volume_id} is planned twice or does not exist")
             slots[shard_id] = Slot(server_named(node, topology), disk_id)
     replicas = topology.replicas(volume_id)
+    no_slots = "the job names no targets"
     if not slots and replicas:
         plan = EcPlanner(snapshot(ctx.master())).plan(max(replicas, key=lambda replica: replica.size))
         if isinstance(plan, str):
-            raise StaleTask(f"volume {volume_id} cannot be placed: {plan}")
-        slots = {shard: Slot(place.node.address, place.disk_id) for place in plan for shard in place.shard_ids}
+            no_slots = plan
+        else:
+            slots = {shard: Slot(place.node.address, place.disk_id) for place in plan for shard in place.shard_ids}
     if slots and len(slots) != TOTAL_SHARDS:
         raise BadTask(f"shards {sorted(set(range(TOTAL_SHARDS)) - set(slots))} of volume {volume_id} have no target")
     crowded = [slot for slot, count in Counter(slots.values()).items() if count > PARITY_SHARDS]
@@ -167,7 +170,7 @@ def _read(ctx: Context, job: Job, topology: Topology) -> Order:
     if collection is not None and (collection in (".", "..") or "/" in collection or "\\" in collection):
         raise BadTask(f"{collection!r} is no collection")
     sources = [server_named(name, topology) for name in named] + [replica.server for replica in replicas]
-    return Order(volume_id, collection, tuple(dict.fromkeys(sources)), slots, coding.source_disk_type)
+    return Order(volume_id, collection, tuple(dict.fromkeys(sources)), slots, coding.source_disk_type, no_slots)
 
 
 # -- what there is --------------------------------------------------------------------------------------------------
@@ -370,7 +373,7 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
     volume_id, collection = scene.volume_id, scene.collection
     order = scene.order
     if not order.slots:
-        raise BadTask(f"the job names no targets for the shards of volume {volume_id}")
+        raise StaleTask(f"the shards of volume {volume_id} cannot be placed: {order.no_slots}; nothing was touched")
     biggest = max(status.dat_file_size for status in scene.regular.values())
     generations = _check_targets(ctx, scene, biggest)
     strict = _row_rule(volume_id, biggest, generations.values())
@@ -398,7 +401,6 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
             remove(ctx, shelf, volume_id, collection, run - 1)
     _sweep(ctx, scene)
 
-    size = shard_size(source.dat_size, strict)
     places: dict[Address, list[int]] = {}
     for shard_id, slot in sorted(order.slots.items()):
         places.setdefault(slot.server, []).append(shard_id)
@@ -419,7 +421,7 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
     )
     for target, disk_id in dict.fromkeys((slot.server, slot.disk_id) for slot in order.slots.values()):
         send(ctx.volume(target), volume_id, collection, ".vif", vifs[target], disk_id)
-    sums = encode(ctx, source, order.slots, size)
+    sums = encode(ctx, source, order.slots)
     _send_indexes(ctx, scene, places, generations, sums, live)
     ctx.progress(0.7, "mounting shards")
     lease.check()
@@ -654,7 +656,7 @@ def _commit(
         ctx.log(f"the master still lists a replica of volume {volume_id}, though none is left")
     ctx.progress(1.0, "done")
     return Result(
-        f"volume {volume_id} is erasure coded: {TOTAL_SHARDS} shards of {claim.shard_size >> 20} MiB on "
+        f"volume {volume_id} is erasure coded: {TOTAL_SHARDS} shards of {claim.source.shard_size >> 20} MiB on "
         f"{len(claim.places)} servers, {len(scene.regular)} replicas deleted",
         {
             "volume_id": volume_id,
@@ -775,7 +777,7 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
     holders = [holding.server for holding in topology.holdings(volume_id, collection)]
     shelves = look_at_all(ctx, [*holders, *sources], volume_id, collection)
     statuses = {server: _ask(ctx, server, volume_id) for server in sources}
-    order = Order(volume_id, collection, sources, {}, "")
+    order = Order(volume_id, collection, sources, {})
     left = {server: status for server, status in statuses.items() if status is not None}
     done = complete_run(shelves)
     if left and done is not None:

@@ -354,6 +354,17 @@ def _put_files(cluster: Cluster, server: Server, saved: dict[str, bytes]) -> Non
     eventually(lambda: cluster.topology().replicas(volume_id), timeout=20)
 
 
+def test_a_job_without_targets_gets_a_plan_of_its_own(five: Cluster) -> None:
+    files = five.fill(count=5)
+    order = job(five, files.volume_ids[0])
+    del order.params.targets[:]
+
+    erasure_coding.run(order, five.context())
+
+    assert all(len(names) >= 2 for names in shard_files(five).values())
+    five.check(files)
+
+
 def test_a_dry_run_changes_nothing(sandbox_five: Cluster) -> None:
     files = sandbox_five.fill(count=5)
     order = job(sandbox_five, files.volume_ids[0])
