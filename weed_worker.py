@@ -198,7 +198,7 @@ class Worker:
             self._cancel_all(f"the worker stops and the task ran longer than -grace={self.settings.grace:.0f}s")
             self._pool.join(timeout=UNDO_TIME)
         with gevent.Timeout(10, False):
-            while not all(session.is_drained for session in self.sessions):
+            while self.detecting or not all(session.is_drained for session in self.sessions):
                 gevent.sleep(0.05)
             for session in self.sessions:
                 session.leave(self.stopping)

@@ -30,7 +30,8 @@ def awake() -> float:
 class Outbox:
     """One stream's outgoing reports. `sent(report)` is called once the transport has asked for what follows it."""
 
-    def __init__(self, encode: Encode, sent: Callable[[Report], None]) -> None:
+    def __init__(self, encode: Encode, sent: Callable[[Report], None], clock: Callable[[], float] = awake) -> None:
+        self._clock = clock
         self._encode = encode
         self._sent = sent
         self._ready = threading.Condition()
@@ -38,7 +39,7 @@ class Outbox:
         self._beat: Heartbeat | None = None
         self._progress: dict[str, Progress] = {}
         self._ended = False
-        self._last_sent = awake()
+        self._last_sent = clock()
 
     def put(self, report: Report) -> None:
         """Send this as soon as the stream takes it."""
@@ -63,11 +64,11 @@ class Outbox:
     def messages(self) -> Iterator[bytes]:
         """The stream's request iterator: gRPC asks for the next message when it has taken the one before."""
         while (report := self._next()) is not None:
-            if awake() - self._last_sent > LONGEST_SILENCE:
+            if self._clock() - self._last_sent > LONGEST_SILENCE:
                 log.warning("this host slept, or the stream stood still; the stream is given up unsent")
                 return
             yield from self._encode(report)
-            self._last_sent = awake()
+            self._last_sent = self._clock()
             self._sent(report)
 
     def is_drained(self) -> bool:

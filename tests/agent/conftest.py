@@ -1,4 +1,4 @@
-"""Offers `start_agent`, and `admin`: the sandbox's admin of each dialect in turn."""
+"""Offers `start_agent`, and `admin` and its `driver`: the sandbox's admin of each dialect in turn."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.agent import Agent
+from tests.agent.driver import Driver
 from tests.cluster import Admin, Cluster
 
 
@@ -36,3 +37,9 @@ def dialect(request: pytest.FixtureRequest) -> str:
 def admin(sandbox_cluster: Cluster, dialect: str) -> Admin:
     """An admin of that dialect, which looks for work only when a test asks."""
     return sandbox_cluster.start_admin(dialect)
+
+
+@pytest.fixture
+def driver(admin: Admin, dialect: str) -> Driver:
+    """The admin, as something to give jobs to."""
+    return Driver(admin, dialect)

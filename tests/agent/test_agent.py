@@ -11,17 +11,11 @@ import pytest
 
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
-from tests.cluster import Admin, Cluster, Files
+from tests.agent.work import compactions, garbage, hold, server_of
+from tests.cluster import Admin, Cluster
 from tests.support import eventually
 
 Start = Callable[..., Agent]
-COMPACT = "VacuumVolumeCompact"
-
-
-@pytest.fixture
-def driver(admin: Admin, dialect: str) -> Driver:
-    """The admin, as something to give jobs to."""
-    return Driver(admin, dialect)
 
 
 @pytest.fixture
@@ -30,28 +24,6 @@ def agent(start_agent: Start, admin: Admin) -> Agent:
     agent = start_agent(flags_for(admin), "-capabilities=vacuum")
     agent.says("registered as")
     return agent
-
-
-def garbage(cluster: Cluster, volumes: int = 1) -> Files:
-    """Volumes of which the greater part is deleted."""
-    files = cluster.fill(count=6 * volumes, size=20_000, volumes=volumes)
-    for volume_id in files.volume_ids:
-        cluster.delete(files.of(volume_id)[:4])
-    cluster.settle()
-    return files
-
-
-def server_of(cluster: Cluster, volume_id: int) -> str:
-    return str(cluster.locations(volume_id)[0].address)
-
-
-def hold(cluster: Cluster, volume_id: int, seconds: float) -> None:
-    """Let the compaction of a volume take this long."""
-    cluster.faults(cluster.locations(volume_id)[0]).slow(COMPACT, seconds)
-
-
-def compactions(cluster: Cluster) -> int:
-    return sum(method == COMPACT for server in cluster.servers for method, _ in cluster.calls(server))
 
 
 def test_a_job_is_run_once_and_its_files_read_back(sandbox_cluster: Cluster, driver: Driver, agent: Agent) -> None:

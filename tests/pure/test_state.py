@@ -15,7 +15,7 @@ from tests.support import eventually
 from weed_errors import ConfigError
 from weed_model import Job, Result
 from weed_protocol.commands import Completed, Goodbye, Heartbeat, Hello, Progress, Report, RunJob, SendLog, Status
-from weed_state import task_log
+from weed_state import leaks, task_log
 from weed_state.debts import KILLED, Debts
 from weed_state.identity import claim
 from weed_state.outbox import Outbox
@@ -122,6 +122,42 @@ def test_a_damaged_debt_is_set_aside_and_the_others_are_kept(tmp_path: Path) -> 
     assert (tmp_path / "torn.damaged").exists()
 
 
+def test_paying_an_earlier_result_does_not_pay_for_the_job_given_again(tmp_path: Path) -> None:
+    debts = Debts(tmp_path)
+    debts.take("classic", "w1", run_job("j1", ""))
+    debts.finish(done("j1", "", error="no"))
+    debts.take("classic", "w1", run_job("j1", ""))
+    debts.pay(done("j1", "", error="no"))
+    assert [lost.error for lost in Debts(tmp_path).due("classic", "w1", ())] == [KILLED]
+
+
+def test_a_lost_job_is_paid_for_once_its_failure_is_told(tmp_path: Path) -> None:
+    Debts(tmp_path).take("classic", "w1", run_job("j1", ""))
+    debts = Debts(tmp_path)
+    (lost,) = debts.due("classic", "w1", ())
+    debts.pay(lost)
+    assert len(debts) == len(Debts(tmp_path)) == 0
+
+
+def test_a_job_handed_back_stays_so_over_a_restart(tmp_path: Path) -> None:
+    debts = Debts(tmp_path)
+    debts.take("plugin", "w1", run_job("j1"))
+    debts.finish(Completed("r1", "j1", "vacuum", 5.0, error="full", at_capacity=True))
+    assert [kept.at_capacity for kept in Debts(tmp_path).due("plugin", "w1", ())] == [True]
+
+
+def test_a_disk_that_takes_nothing_loses_no_result_while_the_process_lives(tmp_path: Path) -> None:
+    debts = Debts(tmp_path / "owed")
+    (tmp_path / "owed").rmdir()
+    (tmp_path / "owed").write_text("no directory any more")
+    debts.take("classic", "w1", run_job("j1"))
+    debts.finish(done("j1"))
+    assert debts.due("classic", "w1", ()) == [done("j1")]
+    debts.pay(done("j1"))
+    leaks.leak(tmp_path / "owed", "w1")
+    assert (len(debts), leaks.leaked(tmp_path / "owed", "w1")) == (0, 0)
+
+
 # ---- outbox --------------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +194,26 @@ def test_only_the_newest_news_is_sent_and_none_behind_a_completion() -> None:
     assert [type(report) for report in sent] == [Hello, Completed, Heartbeat, Progress]
     assert isinstance(sent[3], Progress)
     assert (sent[3].job_id, sent[3].fraction) == ("j2", 0.2)
+
+
+def test_a_stream_that_stood_still_for_too_long_is_ended_unsent() -> None:
+    # An admin gives a stream up after two minutes of silence; before 4.44 it crashes on what comes after.
+    now = [0.0]
+    sent: list[Report] = []
+    outbox = Outbox(name, sent.append, clock=lambda: now[0])
+    taken: list[str] = []
+    reader = threading.Thread(target=lambda: taken.extend(collect(outbox)), daemon=True)
+    reader.start()
+    for number, at in enumerate((0.0, 100.0), start=1):
+        eventually(lambda number=number: len(sent) == number)  # type: ignore[misc]
+        now[0] = at
+        outbox.put(Heartbeat(STATUS))
+    eventually(lambda: len(sent) == 3)
+    now[0] = 220.0
+    outbox.put(done("j1"))
+    reader.join(5)
+    assert not reader.is_alive()
+    assert taken == ["Hello", "Heartbeat", "Heartbeat"]
 
 
 # ---- task logs -----------------------------------------------------------------------------------------------------
