@@ -242,7 +242,7 @@ def _masters(cluster: Cluster) -> tuple[list[Finding], bool]:
             findings.append(Finding(PROBLEM, where, _words(error), _reach("master", address.grpc, error)))
             continue
         leaders[leader].append(str(address))
-        findings.append(Finding(OK, where, f"answers; leader is {leader or 'not elected'}"))
+        findings.append(Finding(OK, where, f"answers; leader is {Address.parse(leader) if leader else 'not elected'}"))
         findings += _clock(where, skew)
     if "" in leaders:
         findings.append(

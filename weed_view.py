@@ -35,7 +35,7 @@ PLAIN_EVERY = 10.0
 WIDE = 110
 """Columns from which there is room for everything."""
 
-READABLE = 30
+READABLE = 45
 """Columns that a sentence needs at least."""
 
 STYLES = {
@@ -193,6 +193,8 @@ class Screen:
         """A job told how far it is."""
         now = time.monotonic()
         is_new, bar.fraction, bar.stage = stage != bar.stage, max(bar.fraction, min(fraction, 1.0)), stage
+        if is_new:
+            bar.pace = Pace()  # a stage's speed tells nothing of the next one's
         bar.pace.add(now, bar.fraction * bar.size)
         if not self.is_terminal and (is_new or now - bar.told >= PLAIN_EVERY):
             bar.told = now
@@ -210,7 +212,7 @@ class Screen:
         if not bar.size:
             return ""
         rate, left = bar.pace.rate, bar.pace.left(bar.size)
-        speed = "" if rate is None else f", {size_text(rate)}/s"
+        speed = f", {size_text(rate)}/s" if rate else ""
         ends = "unknown" if left is None else time_text(left)
         return f"{size_text(bar.fraction * bar.size)} of {size_text(bar.size)}{speed}, time left {ends}; "
 
@@ -247,7 +249,7 @@ class Screen:
         if width >= 60:
             rate, left = bar.pace.rate, bar.pace.left(bar.size)
             sizes = f"{size_text(bar.fraction * bar.size)}/{size_text(bar.size)}" if bar.size else ""
-            speed = f"{size_text(rate)}/s" if rate is not None and bar.size else ""
+            speed = f"{size_text(rate)}/s" if rate and bar.size else ""
             cells += [sizes, speed, "" if not bar.size else f"ETA {'unknown' if left is None else time_text(left)}"]
         return [*cells, Text(bar.stage, style="dim")] if width >= WIDE else cells
 
