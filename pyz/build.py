@@ -27,7 +27,7 @@ SHIPPED = re.compile(r"\.(py|pem|so)$|^pyeclib\.libs/libisal-")
 DROPPED = re.compile(
     r"^(pygments|markdown_it|mdurl|pyeclib)/"  # rich's colouring of source text; pyeclib but for its libisal
     r"|^(pyeclib_c|google/protobuf/compiler/|gevent/(tests|testing|libuv|_ffi)/|greenlet/tests/)"
-    r"|^gevent/(ares|resolver/(cares|_addresses|_hostsfile|ares|dnspython)|libev/_corecffi)"
+    r"|^gevent/(ares|resolver/(cares|ares|dnspython)|libev/_corecffi)"
     r"|^zope/interface/(_zope_interface_coptimizations|(common/)?tests/)"  # pure Python takes over
     r"|\.dist-info/|\.data/"
 )
