@@ -19,6 +19,7 @@ import grpc.experimental.gevent
 grpc.experimental.gevent.init_gevent()
 
 import fcntl
+import gc
 import json
 import logging
 import re
@@ -52,7 +53,7 @@ from weed_cluster.leash import Leash
 from weed_cluster.lock import cluster_lock
 from weed_cluster.rates import Rates
 from weed_cluster.topology import wildcard_filter
-from weed_errors import BadTask, Busy, Cancelled, ConfigError, TaskError, WeedError
+from weed_errors import BadTask, Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
 from weed_model import Detection, DetectionRequest, Job, Proposal, Value
 from weed_settings import ALIASES, TASK_TYPES, normalise
 from weed_tasks.journal import Entry, Journal
@@ -727,7 +728,13 @@ def _own_directory(wishes: Wishes) -> Iterator[Path]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        gc.collect()  # calls that failed must not be left to the end of the interpreter, where no greenlet runs
+
+
+def _main(words: list[str]) -> int:
     try:
         if {"--help"} & set(normalise(words, USAGE)):
             print(USAGE)
@@ -746,7 +753,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"weed_worker: {error}", file=sys.stderr)
         return WRONG
     except WeedError as error:
-        print(f"weed_worker: {error}", file=sys.stderr)
+        hint = "; weed_worker doctor tells what is in the way" if isinstance(error, ServerFailed) else ""
+        print(f"weed_worker: {error}{hint}", file=sys.stderr)
         return BUSY if isinstance(error, Busy) else FAILED
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
