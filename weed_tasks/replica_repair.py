@@ -29,6 +29,13 @@ QUIET = 1.0
 REGISTERED_WITHIN = 30.0
 """Seconds in which the master must show a new copy."""
 
+CACHED_FOR = 610.0
+"""Seconds for which volume servers remember where a volume's replicas were (SeaweedFS 4.44, weed/operation/lookup.go).
+
+A write through one that still remembers is not sent to a new copy, and is acknowledged even where the place that it is
+sent to holds the volume no more.
+"""
+
 ROUNDS = 3
 """Passes of reconciling; each judges afresh what the one before has left."""
 
@@ -49,6 +56,7 @@ class Order:
     delete_surplus: bool
     reconcile: bool
     io_bytes_per_second: int
+    seen_for: float = 0.0  # seconds since which the fault was seen when the job was proposed
 
 
 @dataclass(frozen=True)
@@ -256,6 +264,15 @@ class Repair:
         equal = self.agreement.servers if not self.agreement.ids else self.agreement.servers[:1]
         named = [server for server in equal if server in self.preferred]
         return (named or list(equal))[0]
+
+    def outlast_memories(self, seconds: float) -> None:
+        """Stay frozen until no server sends writes to where the replicas were, instead of to the new copies."""
+        left = seconds
+        while left > 0 and self.copies:
+            self._check_lease()
+            self.ctx.progress(0.95, f"holding the volume until servers know its new place, {left:.0f} s more")
+            self.ctx.wait(min(left, 5.0))
+            left -= 5.0
 
     # ---- trimming
 

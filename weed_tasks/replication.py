@@ -29,7 +29,7 @@ from weed_model import (
     Skipped,
 )
 from weed_storage.volume_info import Generation
-from weed_tasks import Context
+from weed_tasks import Context, replica_repair
 from weed_tasks.freeze import file_status, generation_of
 from weed_tasks.journal import Entry
 from weed_tasks.lease import Lease
@@ -197,7 +197,7 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
             words = f"{fault.why}, and its data is in {replicas[0].remote_name}, which old servers cannot share safely"
             skipped.append(_skip(replicas, words, "remote"))
             continue
-        proposal = _propose(topology, fault, replicas, wishes, reserved)
+        proposal = _propose(topology, fault, replicas, wishes, reserved, age)
         if isinstance(proposal, Skipped):
             skipped.append(proposal)
         elif request.max_results and len(proposals) >= request.max_results:
@@ -209,7 +209,12 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
 
 
 def _propose(
-    topology: Topology, fault: Fault, replicas: Sequence[Replica], wishes: Mapping[str, object], reserved: Reserved
+    topology: Topology,
+    fault: Fault,
+    replicas: Sequence[Replica],
+    wishes: Mapping[str, object],
+    reserved: Reserved,
+    age: float,
 ) -> Proposal | Skipped:
     first = replicas[0]
     placement = first.placement
@@ -259,7 +264,7 @@ def _propose(
             replica_count=placement.copies, verify_consistency=wishes["verify"] != "index"
         ),
     )
-    seconds = 120 + (size >> 30) * 300 * max(1, len(targets))
+    seconds = 120 + (size >> 30) * 300 * max(1, len(targets)) + (int(replica_repair.CACHED_FOR) if targets else 0)
     where = f", copy to {', '.join(map(str, targets))}" if targets else ""
     name = f"{first.volume_id}:{first.collection}" if first.collection else str(first.volume_id)
     return Proposal(
@@ -274,6 +279,7 @@ def _propose(
             "volume_id": first.volume_id,
             "collection": first.collection,
             "fault": fault.kind,
+            "seen_for_seconds": int(age),
             "estimated_runtime_seconds": seconds,
         },
         labels={
@@ -364,6 +370,7 @@ def _order(job: Job) -> Order:
         delete_surplus=as_bool(wishes["delete_surplus"], False),
         reconcile=as_bool(wishes["reconcile"], False),
         io_bytes_per_second=as_int(wishes["io_byte_per_second"], 0, 0),
+        seen_for=as_int(job.parameters.get("seen_for_seconds"), 0, 0),
     )
 
 
@@ -408,6 +415,10 @@ def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
             repair.add(target, number, len(targets))
         if fault and may_trim:
             repair.trim(fault, placement)
+        # Servers that remember a complete set of replicas; of one that lacks a copy for long they do not.
+        if placement.copies > 1 and not replicas[0].remote_name:
+            known = order.seen_for if fault and fault.kind == UNDER else 0.0
+            repair.outlast_memories(replica_repair.CACHED_FOR - known)
     finally:
         repair.release()
     return repair.result(fault)

@@ -23,6 +23,7 @@ from weed_tasks import replica_repair, replication
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less for volumes to be still."""
     monkeypatch.setattr(replica_repair, "QUIET", 0.05)
+    monkeypatch.setattr(replica_repair, "CACHED_FOR", 0.0)
 
 
 def job_for(volume_id: int) -> Job:
