@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import sys
 from typing import Any
 
 from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
 from tests.cluster import Cluster, Files, Server
+from weed_cluster.address import Address
+from weed_cluster.client import Channels
+from weed_cluster.client import Cluster as Clients
 from weed_model import Job
+from weed_tasks import Context, erasure_coding
+from weed_tasks.journal import Journal
 
 
 def job(cluster: Cluster, volume_id: int, collection: str = "", name: str = "job", **coding: Any) -> Job:
@@ -55,3 +62,15 @@ def assert_as_before(cluster: Cluster, files: Files, holders: list[Server]) -> N
             assert not cluster.volume(server).volume_status(volume_id=volume_id).is_read_only
             cluster.write(files, volume_id, 1, 100, holders)
     cluster.check(files)
+
+
+def work(master: str, journal: str, params: str) -> None:
+    """Run one job with its journal on disk: what a worker process of its own does, to be killed from outside."""
+    order = TaskParams.FromString(base64.b64decode(params))
+    entry = Journal(journal).open_entry("job", "erasure_coding", order.volume_id)
+    ctx = Context(Clients(Channels(), [Address.parse(master)]), entry)
+    print(erasure_coding.run(Job("job", "erasure_coding", order), ctx).summary)
+
+
+if __name__ == "__main__":
+    work(*sys.argv[1:])

@@ -7,16 +7,20 @@ WEED_EVERY_BOUNDARY=1 plays them all.
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import Cluster, Files, Server, start_cluster
-from tests.conftest import SANDBOX_KIND
+from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.erasure_coding import assert_as_before, assert_encoded, job
 from weed_cluster.client import Channels
 from weed_cluster.client import Cluster as Clients
@@ -34,6 +38,7 @@ CHANGING = {
     "VolumeMarkReadonly",
     "VolumeMarkWritable",
 }
+ROOT = Path(__file__).parents[2]
 EVERY = bool(os.environ.get("WEED_EVERY_BOUNDARY"))
 
 
@@ -89,6 +94,23 @@ def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(ec_shards, "QUIET", 0.0)
     monkeypatch.setattr(erasure_coding, "STILL", 0.05)
     return _module_five
+
+
+@pytest.fixture(scope="module", params=_params([SANDBOX_KIND, *REAL_KINDS]))
+def _module_either(
+    request: pytest.FixtureRequest, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    cluster = start_cluster(request.param, launcher, tmp_path_factory.mktemp(f"killed-{request.param}"), servers=5)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def either(_module_either: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Five empty servers of the sandbox, or of each real `weed`."""
+    _module_either.reset()
+    monkeypatch.setattr(ec_shards, "QUIET", 0.0)
+    return _module_either
 
 
 def context(cluster: Cluster, journal: Journal, volume_id: int, observe: Reaper | None = None) -> Context:
@@ -166,3 +188,29 @@ def recovered_and_retried(cluster: Cluster, reaper: Reaper, holders: list[Server
         assert_encoded(cluster, files)
     erasure_coding.run(job(cluster, volume_id), context(cluster, journal, volume_id))
     assert_encoded(cluster, files)
+
+
+@pytest.mark.parametrize("after", [0.4, 0.8, 1.2, 1.6, 2.2] if EVERY else [0.9, 1.8])
+def test_a_worker_process_killed_at_some_moment_is_recovered_from(
+    either: Cluster, tmp_path: Path, after: float
+) -> None:
+    holders = either.servers[:2]
+    files = either.fill(count=30, size=1_000_000, replication="001", servers=holders)
+    volume_id = files.volume_ids[0]
+    order = job(either, volume_id)
+    arguments = [str(either.master), str(tmp_path), base64.b64encode(order.params.SerializeToString()).decode()]
+    worker = subprocess.Popen([sys.executable, "-m", "tests.erasure_coding", *arguments], cwd=ROOT)
+    with suppress(subprocess.TimeoutExpired):
+        worker.wait(after)
+    worker.kill()
+    worker.wait()
+
+    journal = Journal(tmp_path)
+    for entry in journal.unfinished():
+        erasure_coding.recover(entry, context(either, journal, volume_id))
+        assert not entry.open
+        entry.close()
+    if any(server.files("*.dat") for server in either.servers):
+        assert_as_before(either, files, holders)
+    erasure_coding.run(order, context(either, journal, volume_id))
+    assert_encoded(either, files)
