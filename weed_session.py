@@ -183,6 +183,8 @@ class Session:
         self._outbox = outbox = Outbox(lambda report: dialect.encode(report, who, time.time()), self._sent)
         for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.in_hand):
             outbox.put(completed)
+        if self._left:  # asked to leave while there was no stream: tell what is owed, and go
+            self._say_goodbye(worker.stopping)
         try:
             self._call = channel.stream_stream(dialect.METHOD, None, None)(outbox.messages())
             for message in self._call:
