@@ -6,13 +6,13 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster, Files, Kind, Server, start_cluster
+from tests.cluster import Cluster, Files, Kind, Machine, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.erasure_coding import assert_as_before, assert_encoded, job, shard_files
 from tests.support import eventually
@@ -435,3 +435,23 @@ def test_a_deletion_that_fails_is_told_and_finished_by_the_next_attempt(sandbox_
     failing.clear()
     erasure_coding.run(order, sandbox_five.context())
     assert_encoded(sandbox_five, files)
+
+
+def test_each_disk_gets_the_shards_planned_for_it(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(era="4.44", servers=[Machine(disks=(("hdd", 10), ("hdd", 10)))] * 4)
+    files = cluster.fill(count=20, size=20_000)
+    volume_id = files.volume_ids[0]
+    order = job(cluster, volume_id)
+    del order.params.targets[:]
+    disks = [(server, disk) for disk in (1, 0) for server in cluster.servers]
+    for at, (server, disk) in enumerate(disks):
+        order.params.targets.add(node=str(server.address), disk_id=disk, shard_ids=range(at, 14, len(disks)))
+
+    erasure_coding.run(order, cluster.context())
+
+    for at, (server, disk) in enumerate(disks):
+        found = {path.suffix for path in server.data_dirs[disk].glob(f"{volume_id}.ec[01][0-9]")}
+        wanted = {f".ec{shard:02d}" for shard in range(at, 14, len(disks))}
+        assert found >= wanted or not disk  # disk 0 means that the server chooses
+    cluster.check(files)
+    assert "already" in erasure_coding.run(order, cluster.context()).summary
