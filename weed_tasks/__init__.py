@@ -54,7 +54,6 @@ class Options:
     ec_window: int = 20 << 20  # bytes of volume data that one encode may hold in memory
     data_dirs: tuple[Path, ...] = ()  # volume directories of this host that may be read directly
     dry_run: bool = False
-    use_shell_lock: bool = False  # hold the cluster's exclusive lock while changing anything
 
 
 def _run_here(function: Callable[..., R], *args: Any) -> R:
