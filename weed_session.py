@@ -25,6 +25,7 @@ from weed_errors import AdminError, AdminRefused, AdminUnavailable, ServerFailed
 from weed_protocol import classic, plugin
 from weed_protocol.commands import (
     Acknowledged,
+    AskForWork,
     Completed,
     Goodbye,
     Heartbeat,
@@ -109,8 +110,10 @@ class Session:
         self.last_heard = 0.0
         self.pauses = 0  # failed attempts in a row
         self._outbox: Outbox | None = None
-        self._unsettled: list[Completed] = []  # sent on this stream, not yet known to have arrived
-        self._unanswered: deque[list[Completed]] = deque()  # what went before each heartbeat not yet answered (classic)
+        self._unsettled: list[Report] = []  # sent on this stream, not yet known to have arrived
+        self._unanswered: deque[list[Report]] = deque()  # what went before each heartbeat not yet answered (classic)
+        self._asked: AskForWork | None = None  # the question whose answer may be under way
+        self._is_stale = False  # the admin must learn of failures told
         self._greeted = False  # the stream's first message has left
         self._call: Any = None
         self._sees_no_work = False  # an admin that answers so is not 3.97
@@ -164,7 +167,8 @@ class Session:
     def _serve_once(self, dialect: ModuleType, address: Address) -> None:
         """Open a stream, say hello, and obey until it ends; raise AdminError where it did not end in order."""
         worker = self.worker
-        self._renew = self._greeted = False
+        self._renew = self._greeted = self._is_stale = False
+        self._asked = None
         self.last_heard = time.monotonic()
         told_failed = leaked(worker.settings.working_dir, self.worker_id) if dialect is classic else 0
         who = replace(
@@ -242,25 +246,40 @@ class Session:
                 self._greeted = True
             case Heartbeat() if self.dialect is classic:
                 self._unanswered.append(list(self._unsettled))
-            case Completed():
+            case Completed() | AskForWork():
                 self._unsettled.append(report)
                 if self.dialect is not classic:
                     timer = threading.Timer(SETTLED, self._settle, ([report],))
                     timer.daemon = True
                     timer.start()
 
-    def _settle(self, completions: Sequence[Completed]) -> None:
-        """Forget completions that arrived; one whose stream broke before is carried again by the next stream."""
-        for completed in list(completions):
-            if completed in self._unsettled:
-                self._unsettled.remove(completed)
-                self.worker.debts.pay(completed)
+    def _settle(self, reports: Sequence[Report]) -> None:
+        """Forget what has arrived; a completion whose stream broke before is carried again by the next one."""
+        for report in list(reports):
+            if report in self._unsettled:
+                self._unsettled.remove(report)
+                if isinstance(report, Completed):
+                    self.worker.debts.pay(report)
+            if report is self._asked:
+                self._asked = None
 
-    def renew(self) -> None:
-        """End the stream in order and register again at once, when all that waits is sent; the next one does anyway."""
-        if self.connected:
+    def ask(self, free: int) -> None:
+        """Ask a classic admin for one more task; where it must learn of failures told, register again instead.
+
+        A task that an admin assigns to a stream about to end is lost, so that waits while an answer may be under way.
+        """
+        if not self.connected or self.dialect is not classic:
+            return
+        if not self._is_stale:
+            self._asked = AskForWork(free)
+            self.send(self._asked)
+        elif self._asked is None:
             self._renew = True
             self._say_goodbye("registering again")
+
+    def renew(self) -> None:
+        """Register again in place of the next question, so that the admin learns how many failures it was told."""
+        self._is_stale = True
 
     def leave(self, why: str) -> None:
         """Say goodbye, end the stream and do not come back."""
@@ -286,8 +305,8 @@ class Session:
 
     @property
     def is_drained(self) -> bool:
-        """Whether nothing but news waits to be sent."""
-        return self._outbox is None or self._outbox.is_drained()
+        """Whether nothing but news waits to be sent, and no answer with a task may be under way."""
+        return self._outbox is None or (self._outbox.is_drained() and self._asked is None)
 
 
 def sessions_for(worker: Worker, worker_id: str, types: tuple[str, ...]) -> list[Session]:

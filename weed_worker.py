@@ -403,8 +403,7 @@ class Worker:
         self._beat()
         if not done.success and work.dialect is classic:
             leaks.leak(self.settings.working_dir, session.worker_id)
-            if not self.running and not self.queue and not self.stopping:
-                session.renew()
+            session.renew()
 
     def _cancel(self, target: str, reason: str) -> bool:
         """Cancel what has this request id or job id; False where nothing has."""
@@ -523,9 +522,8 @@ class Worker:
             first, *others = self._askers
             self._askers = [*others, first]  # so that with one slot free they take turns
             for session in self._askers:
-                asks = session.connected and session.dialect is classic
-                if asks and free > 0 and not all(map(self.why_not, session.task_types)):
-                    session.send(commands.AskForWork(free))
+                if free > 0 and not all(map(self.why_not, session.task_types)):
+                    session.ask(free)
                     free -= 1
 
     def reload(self, settings: Settings) -> None:

@@ -203,12 +203,12 @@ class _Client:
         return self._result(call, method.future(request, timeout=self._leash.limit(timeout)))  # type: ignore[no-any-return]
 
     def _look(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Message:
-        """Send one message that is harmless to repeat; repeat it a little later where the server was unreachable."""
+        """Send one message that is harmless to repeat; repeat it a little later where the server was unreachable or reset it."""
         for pause in RETRY_PAUSES:
             try:
                 return self._unary(call, request, response, timeout)
             except ServerFailed as error:
-                if error.code != "UNAVAILABLE":
+                if error.code != "UNAVAILABLE" and "RST_STREAM" not in error.detail:
                     raise
             self._leash.wait(pause)
         return self._unary(call, request, response, timeout)

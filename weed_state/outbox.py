@@ -42,8 +42,10 @@ class Outbox:
         self._last_sent = clock()
 
     def put(self, report: Report) -> None:
-        """Send this as soon as the stream takes it."""
+        """Send this as soon as the stream takes it; behind the end nothing is taken."""
         with self._ready:
+            if self._ended:
+                return
             if isinstance(report, Heartbeat):
                 self._beat = report
             elif isinstance(report, Progress):

@@ -47,9 +47,10 @@ class Driver:
             return
         parameters = {"volume_id": {"int64_value": str(volume_id)}, "server": {"string_value": server}}
         job = {"job_id": job_id, "job_type": task_type, "parameters": parameters}
-        threading.Thread(target=self._execute, args=({"job": job, "timeout_seconds": 60},), daemon=True).start()
+        threading.Thread(target=self.execute, args=({"job": job, "timeout_seconds": 60},), daemon=True).start()
 
-    def _execute(self, order: dict[str, Any]) -> None:
+    def execute(self, order: dict[str, Any]) -> None:
+        """Have a plugin admin execute a job, and wait for it."""
         try:
             self.admin.post("/api/plugin/jobs/execute", order)
         except (AssertionError, OSError):

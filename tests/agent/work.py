@@ -9,7 +9,7 @@ COMPACT = "VacuumVolumeCompact"
 
 def garbage(cluster: Cluster, volumes: int = 1) -> Files:
     """Volumes of which the greater part is deleted."""
-    files = cluster.fill(count=6 * volumes, size=20_000, volumes=volumes)
+    files = cluster.fill(count=6, size=20_000, volumes=volumes)
     for volume_id in files.volume_ids:
         cluster.delete(files.of(volume_id)[:4])
     cluster.settle()

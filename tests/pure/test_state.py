@@ -178,6 +178,15 @@ def test_hello_is_first_and_completions_pass_news() -> None:
     assert collect(outbox) == ["Hello", "Completed", "Goodbye"]
 
 
+def test_nothing_is_taken_behind_the_end() -> None:
+    outbox = Outbox(name, lambda report: None)
+    outbox.put(Goodbye("bye"))
+    outbox.end()
+    outbox.put(done("j1"))
+    assert collect(outbox) == ["Hello", "Goodbye"]
+    assert outbox.is_drained()
+
+
 def test_only_the_newest_news_is_sent_and_none_behind_a_completion() -> None:
     sent: list[Report] = []
     outbox = Outbox(name, sent.append)
