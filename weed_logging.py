@@ -7,8 +7,6 @@ import logging
 import sys
 import time
 
-FORMATS = ("text", "json")
-
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:

@@ -158,7 +158,6 @@ class Descriptor:
     runtime: Runtime
     weight: int
     aliases: tuple[str, ...] = ()
-    heavy: bool = False
     version: int = 1
 
     @property

@@ -448,6 +448,8 @@ class Worker:
                 asked = replace(request, config=config, masters=masters)
                 found = task.detect(asked, self._context(leash, masters, entry))
                 log.info("looked for %s: %s", name, found.summary or f"{len(found.proposals)} found")
+                for skip in found.skipped:
+                    log.log(DECISIONS, "passed over volume %d for %s: %s", skip.volume_id, name, skip.reason)
         except Cancelled as cancelled:
             error = cancelled.reason
         except TaskError as failure:

@@ -91,7 +91,6 @@ DESCRIPTOR = Descriptor(
     runtime=Runtime(),
     weight=80,
     aliases=("erasure-coding", "erasure.coding", "ec"),
-    heavy=True,
 )
 
 SECONDS_PER_GIB = 600

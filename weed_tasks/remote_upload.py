@@ -129,7 +129,6 @@ DESCRIPTOR = Descriptor(
     ),
     weight=30,
     aliases=("remote", "remote-upload", "remote.upload", "tier.upload", "volume.tier.upload", "volume_tier_upload"),
-    heavy=True,
 )
 
 SENT, REFERRED, FETCHED = "send", "refer", "fetch"

@@ -93,7 +93,6 @@ DESCRIPTOR = Descriptor(
     ),
     weight=60,
     aliases=("vol.vacuum", "volume.vacuum"),
-    heavy=True,
 )
 
 COMPACT, FENCE = "compact", "fence"
