@@ -8,9 +8,11 @@ from typing import Any
 
 from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
 from tests.cluster import Cluster, Files, Server
+from tests.support import eventually
 from weed_cluster.address import Address
 from weed_cluster.client import Channels
 from weed_cluster.client import Cluster as Clients
+from weed_errors import ServerFailed
 from weed_model import Job
 from weed_tasks import Context, erasure_coding
 from weed_tasks.journal import Journal
@@ -62,6 +64,21 @@ def assert_as_before(cluster: Cluster, files: Files, holders: list[Server]) -> N
             assert not cluster.volume(server).volume_status(volume_id=volume_id).is_read_only
             cluster.write(files, volume_id, 1, 100, holders)
     cluster.check(files)
+
+
+def answers(cluster: Cluster, server: Server) -> bool:
+    """Whether a server that was started again can be reached over the channels that saw it die."""
+    try:
+        cluster.volume(server).volume_server_status()
+    except ServerFailed:
+        return False
+    return True
+
+
+def fresh(cluster: Cluster) -> None:
+    """Empty a cluster, and wait until its servers can be reached over channels that may have seen them die."""
+    cluster.reset()
+    eventually(lambda: all(answers(cluster, server) for server in cluster.servers), timeout=30)
 
 
 def work(master: str, journal: str, params: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster import Cluster, Files, Kind, Machine, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
-from tests.erasure_coding import assert_as_before, assert_encoded, job, shard_files
+from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job, shard_files
 from tests.support import eventually
 from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError
 from weed_sandbox.launcher import Launcher
@@ -59,7 +59,7 @@ def _sandbox_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers: the sandbox of each era, and each real `weed`."""
-    _five.reset()
+    fresh(_five)
     monkeypatch.setattr(ec_shards, "QUIET", 0.0)  # no sender outlives its test
     return _five
 
@@ -67,7 +67,7 @@ def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 @pytest.fixture
 def sandbox_five(_sandbox_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the 4.44 sandbox."""
-    _sandbox_five.reset()
+    fresh(_sandbox_five)
     monkeypatch.setattr(ec_shards, "QUIET", 0.0)
     return _sandbox_five
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster import Cluster, Server, start_cluster
+from tests.cluster import Cluster, start_cluster
 from tests.conftest import SANDBOX_KIND
-from tests.erasure_coding import assert_as_before, assert_encoded, job
+from tests.erasure_coding import answers, assert_as_before, assert_encoded, fresh, job
 from tests.support import eventually
-from weed_errors import ServerFailed, TaskError
+from weed_errors import TaskError
 from weed_sandbox.launcher import Launcher
 from weed_tasks import ec_shards, erasure_coding
 
@@ -56,19 +56,10 @@ def _module_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
-    _module_five.reset()
+    fresh(_module_five)
     monkeypatch.setattr(ec_shards, "QUIET", 0.0)
     monkeypatch.setattr(erasure_coding, "STILL", 0.05)
     return _module_five
-
-
-def answers(cluster: Cluster, server: Server) -> bool:
-    """Whether a server that was started again can be reached over the channels that saw it die."""
-    try:
-        cluster.volume(server).volume_server_status()
-    except ServerFailed:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -21,7 +21,7 @@ import pytest
 
 from tests.cluster import Cluster, Files, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
-from tests.erasure_coding import assert_as_before, assert_encoded, job
+from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job
 from weed_cluster.client import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_sandbox.launcher import Launcher
@@ -90,7 +90,7 @@ def _module_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
-    _module_five.reset()
+    fresh(_module_five)
     monkeypatch.setattr(ec_shards, "QUIET", 0.0)
     monkeypatch.setattr(erasure_coding, "STILL", 0.05)
     return _module_five
@@ -108,7 +108,7 @@ def _module_either(
 @pytest.fixture
 def either(_module_either: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox, or of each real `weed`."""
-    _module_either.reset()
+    fresh(_module_either)
     monkeypatch.setattr(ec_shards, "QUIET", 0.0)
     return _module_either
 
