@@ -354,8 +354,11 @@ def _words(error: WeedError) -> str:
 
 def _reach(role: str, endpoint: str, error: WeedError) -> str:
     text = str(error).lower()
-    if any(word in text for word in ("tls", "ssl", "certificate", "handshake")):
-        return "give this host a certificate of the servers' CA: [grpc] ca, [grpc.worker] cert and key in security.toml"
+    if any(word in text for word in ("tls", "ssl", "certificate", "handshake", "socket closed", "reset by peer")):
+        return (
+            f"{endpoint} and this host differ in TLS: set [grpc] ca and [grpc.worker] cert and key in security.toml"
+            " as the servers have it, signed by their CA"
+        )
     if "frame" in text or "http/2" in text:
         return f"{endpoint} is no gRPC port, or wants TLS: name host:port.grpcPort, or set up security.toml"
     return f"start the {role}, or open {endpoint} between this host and it"

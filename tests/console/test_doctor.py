@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gevent.server import StreamServer
 
+from tests.certificates import Authority
 from tests.cluster import Cluster, Files
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually, free_port
@@ -182,6 +185,35 @@ def test_damaged_records_in_the_working_directory_are_found(
     (found,) = findings(here(sandbox_cluster, "doctor", "-json"))
     assert found["where"] == str(tmp_path)
     assert "job-7.damaged" in found["what"]
+
+
+def test_a_master_that_wants_tls_is_told_from_one_that_is_down(
+    sandbox_cluster: Cluster, here: Here, tmp_path: Path
+) -> None:
+    certificate, key = Authority(tmp_path / "ca").issue("master")
+    port = free_port()
+    listening = ("127.0.0.1", port + 10000)
+    server = StreamServer(listening, lambda *_: None, certfile=str(certificate), keyfile=str(key))
+    with closing(server):
+        server.start()
+        (found,) = findings(here(sandbox_cluster, "doctor", "-json", f"-master=127.0.0.1:{port}"))
+    assert f"127.0.0.1:{port + 10000} and this host differ in TLS" in found["fix"]
+
+
+def test_a_master_without_tls_is_told_to_a_worker_that_has_it(
+    sandbox_cluster: Cluster, here: Here, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.issue("worker")
+    (tmp_path / "security.toml").write_text(
+        f'[grpc]\nca = "{authority.ca}"\n[grpc.worker]\ncert = "{certificate}"\nkey = "{key}"\n'
+    )
+    ended = here(sandbox_cluster, "doctor", "-json", f"-config_dir={tmp_path}")
+    assert "mTLS with" in ended.out
+    (found,) = findings(ended)
+    assert found["where"] == f"master {sandbox_cluster.master}"
+    assert "speaks no TLS" in found["what"]
+    assert "differ in TLS" in found["fix"]
 
 
 def test_doctor_changes_nothing(sandbox_cluster: Cluster, here: Here, tmp_path: Path) -> None:
