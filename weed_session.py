@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import secrets
 import threading
 import time
@@ -62,6 +63,13 @@ LONGEST_PAUSE = 60.0
 
 RESTING = 5.0
 """Seconds between looks at the admin's dialect for a session that has nothing to do in the present one."""
+
+_NO_GRPC = re.compile("Socket closed|HTTP/2|frame|handshake|Unwrap|SSL|TSI", re.IGNORECASE)
+"""What gRPC says of a server that closes the connection instead of speaking with us."""
+
+TLS_HINT = (
+    "admin and worker must both have certificates in security.toml, and [grpc] ca of each must have signed the other's"
+)
 
 SETTLED = 5.0
 """Seconds that a plugin stream must live on behind a completion for it to count as delivered: nothing there answers a
@@ -182,7 +190,7 @@ class Session:
         try:
             options = [alone, *worker.security.options(address)]
         except ServerFailed as error:
-            raise AdminUnavailable(str(error)) from None
+            raise AdminUnavailable(f"{error}; {TLS_HINT}") from None
         channel = open_channel(address, worker.security.credentials(), options)
         self._outbox = outbox = Outbox(lambda report: dialect.encode(report, who, time.time()), self._sent)
         for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.in_hand):
@@ -199,7 +207,7 @@ class Session:
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                 self._choice.plugin_unknown = dialect is not classic
-            raise _failure(error, address) from None
+            raise _failure(error, address, worker.security.is_on) from None
         finally:
             self._outbox = None
             self._unsettled = []
@@ -324,14 +332,18 @@ def sessions_for(worker: Worker, worker_id: str, types: tuple[str, ...]) -> list
     ]
 
 
-def _failure(error: Any, address: Address) -> AdminError:
+def _failure(error: Any, address: Address, with_tls: bool) -> AdminError:
     """What a broken stream means, in words that say what to do."""
     code, detail = error.code(), error.details() or ""
     if code == grpc.StatusCode.UNIMPLEMENTED:
         return AdminRefused(f"the server at {address.grpc} does not speak this dialect; is it an admin? ({detail})")
     if code == grpc.StatusCode.CANCELLED:
         return AdminUnavailable(f"the stream to {address.grpc} was broken off")
-    if "HTTP/2" in detail or "frame" in detail.lower():
-        hint = "it is no gRPC port, or it wants TLS; name the port as host:port.grpcPort"
-        return AdminUnavailable(f"{address.grpc} does not answer gRPC: {hint} ({detail})")
+    if "failed to connect" in detail and _NO_GRPC.search(detail):
+        may_be = (
+            f"it refuses our certificate, perhaps ({TLS_HINT})"
+            if with_tls
+            else f"it wants TLS ({TLS_HINT}), or is no gRPC port (name the port as host:port.grpcPort)"
+        )
+        return AdminUnavailable(f"{address.grpc} does not answer gRPC: {may_be}: {detail}")
     return AdminUnavailable(f"{address.grpc}: {detail or code.name}")

@@ -66,6 +66,11 @@ class Security:
         if config.get("ca"):
             self.reload()
 
+    @property
+    def is_on(self) -> bool:
+        """Whether connections are secured."""
+        return self._material is not None
+
     def credentials(self) -> grpc.ChannelCredentials | None:
         """What a channel is made with; None for plaintext."""
         if self._material is None:
