@@ -1,0 +1,255 @@
+"""The jobs of one run: several at once, never two on one volume, with a journal, and an end in order.
+
+Ordinary blocking Python in threads; what is shown of it is weed_view's business, what is done the tasks'.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import weed_tasks
+from weed_cluster.leash import Leash
+from weed_errors import Cancelled, ConfigError, TaskError
+from weed_model import Job, Proposal
+from weed_tasks.journal import Journal
+from weed_view import Bar, size_text, time_text
+from weed_wishes import Wishes
+
+if TYPE_CHECKING:
+    from weed_console import Console
+
+DEADLINE = 7200.0
+"""Seconds a job may take that names no time and no size."""
+
+PASSES = 3
+"""How often a job under a rate limit reads or writes its bytes: copied once, and read from both sides as proof."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One proposal as people see it. `moves` is bytes, `seconds` the longest it should take; 0 where unknown."""
+
+    proposal: Proposal
+    volume_ids: tuple[int, ...]
+    collection: str
+    servers: tuple[str, ...]
+    size: int
+    moves: int
+    seconds: float
+
+    @classmethod
+    def of(cls, job: str, proposal: Proposal, rate: float) -> Row:
+        """Read what a proposal says; `rate` is the limit in bytes per second, 0 for none."""
+        params, parameters = proposal.params, proposal.parameters
+        moves = params.balance_params.moves
+        servers = [source.node for source in params.sources] or [move.source_node for move in moves]
+        servers = servers or [str(parameters[key]) for key in ("server", "source_server") if parameters.get(key)]
+        return cls(
+            proposal,
+            Job(proposal.id, job, params, parameters).volume_ids,
+            params.collection or (moves[0].collection if moves else str(parameters.get("collection", ""))),
+            tuple(dict.fromkeys(servers)),
+            params.volume_size or sum(move.volume_size for move in moves),
+            proposal.bytes_to_move,
+            max(proposal.estimated_seconds, PASSES * proposal.bytes_to_move / rate if rate else 0.0),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The row in JSON."""
+        return {
+            "id": self.proposal.id,
+            "volumes": list(self.volume_ids),
+            "collection": self.collection,
+            "servers": list(self.servers),
+            "size": self.size,
+            "reason": self.proposal.summary,
+            "detail": self.proposal.detail,
+            "priority": self.proposal.priority,
+            "bytes_to_move": self.moves,
+            "seconds_at_most": self.seconds,
+        }
+
+
+@dataclass
+class Work:
+    """One job of a run."""
+
+    row: Row
+    leash: Leash = field(default_factory=Leash)
+    outcome: str = "waiting"  # then done, checked (dry run), failed, undone or not started
+    text: str = ""
+    seconds: float = 0.0
+
+    def document(self) -> dict[str, Any]:
+        """The job's end in JSON."""
+        return {
+            "id": self.row.proposal.id,
+            "volumes": list(self.row.volume_ids),
+            "outcome": self.outcome,
+            "text": self.text,
+            "seconds": round(self.seconds, 1),
+            "bytes_read": self.leash.read,
+            "bytes_written": self.leash.written,
+        }
+
+
+class Jobs:
+    """The jobs of one run: several at once, never two on one volume, and an end in order when interrupted."""
+
+    def __init__(
+        self, console: Console, journal: Journal, works: list[Work], blocked: frozenset[int] = frozenset()
+    ) -> None:
+        self.works = works
+        self.interrupted = ""
+        self._blocked = blocked  # volumes on which an earlier run could not be undone
+        self._console = console
+        self._journal = journal
+        self._busy: set[int] = set()
+        self._change = threading.Condition()
+        self._seconds = 0.0
+
+    def run(self) -> None:
+        """Run them all, or until stop()."""
+        wishes, began = self._console.wishes, time.monotonic()
+        lanes = [
+            threading.Thread(target=self._lane, name=f"job lane {number}")
+            for number in range(min(wishes.concurrent, len(self.works)))
+        ]
+        with self._console.screen.board(len(self.works), sum(work.row.moves for work in self.works)):
+            for lane in lanes:
+                lane.start()
+            for lane in lanes:
+                lane.join()
+        self._seconds = time.monotonic() - began
+
+    def stop(self, why: str) -> None:
+        """Start no further job; break the running ones off, which undo what they did or finish what they must."""
+        say = self._console.screen.say
+        if self.interrupted:
+            say("still undoing; what a kill leaves behind, the next run undoes from the journal", "warning")
+            return
+        self.interrupted = why
+        say(f"{why}: running jobs finish what they must and undo the rest", "warning")
+        for work in self.works:
+            work.leash.cancel(Cancelled(why))
+
+    def summary(self) -> str:
+        """How it all ended, in one line."""
+        count = Counter(work.outcome for work in self.works)
+        moved = sum(work.row.moves for work in self.works if work.outcome == "done")
+        told = ", ".join(f"{number} {outcome}" for outcome, number in count.items())
+        dry = "dry run, nothing was changed: " if self._console.wishes.dry_run else ""
+        return f"{dry}{told} in {time_text(self._seconds)}" + (f", {size_text(moved)}" if moved and not dry else "")
+
+    def _lane(self) -> None:
+        while (work := self._next()) is not None:
+            volumes = set(work.row.volume_ids)
+            try:
+                self._run(work)
+            finally:
+                with self._change:
+                    self._busy -= volumes
+                    self._change.notify_all()
+
+    def _next(self) -> Work | None:
+        """The first job that waits and whose volumes are free; None when none is left to start."""
+        with self._change:
+            while True:
+                waiting = [work for work in self.works if work.outcome == "waiting"]
+                for work in waiting:
+                    if self.interrupted or not self._blocked.isdisjoint(work.row.volume_ids):
+                        work.outcome = "not started"
+                        work.text = self.interrupted or "changes of an earlier run could not be undone yet"
+                    elif self._busy.isdisjoint(work.row.volume_ids):
+                        work.outcome = "running"
+                        self._busy.update(work.row.volume_ids)
+                        return work
+                if not waiting or not any(work.outcome == "waiting" for work in waiting):
+                    return None
+                self._change.wait()
+
+    def _run(self, work: Work) -> None:
+        console, row, began = self._console, work.row, time.monotonic()
+        wishes = console.wishes
+        task = weed_tasks.load([wishes.job])[wishes.job]
+        config, masters = dict(wishes.config), tuple(map(str, wishes.masters))
+        job = Job(row.proposal.id, wishes.job, row.proposal.params, row.proposal.parameters, config, masters)
+        bar = Bar(f"{wishes.job} {ids_text(row.volume_ids)}", row.moves)
+        console.screen.started(bar)
+        work.leash.expire(weed_tasks.deadline(job, DEADLINE))
+        volume = row.volume_ids[0] if row.volume_ids else 0
+        facts = {"masters": list(masters)}
+        if wishes.dry_run:
+            entry = Journal.memory(job.id, job.type, volume, **facts)
+        else:
+            entry = self._journal.open_entry(job.id, job.type, volume, **facts)
+        try:
+            context = console.context(work.leash, entry, wishes.dry_run)
+            context.report = lambda fraction, stage, _figures: console.screen.moved(bar, fraction, stage)
+            work.text = task.run(job, context).summary
+            work.outcome = "checked" if wishes.dry_run else "done"
+        except Cancelled as error:
+            work.outcome, work.text = "undone", f"{error.reason}, while {bar.stage or 'starting'}"
+        except TaskError as error:
+            work.outcome, work.text = "failed", f"{error} (while {bar.stage or 'starting'})"
+        except Exception as error:
+            logging.getLogger(__name__).debug("unexpected", exc_info=True)
+            work.outcome, work.text = "failed", f"{type(error).__name__}: {error}"
+        finally:
+            entry.close()
+        work.seconds = time.monotonic() - began
+        console.screen.ended(bar, work.outcome, work.text)
+
+
+def ids_text(volume_ids: Sequence[int]) -> str:
+    return ",".join(map(str, volume_ids[:3])) + (f",+{len(volume_ids) - 3}" if len(volume_ids) > 3 else "") or "-"
+
+
+# ---- where a run keeps its journal --------------------------------------------------------------------------------
+
+
+def state_dir(wishes: Wishes) -> Path:
+    """The directory for this cluster: under -workingDir, the home directory, or the temporary one."""
+    name = "console-" + re.sub(r"[^A-Za-z0-9.-]", "_", "_".join(sorted(map(str, wishes.masters))))[:100]
+    if wishes.working_dir:
+        return wishes.working_dir / name
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    base = Path(home) / "weed_worker"
+    nearest = next((path for path in [base, *base.parents] if path.exists()), Path("/"))
+    if not base.is_absolute() or not os.access(nearest, os.W_OK | os.X_OK):
+        base = Path(tempfile.gettempdir()) / f"weed_worker-{os.getuid()}"
+    return base / name
+
+
+@contextmanager
+def own_directory(wishes: Wishes) -> Iterator[Path]:
+    """The state directory, held against a second run on the same cluster from here."""
+    path = state_dir(wishes)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        owners = {place.stat().st_uid for place in (path, path.parent)}
+        file = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ConfigError(f"cannot keep a journal in {path}: {error.strerror}; name a -workingDir") from None
+    try:
+        if not owners <= {os.getuid(), 0}:  # whoever owns a journal says what is undone
+            raise ConfigError(f"{path} belongs to another user; name a -workingDir")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another run on this cluster uses {path}; wait for it, or name a -workingDir") from None
+        yield path
+    finally:
+        os.close(file)
