@@ -169,9 +169,12 @@ class Jobs:
             while True:
                 waiting = [work for work in self.works if work.outcome == "waiting"]
                 for work in waiting:
-                    if self.interrupted or not self._blocked.isdisjoint(work.row.volume_ids):
-                        work.outcome = "not started"
-                        work.text = self.interrupted or "changes of an earlier run could not be undone yet"
+                    if self.interrupted:
+                        work.outcome, work.text = "not started", self.interrupted
+                    elif not self._blocked.isdisjoint(work.row.volume_ids):
+                        work.outcome, work.text = "not started", "changes of an earlier run could not be undone yet"
+                        name = f"{self._console.wishes.job} {ids_text(work.row.volume_ids)}"
+                        self._console.screen.say(f"{name}: {work.outcome}: {work.text}", "warning")
                     elif self._busy.isdisjoint(work.row.volume_ids):
                         work.outcome = "running"
                         self._busy.update(work.row.volume_ids)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import Cluster, Files
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually
+from weed_batch import state_dir
 from weed_cluster.lock import cluster_lock
+from weed_tasks.journal import Journal
+from weed_wishes import parse
 
 ConsoleOf = Callable[[Cluster | None], Console]
 Here = Callable[..., Ended]
@@ -249,3 +253,28 @@ def test_a_second_run_beside_the_first_is_refused(
     assert ended.status == 2
     assert "another run on this cluster uses" in ended.err
     assert running.wait() == 0
+
+
+def test_what_cannot_be_undone_yet_keeps_jobs_off_its_volume_until_it_is(
+    sandbox_cluster: Cluster, here: Here, tmp_path: Path
+) -> None:
+    files = garbage(sandbox_cluster)
+    stuck, free = files.volume_ids
+    server = sandbox_cluster.locations(stuck)[0]
+    words = ["run", "vacuum", f"-master={sandbox_cluster.master}", f"-workingDir={tmp_path}"]
+    entry = Journal(state_dir(parse(words)) / "journal").open_entry("earlier", "balance", stuck)
+    entry.plan("freeze", server=str(server.address), volume_id=stuck, persist=False)
+    sandbox_cluster.volume(server).volume_mark_readonly(volume_id=stuck)
+    sandbox_cluster.faults(server).fail("VolumeMarkWritable", nth=0)
+    ended = here(sandbox_cluster, "run", "vacuum", "-yes")
+    assert ended.status == 1
+    assert "cannot yet undo what an earlier run of balance earlier left behind" in ended.out
+    assert f"vacuum {free}: done" in ended.out
+    assert f"vacuum {stuck}: not started: changes of an earlier run could not be undone yet" in ended.out
+    sandbox_cluster.faults(server).clear()
+    ended = here(sandbox_cluster, "run", "vacuum", "-yes")
+    assert ended.status == 0, ended.out
+    assert "undid what an earlier run of balance earlier left behind" in ended.out
+    assert f"vacuum {stuck}: done" in ended.out
+    assert writable(sandbox_cluster, files)
+    sandbox_cluster.check(files)
