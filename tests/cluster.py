@@ -521,6 +521,7 @@ class Cluster:
         """Make a used cluster like new: everything runs, nothing misbehaves, no volume is left."""
         for admin in self._admins:
             admin.kill()
+            shutil.rmtree(admin.directory, ignore_errors=True)
         self._admins.clear()
         if self.kind == "sandbox":
             for process in [*self.masters, *self.servers]:

@@ -60,7 +60,7 @@ def test_a_pending_vacuum_keeps_balance_from_nothing(make_cluster: MakeCluster, 
 
 
 def tasks(admin: Admin) -> list[tuple[str, str]]:
-    return [(task["type"], task["status"]) for task in admin.get("/api/maintenance/tasks") or []]
+    return [(task["type"], task["status"]) for task in demo.tasks(admin)]
 
 
 # ---- a move, cut short ---------------------------------------------------------------------------------------------
