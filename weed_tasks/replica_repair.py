@@ -5,6 +5,7 @@ Works to an order that says what may be done; which copies are missing or surplu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from weed_storage.volume_info import Generation
 from weed_tasks import Context, reconcile
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, freeze, generation_of, seal, thaw, wait_still
+from weed_tasks.journal import Step
 from weed_tasks.lease import Lease
 from weed_tasks.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
 from weed_tasks.proof import compare_replicas
@@ -41,6 +43,10 @@ ROUNDS = 3
 
 TRIM = "trim"
 """Journal step of a surplus replica's deletion; its facts are server and volume_id."""
+
+SHUT = "shut"
+"""Journal step of the time in which a volume with a new copy must stay frozen; its facts are volume_id and until, in
+unix seconds."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +106,15 @@ class Repair:
     healthy: list[Address]
     preferred: list[Address]
     lease: Lease | None = None
+    remembered: float = 0.0  # seconds for which servers may write past a copy that is added now
     frozen: dict[Address, Frozen] = field(default_factory=dict)
     still: dict[Address, ReadVolumeFileStatusResponse] = field(default_factory=dict)
     copies: dict[Address, Copied] = field(default_factory=dict)
     deleted: list[Address] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     agreement: Comparison = field(default_factory=lambda: Comparison(()))
+    added_at: float = 0.0  # by the monotonic clock
+    shut: list[Step] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -141,8 +150,12 @@ class Repair:
     def release(self) -> None:
         """Thaw everything; then raise the first ServerFailed, if any: its step stays open for recovery.
 
-        Where another worker has taken the volume over, nothing further is changed.
+        Where another worker has taken the volume over, nothing further is changed. Where servers may still write past
+        a new copy, because the job was broken off, the volume stays frozen until recovery finds that they do not.
         """
+        if self.shut:
+            self.ctx.log(still_shut(self.order.volume_id, self.shut))
+            return
         if self.lease is not None and self.lease.is_lost:
             self.ctx.log(f"{self.name} belongs to another worker now; what this job froze is thawed by recovery")
             return
@@ -255,7 +268,12 @@ class Repair:
             # From here on the copy is thawed by a freeze of its own: a kill in between leaves none shut.
             step = ctx.journal.plan(FREEZE, server=str(target), volume_id=volume_id, persist=True)
             self.frozen[target] = Frozen(target, volume_id, True, step)
+        if self.remembered:
+            # A kill from here on must not open the volume before its time.
+            until = time.time() + self.remembered
+            self.shut.append(ctx.journal.plan(SHUT, volume_id=volume_id, until=until))
         ctx.journal.settle(copied.step)
+        self.added_at = time.monotonic()
         self.copies[target] = copied
         ctx.log(f"{self.name}: copied from {source} to {target} and proved equal")
 
@@ -265,14 +283,14 @@ class Repair:
         named = [server for server in equal if server in self.preferred]
         return (named or list(equal))[0]
 
-    def outlast_memories(self, seconds: float) -> None:
+    def outlast_memories(self) -> None:
         """Stay frozen until no server sends writes to where the replicas were, instead of to the new copies."""
-        left = seconds
-        while left > 0 and self.copies:
+        while self.shut and (left := self.added_at + self.remembered - time.monotonic()) > 0:
             self._check_lease()
-            self.ctx.progress(0.95, f"holding the volume until servers know its new place, {left:.0f} s more")
+            self.ctx.progress(0.95, "read-only until servers know the new copy", seconds_left=int(left))
             self.ctx.wait(min(left, 5.0))
-            left -= 5.0
+        while self.shut:
+            self.ctx.journal.settle(self.shut.pop())
 
     # ---- trimming
 
@@ -352,6 +370,15 @@ class Repair:
                 "differing_needles": len(self.agreement.ids),
             },
         )
+
+
+def still_shut(volume_id: int, steps: Iterable[Step]) -> str:
+    """Say until when a volume stays frozen after a repair that was broken off."""
+    until = time.strftime("%H:%M:%S", time.gmtime(max(float(step.facts["until"]) for step in steps) + 1))
+    return (
+        f"volume {volume_id} has its new copy, and stays read-only until {until} UTC: before that volume servers may "
+        "still write past that copy"
+    )
 
 
 def names(servers: Iterable[Address]) -> str:

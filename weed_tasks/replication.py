@@ -27,6 +27,7 @@ from weed_model import (
     Result,
     Runtime,
     Skipped,
+    Value,
 )
 from weed_storage.volume_info import Generation
 from weed_tasks import Context, replica_repair
@@ -50,7 +51,7 @@ from weed_tasks.replica_plan import (
     wanted_placement,
     why_no_target,
 )
-from weed_tasks.replica_repair import TRIM, Order, Repair, compare_all, names
+from weed_tasks.replica_repair import SHUT, TRIM, Order, Repair, compare_all, names, still_shut
 from weed_values import as_bool, as_int, as_str, settings
 
 DESCRIPTOR = Descriptor(
@@ -75,7 +76,8 @@ DESCRIPTOR = Descriptor(
             "int",
             600,
             "How long a fault must have been seen before it is repaired, so that a server that restarts causes no "
-            "copying. 0 repairs at once.",
+            "copying. 0 repairs at once. Volume servers remember for ten minutes where copies were; a volume repaired "
+            "sooner stays read-only for the rest of that time.",
             minimum=0,
             maximum=7 * 86400,
             section="When",
@@ -212,7 +214,7 @@ def _propose(
     topology: Topology,
     fault: Fault,
     replicas: Sequence[Replica],
-    wishes: Mapping[str, object],
+    wishes: Mapping[str, Value],
     reserved: Reserved,
     age: float,
 ) -> Proposal | Skipped:
@@ -264,7 +266,9 @@ def _propose(
             replica_count=placement.copies, verify_consistency=wishes["verify"] != "index"
         ),
     )
-    seconds = 120 + (size >> 30) * 300 * max(1, len(targets)) + (int(replica_repair.CACHED_FOR) if targets else 0)
+    rate = as_int(wishes["io_byte_per_second"], 0, 0)
+    copying = max(((size >> 30) + 1) * 300, size // rate if rate else 0) * max(1, len(targets))
+    seconds = 120 + copying + (int(replica_repair.CACHED_FOR) if targets else 0)
     where = f", copy to {', '.join(map(str, targets))}" if targets else ""
     name = f"{first.volume_id}:{first.collection}" if first.collection else str(first.volume_id)
     return Proposal(
@@ -407,18 +411,22 @@ def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
             {"volume_id": order.volume_id},
         )
     preferred = [server_named(name, topology) for name in order.sources]
-    repair = Repair(ctx, order, replicas, healthy, preferred, lease)
+    # Servers remember a complete set of replicas; of one that lacks a copy for long they do not.
+    known = order.seen_for if fault and fault.kind == UNDER else 0.0
+    remembered = max(0.0, replica_repair.CACHED_FOR - known)
+    if placement.copies == 1 or replicas[0].remote_name:
+        remembered = 0.0  # no write is sent on
+    repair = Repair(ctx, order, replicas, healthy, preferred, lease, remembered)
     try:
         repair.hold()
         repair.agree(can_add=bool(targets))
-        for number, target in enumerate(targets):
-            repair.add(target, number, len(targets))
-        if fault and may_trim:
-            repair.trim(fault, placement)
-        # Servers that remember a complete set of replicas; of one that lacks a copy for long they do not.
-        if placement.copies > 1 and not replicas[0].remote_name:
-            known = order.seen_for if fault and fault.kind == UNDER else 0.0
-            repair.outlast_memories(replica_repair.CACHED_FOR - known)
+        try:
+            for number, target in enumerate(targets):
+                repair.add(target, number, len(targets))
+            if fault and may_trim:
+                repair.trim(fault, placement)
+        finally:
+            repair.outlast_memories()
     finally:
         repair.release()
     return repair.result(fault)
@@ -427,11 +435,15 @@ def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
 def recover(entry: Entry, ctx: Context) -> None:
     """Undo what a killed run left: half-proved copies go, as long as their source is sound; what it froze is thawed.
 
-    A deletion that was begun needs nothing: whatever was deleted had been proved redundant.
+    A deletion that was begun needs nothing: whatever was deleted had been proved redundant. TaskError as long as the
+    volume must stay frozen because servers may write past a new copy.
     """
     for step in entry.open:
-        if step.what == TRIM:
+        if step.what == TRIM or (step.what == SHUT and time.time() > float(step.facts["until"])):
             entry.settle(step)
+    shut = [step for step in entry.open if step.what == SHUT]
+    if shut:
+        raise TaskError(still_shut(entry.volume_id, shut))
     recover_moves(entry, ctx)
 
 

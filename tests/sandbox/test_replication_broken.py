@@ -5,6 +5,7 @@ Whatever happens, no file is lost, no volume stays shut, and the next run comple
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from proto_gen import worker_pb2
 from tests.cluster import Cluster, Files, Server
 from tests.doomed import CHANGING, DoomedWorker
 from tests.support import eventually
-from weed_errors import ServerFailed, TaskError
+from weed_errors import Cancelled, TaskError
 from weed_model import Job
 from weed_tasks import replica_repair, replication
 
@@ -38,10 +39,10 @@ def repair(worker: DoomedWorker, volume_id: int, job_id: str = "job") -> bool:
 
 
 def recovers(worker: DoomedWorker) -> bool:
-    """Clear up; False where a server that has just started is not reached yet."""
+    """Clear up; False where that cannot be done yet."""
     try:
         worker.recover(replication.recover)
-    except ServerFailed:
+    except TaskError:
         return False
     return True
 
@@ -171,6 +172,36 @@ def test_a_target_that_dies_while_it_copies_leaves_no_half_copy(
     _has_copies(cluster, volume_id, 2)
     cluster.check(files)
     assert is_shut(cluster, volume_id) == []
+
+
+def test_a_job_cancelled_while_servers_may_write_past_the_new_copy_leaves_the_volume_shut_until_they_do_not(
+    sandbox_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_repair, "CACHED_FOR", 4.0)
+    cluster = sandbox_cluster
+    volume_id, files = lonely(cluster)
+    worker = DoomedWorker(cluster, tmp_path)
+    entry = worker.journal.open_entry("job", "replication", volume_id)
+    context = worker.context(entry)
+
+    def cancel(_fraction: float, stage: str, _figures: object) -> None:
+        if stage.startswith("read-only until"):
+            context.cluster.leash.cancel(Cancelled("told to stop"))
+
+    context.report = cancel
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        replication.run(job_for(volume_id), context)
+    entry.close()
+    assert len(holders(cluster, volume_id)) == 2
+    with pytest.raises(TaskError, match=f"volume {volume_id} has its new copy, and stays read-only until .* UTC"):
+        worker.recover(replication.recover)
+    assert len(is_shut(cluster, volume_id)) == 2
+    eventually(lambda: recovers(worker))
+    assert time.monotonic() - began > 4.0
+    assert is_shut(cluster, volume_id) == []
+    assert worker.journal.count() == 0
+    cluster.check(files)
 
 
 def test_a_dry_run_sends_nothing_that_changes(sandbox_cluster: Cluster) -> None:
