@@ -1,13 +1,13 @@
-"""Undoing what killed jobs left behind, from the worker's start until every server was reached.
+"""Undoing what jobs left behind that were killed, or could not clear up by themselves.
 
-A volume with something left to undo is held: no job may run on what a dead one left half done. Knows the journal and
+A volume with something left to undo is held: no job may run on what another one left half done. Knows the journal and
 the tasks' recover(); what each step means is the tasks' own business.
 """
 
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from collections.abc import Callable
 
 import weed_tasks
@@ -31,25 +31,32 @@ class Recovery:
         # What an entry names shrinks as its steps are settled; its volumes are held until all are.
         self._waiting = [(entry, frozenset(entry.volume_ids)) for entry in journal.unfinished()]
         self._said: dict[str, str] = {}
+        self._more = threading.Event()
 
     @property
     def volumes(self) -> frozenset[int]:
         """The volumes that no job may touch yet."""
         return frozenset[int]().union(*(volumes for _entry, volumes in self._waiting))
 
+    def take(self, entry: Entry) -> None:
+        """Take over what an ended job has left open, if it has."""
+        if entry.open:
+            self._waiting.append((entry, frozenset(entry.volume_ids)))
+            self._more.set()
+
     def run(self) -> None:
-        """Undo everything; try again, less and less often, what cannot be undone yet."""
+        """Undo everything, for ever; try again, less and less often, what cannot be undone yet."""
         for path in self._journal.damaged():
             log.error("the journal entry %s cannot be read; a job it belongs to may have left a volume frozen", path)
-        pause = 1.0
-        while self._waiting:
+        pause = 0.5
+        while True:
             for waiting in list(self._waiting):
                 if self._undo(waiting[0]):
                     self._waiting.remove(waiting)
                     self._recovered()
-            if self._waiting:
-                time.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, LONGEST_PAUSE) if self._waiting and not self._more.is_set() else 1.0
+            self._more.clear()
+            self._more.wait(pause if self._waiting else None)
 
     def _undo(self, entry: Entry) -> bool:
         """Replay one entry; False, and said once for each reason, where it must be tried again."""

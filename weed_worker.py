@@ -333,6 +333,7 @@ class Worker:
                 outcome["result"] = task.run(job, context)
             finally:
                 entry.close()
+                self._recovery.take(entry)
         except Cancelled as error:
             outcome.update(error=f"{error.reason}, while {work.stage}", cancelled=True)
         except TaskError as error:

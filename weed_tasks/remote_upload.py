@@ -692,7 +692,8 @@ def _give_back(volume: _Volume) -> None:
 def recover(entry: Entry, ctx: Context) -> None:
     """Settle what a killed run left: finish a reference or a remount, thaw what is still local and not under way.
 
-    Every step is tried; then the first error is raised, and its step stays open.
+    Every step is tried; then the first error is raised, and its step stays open. TaskError as long as an upload may be
+    under way: another one would make a second object.
     """
     failed: list[TaskError] = []
     with ctx.cluster.leash.shielded():
@@ -704,6 +705,10 @@ def recover(entry: Entry, ctx: Context) -> None:
                 failed.append(error)
     if failed:
         raise failed[0]
+    for step in entry.open:
+        if step.what == SENT:
+            server, volume_id = _place(step)
+            raise TaskError(f"the upload of volume {volume_id} may still be under way on {server}; it stays read-only")
 
 
 def _settle(ctx: Context, entry: Entry, volume_id: int) -> None:

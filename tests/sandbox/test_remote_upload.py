@@ -148,7 +148,7 @@ def test_a_download_brings_the_data_back_and_the_volume_takes_writes_again(tiere
     result = move(tiered, volume_id, direction="download")
     assert "is back from s3.default" in result.summary
     assert s3.objects() == before
-    assert keys_of(tiered, volume_id) == [[], []]
+    has_keys(tiered, volume_id, [])
     assert [has_dat(server) for server in tiered.servers] == [True, True, False]
     assert not any(is_read_only(tiered, server, volume_id) for server in tiered.locations(volume_id))
     tiered.check(files)
@@ -271,7 +271,8 @@ def test_a_worker_killed_at_any_change_of_an_upload_leaves_one_object_and_is_suc
         finished = moves(worker, volume_id, "upload")
         where = f"killed {'after' if after else 'before'} {worker.calls[-1]}, the {dies_at}th change"
         heir = DoomedWorker(breakable, tmp_path / str(dies_at))
-        heir.recover(remote_upload.recover)
+        with suppress(TaskError):  # the upload may still be under way
+            heir.recover(remote_upload.recover)
         breakable.check(files)
         assert moves(heir, volume_id, "upload", "again"), where
         heir.recover(remote_upload.recover)
@@ -333,7 +334,8 @@ def test_a_server_that_fails_during_an_upload_loses_nothing_and_leaks_no_object(
         moves(worker, volume_id, "upload")
     for server in breakable.servers:
         breakable.faults(server).clear()
-    worker.recover(remote_upload.recover)
+    with suppress(TaskError):  # the upload may still be under way
+        worker.recover(remote_upload.recover)
     breakable.check(files)
     assert moves(worker, volume_id, "upload", "again")
     worker.recover(remote_upload.recover)
@@ -395,7 +397,7 @@ def test_replicas_on_old_servers_stay_local_and_read_only(make_cluster: Callable
     eventually(lambda: "s3.default" in {r.remote_name for r in cluster.topology().replicas(volume_id)}, timeout=20)
     assert [(skipped.key, skipped.volume_id) for skipped in look(cluster).skipped] == [("remote", volume_id)]
     move(cluster, volume_id, direction="download")
-    assert keys_of(cluster, volume_id) == [[], []]
+    has_keys(cluster, volume_id, [])
     cluster.check(files)
 
 
@@ -427,7 +429,7 @@ def test_the_s3_gateway_of_seaweedfs_itself_serves_as_backend(launcher: Launcher
         cluster.check(files)
         move(cluster, volume_id, direction="download")
         assert store.objects() == []
-        assert keys_of(cluster, volume_id) == [[], []]
+        has_keys(cluster, volume_id, [])
         cluster.check(files)
     finally:
         filer.kill()
