@@ -16,7 +16,7 @@ $(BIN)/.ready: requirements.txt requirements-dev.txt
 	touch $@
 
 test: venv ## every tier but the real one; the real one too where WEED=/path/to/weed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests
 
 lint: venv ## ruff, mypy --strict, the import arrows, generated code up to date
 	$(BIN)/ruff check .
@@ -47,7 +47,7 @@ demo: venv pyz ## put a small cluster right with the built .pyz, and check every
 
 e2e: venv pyz ## the tests that need real SeaweedFS: WEED=/path/to/weed[:/path/to/another]
 	@test -n "$(WEED)" || (echo 'e2e needs real SeaweedFS: make e2e WEED=/path/to/weed' >&2; exit 2)
-	WEED=$(WEED) $(BIN)/python -m pytest -m real
+	WEED=$(WEED) $(BIN)/python -m tests -m real
 
 bench: venv ## ratios against other ways and the Go worker (WEED=/path/to/weed), in one run
 	$(BIN)/python bench/ec.py
