@@ -2,8 +2,8 @@
 
     WEED=/path/to/weed python bench/agent.py [--seconds=60]
 
-Each has a cluster and a real `weed admin` of its own, one after the other, the same vacuum and balance work, given by
-the admin. Without WEED this worker is measured alone, on the sandbox. Exits with 1 where a bound is missed.
+Each has a cluster and a real `weed admin` of its own, one after the other, the same nine vacuums, given by the
+admin. Without WEED this worker is measured alone, on the sandbox. Exits with 1 where a bound is missed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def measure(name: str, kind: Kind, launcher: Launcher, directory: Path, seconds:
         home.mkdir()
         common = [f"-admin={admin.address}", f"-workingDir={home}"]
         ours = [sys.executable, str(ROOT / "weed_worker.py"), *common, "-heartbeat=15s", "-maxConcurrent=4"]
-        go = [kind.binary, "worker", *common, "-jobType=vacuum,volume_balance,erasure_coding"]
+        go = [kind.binary, "worker", *common, "-jobType=vacuum,volume_balance,erasure_coding", "-maxExecute=4"]
         began = time.monotonic()
         pid = launcher.start(ours if name == "ours" else go, home, directory / "log")
         eventually(lambda: admin.get("/api/plugin/workers"), 30, pause=0.01)
@@ -79,7 +79,7 @@ def measure(name: str, kind: Kind, launcher: Launcher, directory: Path, seconds:
         time.sleep(seconds)
         idle_mb, idle_cpu = memory(pid, "VmRSS"), (cpu(pid) - before) * 60 / seconds
         before = cpu(pid)
-        demo.work_plugin(cluster, admin)
+        admin.post("/api/plugin/job-types/vacuum/run", {"timeout_seconds": 25})
         cost = Cost(start, idle_mb, idle_cpu, memory(pid, "VmHWM"), cpu(pid) - before)
         os.kill(pid, signal.SIGKILL)
         cluster.check(files)
