@@ -74,7 +74,7 @@ def test_a_plan_sends_nothing_but_questions(sandbox_cluster: Cluster, here: Here
     servers = [sandbox_cluster.master, *(server.address for server in sandbox_cluster.servers)]
     for address in servers:
         sandbox_cluster.faults(address).clear()
-    for job in ("vacuum", "balance", "replication", "erasure_coding", "ec_balance"):
+    for job in ("vacuum", "balance", "replication", "erasure_coding", "ec_balance", "remote_upload"):
         assert here(sandbox_cluster, "plan", job).status == 0
     seen = {method for address in servers for method, _request in sandbox_cluster.calls(address)}
     assert seen <= LOOKING
