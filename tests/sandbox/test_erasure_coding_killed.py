@@ -151,10 +151,11 @@ def chosen(trace: list[str]) -> list[int]:
         places.setdefault(name, []).append(at)
     picked = set()
     for name, found in places.items():
-        picked |= {found[0], found[len(found) // 2], found[-1]} if name.split()[0] in CHANGING else {found[-1]}
+        picked |= {found[0], found[-1]} if name.split()[0] in CHANGING else {found[-1]}
     return sorted(picked)
 
 
+@pytest.mark.timeout(900)  # many lives in one test
 def test_a_worker_killed_at_any_boundary_is_recovered_from_and_its_job_done_again(
     five: Cluster, tmp_path: Path
 ) -> None:
@@ -171,7 +172,7 @@ def test_a_worker_killed_at_any_boundary_is_recovered_from_and_its_job_done_agai
             print(f"killed at boundary {at} of {len(trace)}: {reaper.boundaries[-1]}")
             raise
         played += 1
-    assert played > 25
+    assert played > 20
 
 
 def recovered_and_retried(cluster: Cluster, reaper: Reaper, holders: list[Server], files: Files) -> None:
