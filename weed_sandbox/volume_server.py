@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -773,7 +774,8 @@ class VolumeServer(VolumeServerServicer):
             raise Refused(f"destination {name} not found, supported: [{' '.join(self._urls)}]")
         key, size, modified = str(uuid.uuid4()), volume.size, volume.modified
         _object("PUT", f"{url}/{key}", dat.read(0, size))
-        yield v.VolumeTierMoveDatToRemoteResponse(processed=size, processedPercentage=100)
+        with suppress(GeneratorExit):  # whether the client is still there makes no difference now
+            yield v.VolumeTierMoveDatToRemoteResponse(processed=size, processedPercentage=100)
         with volume.lock:
             volume.info.files.add(
                 backend_type=kind,

@@ -2,66 +2,32 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Kind, Process, Server, real_kinds, request, start_cluster
-from tests.doomed import DoomedWorker
-from tests.support import eventually, free_port
-from weed_cluster.address import Address
+from tests.cluster import Cluster, Files, Kind, Server, real_kinds, start_cluster
+from tests.doomed import CHANGING, DoomedWorker
+from tests.s3 import MASTER_TOML, Store, free_address, start_gateway, start_stand_in
+from tests.support import eventually
 from weed_errors import BadTask, ConfigError, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Detection, DetectionRequest, Job, Result
 from weed_sandbox.launcher import Launcher
 from weed_tasks import remote_upload, replication
 from weed_tasks.journal import Entry
 
-BUCKET = "tier"
-
-MASTER_TOML = """
-[storage.backend.s3.default]
-enabled = true
-aws_access_key_id = "ak"
-aws_secret_access_key = "sk"
-region = "us-east-1"
-bucket = "tier"
-endpoint = "http://{endpoint}"
-storage_class = "STANDARD"
-force_path_style = true
-"""
-
-
-@dataclass
-class Store:
-    """An S3 endpoint with one bucket."""
-
-    address: Address
-
-    def objects(self) -> list[str]:
-        """The keys of all objects in the bucket."""
-        status, body = request(self.address, "GET", f"/{BUCKET}")
-        assert status == 200, body
-        return sorted(re.findall(r"<Key>([^<]+)</Key>", body.decode()))
-
 
 @pytest.fixture(scope="module")
 def s3(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """An S3 stand-in with an empty bucket."""
-    port = free_port()
-    address = Address.parse(f"127.0.0.1:{port}")
-    folder = tmp_path_factory.mktemp("s3")
-    argv = [sys.executable, "-m", "moto.server", "-H", address.host, "-p", str(port)]
-    process = Process(launcher, address, argv, folder)
-    process.start()
-    eventually(lambda: _makes_bucket(Store(address)), timeout=60)
-    yield Store(address)
+    store = Store(free_address())
+    process = start_stand_in(launcher, store.address, tmp_path_factory.mktemp("s3"))
+    store.ready()
+    yield store
     process.kill()
 
 
@@ -257,6 +223,21 @@ def moves(worker: DoomedWorker, volume_id: int, direction: str, job_id: str = "j
     return worker.run(job_id, "remote_upload", volume_id, lambda ctx: remote_upload.run(job, ctx)) is not None
 
 
+@pytest.mark.parametrize("direction", ["upload", "download"])
+def test_a_dry_run_sends_nothing_that_changes(breakable: Cluster, direction: str) -> None:
+    files = full(breakable)
+    (volume_id,) = files.volume_ids
+    if direction == "download":
+        move(breakable, volume_id)
+    for server in breakable.servers:
+        breakable.faults(server).clear()
+    config = {"backend": "s3.default", "direction": direction}
+    job = Job("job", "remote_upload", worker_pb2.TaskParams(volume_id=volume_id), config=config)
+    assert "nothing was changed" in remote_upload.run(job, breakable.context(dry_run=True)).summary
+    sent = {method for server in breakable.servers for method, _request in breakable.calls(server)}
+    assert not sent & CHANGING
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_worker_killed_at_any_change_of_an_upload_leaves_one_object_and_is_succeeded(
     breakable: Cluster, s3: Store, tmp_path: Path, after: bool
@@ -405,18 +386,12 @@ def test_replicas_on_old_servers_stay_local_and_read_only(make_cluster: Callable
     "kind", [pytest.param(kind, id=str(kind), marks=pytest.mark.real) for kind in real_kinds() if kind.era == "4.44"]
 )
 def test_the_s3_gateway_of_seaweedfs_itself_serves_as_backend(launcher: Launcher, tmp_path: Path, kind: Kind) -> None:
-    port, filer_port = free_port(), free_port()
-    toml = MASTER_TOML.format(endpoint=f"127.0.0.1:{port}")
+    store = Store(free_address())
+    toml = MASTER_TOML.format(endpoint=store.address.http)
     cluster = start_cluster(kind, launcher, tmp_path / "cluster", master_toml=toml, volume_size_limit_mb=4)
-    argv = [kind.binary, "filer", f"-master={cluster.master}", "-ip=127.0.0.1", f"-port={filer_port}", "-s3"]
-    if kind.era != "3.97":
-        argv.append("-s3.port.iceberg=0")  # no such service: its port is always the same
-    address = Address.parse(f"127.0.0.1:{port}")
-    filer = Process(launcher, address, [*argv, f"-s3.port={port}"], tmp_path / "filer")
-    filer.start()
+    filer = start_gateway(launcher, kind.binary, cluster.master, store.address, tmp_path / "filer")
     try:
-        store = Store(address)
-        eventually(lambda: _makes_bucket(store), timeout=60)
+        store.ready()
         files = cluster.fill(60, size=(20_000, 60_000), replication="001", servers=cluster.servers[:2])
         cluster.delete(list(files)[5:9])
         cluster.settle()
@@ -434,13 +409,6 @@ def test_the_s3_gateway_of_seaweedfs_itself_serves_as_backend(launcher: Launcher
     finally:
         filer.kill()
         cluster.close()
-
-
-def _makes_bucket(store: Store) -> bool:
-    try:
-        return request(store.address, "PUT", f"/{BUCKET}", b"")[0] == 200
-    except OSError:
-        return False
 
 
 def test_replication_gives_a_tiered_volume_a_second_reference_and_keeps_its_object(tiered: Cluster, s3: Store) -> None:
