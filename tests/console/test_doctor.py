@@ -82,7 +82,7 @@ def test_a_killed_encode_leaves_orphan_shards_that_doctor_finds_and_the_next_run
     time.sleep(2)
     console = console_of(cluster)
     running = started(console.start("run", "erasure_coding", "-yes", "-maxMBps=1", *AT_ONCE))
-    running.says("proving shards")
+    running.says("proving shards", timeout=90)
     running.kill()
     told = eventually(lambda: _finding(console.run("doctor"), "orphan shards"), 40, pause=1.0)
     assert f"EC volume {volume_id} (photos)" in told

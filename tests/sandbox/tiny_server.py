@@ -23,7 +23,7 @@ SLOW, ABSENT, SHAKY, RESET, BIG, HUNG = 2, 3, 4, 5, 6, 7
 SLOW_SECONDS = 1.0
 
 seen: Counter[str] = Counter()
-address, leader, *tls = sys.argv[1:]
+address, leader, *tls = sys.argv[1:] if __name__ == "__main__" else ("", "")
 
 
 def volume_status(request: v.VolumeStatusRequest, context: Any) -> v.VolumeStatusResponse:
