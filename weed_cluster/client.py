@@ -203,7 +203,7 @@ class _Client:
         return self._result(call, method.future(request, timeout=self._leash.limit(timeout)))  # type: ignore[no-any-return]
 
     def _look(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Message:
-        """Send one message that is harmless to repeat; repeat it a little later where the server was unreachable or reset it."""
+        """Send one message that is harmless to repeat; repeat it where the server was unreachable or reset it."""
         for pause in RETRY_PAUSES:
             try:
                 return self._unary(call, request, response, timeout)
