@@ -213,7 +213,7 @@ def test_shards_move_onto_an_empty_server_that_joins(make_cluster: MakeCluster, 
     plugin.configure("ec_balance", imbalance_threshold=0.05)
     for _shard_of_each in range(2):
         plugin.run("ec_balance")
-    eventually(lambda: shards_on(newcomer) == 2 * volumes, 60)
+    eventually(lambda: shards_on(newcomer) >= 2 * volumes, 60)
     eventually(lambda: is_encoded(cluster, files), 60)
     assert sum(map(shards_on, cluster.servers)) == len(files.volume_ids) * len(ALL_SHARDS)
     cluster.check(files)
@@ -239,10 +239,12 @@ def test_a_classic_admin_s_own_tasks_are_completed(make_cluster: MakeCluster, st
     agent.says("registered as")
     if cluster.kind == "real":
         threading.Event().wait(2.5)  # a real admin starts its maintenance two seconds after itself
-    admin.post("/api/maintenance/scan")
-    eventually(lambda: is_encoded(cluster, files), 150)
+    end = time.monotonic() + 150
+    while not is_encoded(cluster, files) and time.monotonic() < end:
+        admin.post("/api/maintenance/scan")  # one of 3.97 need not find all volumes
+        time.sleep(5.0)
     encodes = [task for task in admin.get("/api/maintenance/tasks") if task["type"] == "erasure_coding"]
-    assert {task["volume_id"] for task in encodes} == set(files.volume_ids)
+    assert {task["volume_id"] for task in encodes} == set(files.volume_ids), encodes
     eventually(lambda: {status for _id, status in encodes_of(admin)} == {"completed"}, 30)
     cluster.check(files)
     kill_and_await(cluster, cluster.servers[2], files.volume_ids)
