@@ -198,6 +198,10 @@ class Faults:
         """Make the server end as by kill -9, before or after a call took effect; "during": in mid-stream."""
         self._set(method=method, nth=nth, what="kill", when=when)
 
+    def lose(self, method: str, nth: int = 1, lying: bool = False) -> None:
+        """Write only half of an upload, and call it a success; `lying`: tell the whole length, too."""
+        self._set(method=method, nth=nth, what="lose", when="during", lying=lying)
+
     def compacting(self, volume_id: int) -> None:
         """Let somebody else's compaction of a volume, of the master say, be half done."""
         _control(self._address, {"compacting": volume_id})

@@ -102,16 +102,26 @@ class Faults(grpc.ServerInterceptor):  # type: ignore[type-arg]
             faults = self._take(method)
             self._act(faults, "before", context)
 
+            losing = [fault for fault in faults if fault["what"] == "lose"]
+            lost = 0
+
             def watched() -> Iterator[Any]:
+                nonlocal lost
                 for number, request in enumerate(requests):
                     if number == 0:
                         self._record(method, request)
                     elif number == 1:
                         self._act(faults, "during", context)
+                    if losing and number:
+                        kept = len(request.file_content) // 2
+                        lost += len(request.file_content) - kept
+                        request.file_content = request.file_content[:kept]
                     yield request
 
             with _refusing(context):
                 answer = behaviour(watched(), context)
+            if any(fault["lying"] for fault in losing):
+                answer.bytes_written += lost
             self._act(faults, "after", context)
             return answer
 
@@ -138,7 +148,7 @@ class Faults(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
     def _act(self, faults: list[dict[str, Any]], when: str, context: Any) -> None:
         for fault in faults:
-            if fault["when"] != when:
+            if fault["when"] != when or fault["what"] == "lose":
                 continue
             if fault["what"] == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -117,3 +117,55 @@ def test_a_server_that_dies_and_comes_back_loses_nothing(
         five.check(files)
     erasure_coding.run(order, five.context())
     assert_encoded(five, files)
+
+
+@pytest.mark.parametrize(
+    ("nth", "lying"),
+    [(1, False), (2, False), (4, False), (2, True), (4, True)],  # the .vif, a shard, the .ecx
+    ids=["vif", "shard", "ecx", "shard-lying", "ecx-lying"],
+)
+def test_an_upload_that_a_server_cut_short_is_never_taken_for_whole(five: Cluster, nth: int, lying: bool) -> None:
+    files = five.fill(count=4, servers=five.servers[:1])
+    order = job(five, files.volume_ids[0])
+    faults = five.faults(five.servers[2])
+    faults.clear()
+    faults.lose("ReceiveFile", nth=nth, lying=lying)
+
+    with pytest.raises(TaskError):
+        erasure_coding.run(order, five.context())
+
+    faults.clear()
+    assert_as_before(five, files, five.servers[:1])
+    erasure_coding.run(order, five.context())
+    assert_encoded(five, files)
+
+
+def test_a_run_file_that_a_server_damaged_unseen_is_left_to_the_operator_and_the_volume_unharmed(five: Cluster) -> None:
+    # The server cannot tell of which run its shards are, so they are not removed: they are named instead.
+    files = five.fill(count=4, servers=five.servers[:1])
+    (volume_id,) = files.volume_ids
+    faults = five.faults(five.servers[2])
+    faults.clear()
+    faults.lose("ReceiveFile", nth=1, lying=True)
+
+    with pytest.raises(TaskError, match=f"these may be left of it: shards .* on {five.servers[2].address}"):
+        erasure_coding.run(job(five, volume_id), five.context())
+
+    five.check(files)
+    assert not five.volume(five.servers[0]).volume_status(volume_id=volume_id).is_read_only
+
+
+def test_a_disk_that_fills_up_leaves_the_volume_as_it_was(five: Cluster) -> None:
+    files = five.fill(count=4, servers=five.servers[:1])
+    order = job(five, files.volume_ids[0])
+    faults = five.faults(five.servers[2])
+    faults.clear()
+    faults.fail("ReceiveFile", nth=2, code="UNKNOWN", text="write 1.ec02: no space left on device", when="during")
+
+    with pytest.raises(TaskError, match="no space left on device"):
+        erasure_coding.run(order, five.context())
+
+    faults.clear()
+    assert_as_before(five, files, five.servers[:1])
+    erasure_coding.run(order, five.context())
+    assert_encoded(five, files)
