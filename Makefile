@@ -51,6 +51,7 @@ e2e: venv pyz ## the tests that need real SeaweedFS: WEED=/path/to/weed[:/path/t
 
 bench: venv ## ratios against other ways and the Go worker (WEED=/path/to/weed), in one run
 	$(BIN)/python bench/ec.py
+	$(BIN)/python bench/encoder.py
 	$(BIN)/python bench/detect.py
 	$(BIN)/python bench/agent.py
 

@@ -18,7 +18,6 @@ import grpc.experimental.gevent
 
 grpc.experimental.gevent.init_gevent()
 
-import ctypes
 import logging
 import signal
 import socket
@@ -46,6 +45,7 @@ from weed_cluster import admin as admin_http
 from weed_cluster import security
 from weed_cluster.address import Address
 from weed_cluster.client import Channels, Cluster
+from weed_cluster.heap import share_one_heap
 from weed_cluster.leash import Leash
 from weed_cluster.rates import Rates
 from weed_errors import Cancelled, ConfigError, TaskError
@@ -547,14 +547,6 @@ class Worker:
             log.log(CALLS, "%s on %s: %s", call, server, outcome)
 
 
-def _share_one_heap() -> None:
-    """Have all native threads allocate from one heap: of glibc's many, each would keep megabytes for itself."""
-    try:
-        ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
-    except (OSError, AttributeError):
-        pass  # another C library
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the worker, or a one-shot command; return the exit status: 0 stopped, 1 died, 2 misconfigured."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -574,7 +566,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.warning("%s", warning)
         claimed = identity.claim(settings.working_dir, settings.worker_id)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
-        _share_one_heap()
+        share_one_heap()
         worker = Worker(settings, claimed.worker_id, secure)
         if settings.metrics_port:
             worker.sight.serve(worker, settings.metrics_ip, settings.metrics_port)
