@@ -48,7 +48,7 @@ Options:
   -maxMBpsPerServer=<n>    the same for each volume server [default: 0]
   -ecWindowMB=<n>          memory that one erasure coding task may fill with volume data [default: 20]
   -dataDir=<dirs>          volume directories of this host that may be read directly, comma separated
-  -profile=<name>          background, balanced or fast: rates and concurrency in one word
+  -profile=<name>          background, balanced or fast: rates, concurrency and windows in one word
   -window=<windows>        when a task type may start, e.g. erasure_coding=22:00-06:00,vacuum=00:00-05:00
   -pauseFile=<file>        take no new work while this file exists; its first line is shown as the reason
   -metricsPort=<n>         serve /metrics, /health, /ready and /status here, 0 for not at all [default: 0]
@@ -89,10 +89,10 @@ CATEGORIES = {
     "heavy": ("erasure_coding", "remote_upload"),
 }
 
-PROFILES = {  # (megabytes per second in all, per server, tasks at once); 0: as the other flags say
-    "background": (20.0, 10.0, 1),
-    "balanced": (200.0, 100.0, 2),
-    "fast": (0.0, 0.0, 4),
+PROFILES = {  # (megabytes per second in all, per server, tasks at once, windows); each flag given goes before it
+    "background": (20.0, 10.0, 1, "heavy=22:00-06:00"),
+    "balanced": (200.0, 100.0, 2, ""),
+    "fast": (0.0, 0.0, 4, ""),
 }
 
 LONGEST_SILENCE = 30.0
@@ -307,15 +307,15 @@ def parse(argv: Sequence[str]) -> Settings:
     if len(admin) != 1:
         raise ConfigError(f"-admin={given['admin']} names {len(admin)} servers; expected one host:port")
     which = "jobType" if "jobType" in given else "capabilities"
-    profile: tuple[float, float, int] = (0.0, 0.0, 0)
+    profile: tuple[float, float, int, str] = (0.0, 0.0, 0, "")
     if "profile" in given:
         profile = PROFILES[_one_of(given, "profile", tuple(PROFILES))]
     explicit = {word[2:].partition("=")[0] for word in normalise(argv)}
     if "options" in given:
         explicit |= {word[2:].partition("=")[0] for word in normalise(read_options(given["options"]))}
     total, per_server = (
-        _number(given, name, float, 0) if name in explicit else profile[place]
-        for place, name in enumerate(("maxMBps", "maxMBpsPerServer"))
+        _number(given, name, float, 0) if name in explicit else of_profile
+        for name, of_profile in (("maxMBps", profile[0]), ("maxMBpsPerServer", profile[1]))
     )
     slots = "maxExecute" if "maxExecute" in given else "maxConcurrent"
     concurrent = profile[2] if profile[2] and slots not in explicit else int(_number(given, slots, int, 1))
@@ -340,7 +340,7 @@ def parse(argv: Sequence[str]) -> Settings:
         server_rate=per_server * 1e6,
         ec_window=int(_number(given, "ecWindowMB", int, 16)) << 20,
         data_dirs=tuple(Path(part) for part in given.get("dataDir", "").split(",") if part),
-        windows=parse_windows(given.get("window", "")),
+        windows=parse_windows(given.get("window", profile[3])),
         pause_file=Path(given["pauseFile"]).expanduser() if "pauseFile" in given else None,
         metrics_port=int(_number(given, "metricsPort", int, 0)),
         metrics_ip=given["metricsIp"],

@@ -139,6 +139,15 @@ def test_a_profile_sets_what_no_flag_sets() -> None:
     assert (both.total_rate, both.server_rate, both.max_execute) == (7e6, 10e6, 5)
 
 
+def test_the_background_profile_leaves_heavy_work_for_the_night_unless_told_otherwise() -> None:
+    assert {name: str(window) for name, window in parse(["-profile=background"]).windows.items()} == {
+        "erasure_coding": "22:00-06:00",
+        "remote_upload": "22:00-06:00",
+    }
+    assert list(parse(["-profile=background", "-window=vacuum=01:00-02:00"]).windows) == ["vacuum"]
+    assert not parse(["-profile=fast"]).windows
+
+
 def test_a_window_over_midnight_is_open_at_night_and_closed_at_noon() -> None:
     window = parse(["-window=ec=22:00-06:00,vacuum=01:00-02:00"]).windows["erasure_coding"]
     assert [window.is_open(time(hour)) for hour in (21, 22, 0, 5, 6, 12)] == [False, True, True, True, False, False]
