@@ -84,7 +84,7 @@ class Driver:
         kind, key = ("job_completed", "job_id") if self.dialect == "plugin" else ("task_complete", "task_id")
         return [body for body in self.said(kind) if body[key] == job_id]
 
-    def ended(self, job_id: str, timeout: float = 30.0) -> Ended:
+    def ended(self, job_id: str, timeout: float = 60.0) -> Ended:
         """Wait until the admin was told the end of a job."""
         (first, *_) = eventually(lambda: self.completions(job_id), timeout)
         return Ended(bool(first.get("success")), first.get("error_message", ""))
