@@ -1,10 +1,10 @@
-"""Reading what a job should do: from its typed parameters, else from the plain ones some admins send instead."""
+"""What a job should do: read from its typed parameters, else from the plain ones some admins send; and written."""
 
 from __future__ import annotations
 
-from proto_gen.worker_pb2 import TaskParams
+from proto_gen.worker_pb2 import TaskParams, TaskSource
 from weed_cluster.address import Address
-from weed_cluster.topology import Topology
+from weed_cluster.topology import Replica, Topology
 from weed_errors import BadTask
 from weed_model import Job
 from weed_values import as_int, as_str
@@ -49,3 +49,15 @@ def server_named(text: str, topology: Topology | None) -> Address:
         if text in (node.id, str(node.address), node.address.http, f"{node.address.http}.{node.address.grpc_port}"):
             return node.address
     return Address.parse(text)
+
+
+def source_of(replica: Replica) -> TaskSource:
+    """Return the row that names a replica in a proposal."""
+    return TaskSource(
+        node=str(replica.server),
+        rack=replica.node.rack,
+        data_center=replica.node.data_center,
+        volume_id=replica.volume_id,
+        disk_id=replica.disk_id,
+        estimated_size=replica.size,
+    )

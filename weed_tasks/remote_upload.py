@@ -28,7 +28,7 @@ from weed_tasks.freeze import Frozen, check_ready, file_status, freeze, generati
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease
 from weed_tasks.move import LEASE_PATIENCE, hold, probe, prove_unchanged
-from weed_tasks.parameters import collection_of, volume_id_of
+from weed_tasks.parameters import collection_of, source_of, volume_id_of
 from weed_tasks.proof import CHECKSUMS, INDEX, compare_replicas, fetch_index, sample_of
 from weed_tasks.replica_plan import unfit
 from weed_values import as_bool, as_float, as_int, as_str, settings
@@ -275,17 +275,7 @@ def _propose(replicas: Sequence[Replica], wishes: Mapping[str, Value], backend: 
             volume_id=first.volume_id,
             collection=first.collection,
             volume_size=size,
-            sources=[
-                worker_pb2.TaskSource(
-                    node=str(replica.server),
-                    rack=replica.node.rack,
-                    data_center=replica.node.data_center,
-                    volume_id=replica.volume_id,
-                    disk_id=replica.disk_id,
-                    estimated_size=replica.size,
-                )
-                for replica in replicas
-            ],
+            sources=[source_of(replica) for replica in replicas],
         ),
         parameters={
             "volume_id": first.volume_id,

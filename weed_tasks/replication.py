@@ -35,7 +35,7 @@ from weed_tasks.freeze import file_status, generation_of
 from weed_tasks.journal import Entry
 from weed_tasks.lease import Lease
 from weed_tasks.move import hold, probe, recover_moves
-from weed_tasks.parameters import collection_of, server_named, source_names, volume_id_of
+from weed_tasks.parameters import collection_of, server_named, source_names, source_of, volume_id_of
 from weed_tasks.proof import BYTES, CHECKSUMS, INDEX
 from weed_tasks.replica_plan import (
     DIVERGED,
@@ -241,17 +241,7 @@ def _propose(
         volume_id=first.volume_id,
         collection=first.collection,
         volume_size=size,
-        sources=[
-            worker_pb2.TaskSource(
-                node=str(replica.server),
-                rack=replica.node.rack,
-                data_center=replica.node.data_center,
-                volume_id=replica.volume_id,
-                disk_id=replica.disk_id,
-                estimated_size=replica.size,
-            )
-            for replica in replicas
-        ],
+        sources=[source_of(replica) for replica in replicas],
         targets=[
             worker_pb2.TaskTarget(
                 node=str(node.address),
