@@ -47,7 +47,8 @@ Options:
   -maxMBps=<n>             megabytes per second that all tasks together may move, 0 for no limit [default: 0]
   -maxMBpsPerServer=<n>    the same for each volume server [default: 0]
   -ecWindowMB=<n>          memory that one erasure coding task may fill with volume data [default: 20]
-  -dataDir=<dirs>          volume directories of this host that may be read directly, comma separated
+  -dataDir=<dirs>          volume directories of this host to be read directly, comma separated; auto: those that
+                           servers on this host name, none: volumes are read through servers only [default: auto]
   -profile=<name>          background, balanced or fast: rates, concurrency and windows in one word
   -window=<windows>        when a task type may start, e.g. erasure_coding=22:00-06:00,vacuum=00:00-05:00
   -pauseFile=<file>        take no new work while this file exists; its first line is shown as the reason
@@ -143,7 +144,7 @@ class Settings:
     total_rate: float
     server_rate: float
     ec_window: int
-    data_dirs: tuple[Path, ...]
+    data_dirs: tuple[Path, ...] | None
     windows: Mapping[str, Window]
     pause_file: Path | None
     metrics_port: int
@@ -300,6 +301,13 @@ def _working_dir(text: str) -> Path:
     return path.resolve()
 
 
+def parse_data_dirs(text: str) -> tuple[Path, ...] | None:
+    """The directories of -dataDir; None for those that servers name themselves."""
+    if text == "auto":
+        return None
+    return tuple(Path(part) for part in text.split(",") if part) if text != "none" else ()
+
+
 def parse(argv: Sequence[str]) -> Settings:
     """Read and check every flag; raise ConfigError with one clear line for the first that is wrong."""
     given = flags(argv)
@@ -339,7 +347,7 @@ def parse(argv: Sequence[str]) -> Settings:
         total_rate=total * 1e6,
         server_rate=per_server * 1e6,
         ec_window=int(_number(given, "ecWindowMB", int, 16)) << 20,
-        data_dirs=tuple(Path(part) for part in given.get("dataDir", "").split(",") if part),
+        data_dirs=parse_data_dirs(given["dataDir"]),
         windows=parse_windows(given.get("window", profile[3])),
         pause_file=Path(given["pauseFile"]).expanduser() if "pauseFile" in given else None,
         metrics_port=int(_number(given, "metricsPort", int, 0)),

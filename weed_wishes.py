@@ -15,7 +15,7 @@ import weed_values
 from weed_cluster.address import Address
 from weed_errors import BadTask, ConfigError
 from weed_model import Value
-from weed_settings import ALIASES, TASK_TYPES, normalise
+from weed_settings import ALIASES, TASK_TYPES, normalise, parse_data_dirs
 
 USAGE = """\
 One-shot maintenance of a SeaweedFS cluster, without an admin server.
@@ -52,7 +52,8 @@ Options:
   -maxMBps=<n>             megabytes per second that all jobs together may move, 0 for no limit [default: 0]
   -maxMBpsPerServer=<n>    the same for each volume server [default: 0]
   -ecWindowMB=<n>          memory that one erasure coding job may fill with volume data [default: 20]
-  -dataDir=<dirs>          volume directories of this host that may be read directly, comma separated
+  -dataDir=<dirs>          volume directories of this host to be read directly, comma separated; auto: those that
+                           servers on this host name, none: volumes are read through servers only [default: auto]
   -v=<level>               1: what each job notes; 2: warnings of the libraries too [default: 0]
   -h, -help                print this text
 
@@ -86,7 +87,7 @@ class Wishes:
     config_dir: Path | None
     rates: tuple[float, float]  # bytes per second in all, per server
     ec_window: int  # bytes
-    data_dirs: tuple[Path, ...]
+    data_dirs: tuple[Path, ...] | None
     verbosity: int
 
 
@@ -123,7 +124,7 @@ def parse(argv: Sequence[str]) -> Wishes:
         config_dir=Path(given["--config_dir"]).expanduser() if given["--config_dir"] else None,
         rates=(_number(given, "maxMBps", 0) * 1e6, _number(given, "maxMBpsPerServer", 0) * 1e6),
         ec_window=_number(given, "ecWindowMB", 16) << 20,
-        data_dirs=tuple(Path(part) for part in (given["--dataDir"] or "").split(",") if part),
+        data_dirs=parse_data_dirs(given["--dataDir"]),
         verbosity=_number(given, "v", 0),
     )
 

@@ -157,6 +157,11 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
+def upload_message(content: bytes | memoryview) -> bytes:
+    """One message of receive_file() with these bytes of the file."""
+    return b"".join((_FILE_CONTENT_SENT, _varint(len(content)), content))
+
+
 class _FileContent:
     """The file_content of a CopyFileResponse, where it lies in the message."""
 
@@ -406,10 +411,8 @@ class VolumeServer(_Client):
 
     SERVICE = "volume_server_pb.VolumeServer"
 
-    def receive_file(
-        self, *, info: v.ReceiveFileInfo, chunks: Iterable[bytes | memoryview], timeout: float = LONG
-    ) -> Upload:
-        """Start sending one file: its info, then its bytes as the iterator yields them.
+    def receive_file(self, *, info: v.ReceiveFileInfo, messages: Iterable[bytes], timeout: float = LONG) -> Upload:
+        """Start sending one file: its info, then its bytes as the iterator yields them, each by upload_message().
 
         N.B. the server reports success for a stream that ended early: compare bytes_written with the size.
         The iterator must end even after a cancel, or its consumer thread waits for ever.
@@ -417,16 +420,16 @@ class VolumeServer(_Client):
         call = "ReceiveFile"
         self._begin(call)
 
-        def messages() -> Iterator[bytes]:
+        def counted() -> Iterator[bytes]:
             yield v.ReceiveFileRequest(info=info).SerializeToString()
-            for chunk in chunks:
-                self._leash.written += len(chunk)
-                yield b"".join((_FILE_CONTENT_SENT, _varint(len(chunk)), chunk))
+            for message in messages:
+                self._leash.written += len(message)
+                yield message
 
         send = self._channels.to(self.address).stream_unary(
             f"/{self.SERVICE}/{call}", request_serializer=None, response_deserializer=v.ReceiveFileResponse.FromString
         )
-        return Upload(self, call, send.future(messages(), timeout=self._leash.limit(timeout)))
+        return Upload(self, call, send.future(counted(), timeout=self._leash.limit(timeout)))
 
     def batch_delete(
         self, *, file_ids: Iterable[str] = (), skip_cookie_check: bool = False, timeout: float = SHORT

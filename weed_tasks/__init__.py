@@ -52,7 +52,7 @@ class Options:
     """What the operator set for all tasks."""
 
     ec_window: int = 20 << 20  # bytes of volume data that one encode may hold in memory
-    data_dirs: tuple[Path, ...] = ()  # volume directories of this host that may be read directly
+    data_dirs: tuple[Path, ...] | None = ()  # volume directories that may be read directly; None: servers name them
     dry_run: bool = False
 
 

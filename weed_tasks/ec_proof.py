@@ -21,7 +21,8 @@ from weed_storage.reed_solomon import DATA_SHARDS, TOTAL_SHARDS, locate
 from weed_storage.volume_info import Generation
 from weed_tasks import Context
 from weed_tasks.ec_shards import ANY_REVISION, Shelf, fetch, look
-from weed_tasks.ec_stream import PIECE, ShardSums, Source, piece_crcs, read_piece
+from weed_tasks.ec_source import Source
+from weed_tasks.ec_stream import PIECE, ShardSums, piece_crcs, read_piece
 from weed_tasks.proof import sample_of
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from proto_gen.volume_server_pb2 import ReceiveFileInfo, VolumeInfo
 from weed_cluster.address import Address
-from weed_cluster.client import VolumeServer
+from weed_cluster.client import VolumeServer, upload_message
 from weed_errors import Busy, Mismatch, ServerFailed, TaskError
 from weed_storage.reed_solomon import TOTAL_SHARDS
 from weed_storage.volume_info import Generation, parse_vif
@@ -222,13 +222,13 @@ def send(
     )
     sent = 0
 
-    def chunks() -> Iterator[bytes]:
+    def messages() -> Iterator[bytes]:
         nonlocal sent
         for chunk in (content,) if isinstance(content, bytes) else content:
             sent += len(chunk)
-            yield chunk
+            yield upload_message(chunk)
 
-    answer = volume.receive_file(info=info, chunks=chunks()).done()
+    answer = volume.receive_file(info=info, messages=messages()).done()
     if answer.error:
         raise TaskError(f"{volume.address} did not take {ext} of volume {volume_id}: {answer.error}")
     if answer.bytes_written != sent:

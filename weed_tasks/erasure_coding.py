@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from secrets import token_bytes
 
@@ -50,13 +51,14 @@ from weed_tasks.ec_shards import (
     remove,
     send,
 )
-from weed_tasks.ec_stream import ShardSums, Slot, Source, encode
+from weed_tasks.ec_source import Source
+from weed_tasks.ec_stream import ShardSums, Slot, encode
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, file_status, freeze, recover_freezes, same_files, wait_still
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.parameters import collection_of, server_named, text_of, volume_id_of
-from weed_tasks.proof import live_index
+from weed_tasks.proof import Index, fetch_index, live_index
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]
 
@@ -318,6 +320,8 @@ def _finish(ctx: Context, scene: Scene, done: int, lease: Lease) -> Result:
     frozen = _freeze(ctx, scene)
     _put_back_vifs(ctx, scene, vifs)
     try:
+        stills = ctx.each(lambda server: wait_still(ctx, server, scene.volume_id, STILL), scene.regular)
+        scene.regular.update(zip(list(scene.regular), stills))
         claim = _prove_redundant(ctx, scene, done)
     except TaskError:
         recover_freezes(ctx.journal, ctx)
@@ -382,9 +386,10 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
     ctx.progress(0.05, "freezing replicas")
     frozen = _freeze(ctx, scene)
     ctx.progress(0.1, "comparing replicas")
-    server, live = _choose(ctx, scene)
-    status = scene.regular[server]
-    source = _source(scene, server, status, strict)
+    indexes = _read_still(ctx, scene)
+    server = _choose(ctx, scene, {server: index.live for server, index in indexes.items()})
+    status, live = scene.regular[server], indexes[server].live
+    source = replace(_source(scene, server, status, strict), index_sha256=indexes[server].digest)
     end = content_end(live, source.version)
     if end > source.dat_size:
         raise Mismatch(
@@ -532,12 +537,10 @@ def _own_vifs(ctx: Context, scene: Scene, places: Mapping[Address, Sequence[int]
 
 
 def _freeze(ctx: Context, scene: Scene) -> dict[Address, Frozen]:
-    """Freeze all replicas and wait until the last admitted write has ended; the scene gets their statuses anew."""
+    """Freeze all replicas; writes that were admitted before may still end."""
     frozen = {}
     for server in scene.regular:
         frozen[server] = _hold(ctx, server, scene.volume_id)
-    for server in scene.regular:
-        scene.regular[server] = wait_still(ctx, server, scene.volume_id, STILL)
     return frozen
 
 
@@ -550,16 +553,25 @@ def _hold(ctx: Context, server: Address, volume_id: int) -> Frozen:
     return freeze(ctx, server, volume_id, persist=True)
 
 
-def _choose(ctx: Context, scene: Scene) -> tuple[Address, Live]:
+def _read_still(ctx: Context, scene: Scene) -> dict[Address, Index]:
+    """Read the index of each frozen replica, once its last admitted write has ended; the scene gets their statuses."""
+
+    def read(server: Address) -> tuple[ReadVolumeFileStatusResponse, Index]:
+        before = file_status(ctx, server, scene.volume_id)
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(fetch_index, ctx, server, scene.volume_id, before)
+            still = wait_still(ctx, server, scene.volume_id, STILL)
+        index = reading.result()
+        return still, index if same_files(before, still) else fetch_index(ctx, server, scene.volume_id, still)
+
+    servers = list(scene.regular)
+    read_all = dict(zip(servers, ctx.each(read, servers)))
+    scene.regular.update({server: still for server, (still, _index) in read_all.items()})
+    return {server: index for server, (_still, index) in read_all.items()}
+
+
+def _choose(ctx: Context, scene: Scene, lives: Mapping[Address, Live]) -> Address:
     """Choose the replica that holds all that any other one holds; Mismatch if there is none."""
-    lives = dict(
-        zip(
-            scene.regular,
-            ctx.each(
-                lambda server: live_index(ctx, server, scene.volume_id, scene.regular[server]), scene.regular, most=2
-            ),
-        )
-    )
     best = max(lives, key=lambda server: (len(lives[server]), -scene.regular[server].dat_file_size))
     for server, live in lives.items():
         if server == best:
@@ -573,7 +585,7 @@ def _choose(ctx: Context, scene: Scene) -> tuple[Address, Live]:
             )
         if found.missing_in_b:
             ctx.log(f"volume {scene.volume_id} on {server} lacks {len(found.missing_in_b)} files that {best} holds")
-    return best, lives[best]
+    return best
 
 
 def _sweep(ctx: Context, scene: Scene) -> None:
@@ -647,8 +659,7 @@ def _commit(
                 ctx.journal.settle(sending)
             frozen[server].keep(ctx.journal)
         _sweep(ctx, scene)
-        for server, shards in claim.places.items():
-            _mend_vif(ctx, scene, claim, server, shards, (vifs or {}).get(server))
+        ctx.each(lambda server: _mend_vif(ctx, scene, claim, server, (vifs or {}).get(server)), claim.places)
         ctx.journal.settle(commit)
     ctx.progress(0.97, "waiting for the master to show the shards alone")
     _await_master(ctx, volume_id)
@@ -706,11 +717,10 @@ def _delete(ctx: Context, scene: Scene, server: Address) -> None:
         raise TaskError(f"volume {volume_id} is erasure coded, but {server} still has a replica after deleting it")
 
 
-def _mend_vif(
-    ctx: Context, scene: Scene, claim: Claim, server: Address, shards: Sequence[int], vif: bytes | None
-) -> None:
+def _mend_vif(ctx: Context, scene: Scene, claim: Claim, server: Address, vif: bytes | None) -> None:
     """Check that the deletion left the shards' `.vif` and `.ecx`; put back the `.vif` if not."""
     volume, volume_id, collection = ctx.volume(server), scene.volume_id, scene.collection
+    shards = claim.places[server]
     shelf = look(ctx, server, volume_id, collection)
     try:
         check_vif(shelf, claim.source, claim.run)

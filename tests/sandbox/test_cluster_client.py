@@ -20,7 +20,7 @@ from tests.sandbox.tiny_server import ABSENT, BIG, HUNG, RESET, SHAKY, SLOW, SLO
 from tests.support import eventually, free_port
 from weed_cluster import security
 from weed_cluster.address import Address
-from weed_cluster.client import Channels, Cluster, VolumeServer
+from weed_cluster.client import Channels, Cluster, VolumeServer, upload_message
 from weed_cluster.leash import Leash
 from weed_errors import BadTask, Cancelled, ServerFailed, ServerTimedOut, TimedOut
 
@@ -177,7 +177,9 @@ def test_a_shielded_call_outlives_the_cancel(start: Start, channels: Channels) -
 
 
 def test_an_upload_tells_how_much_arrived(server: VolumeServer) -> None:
-    upload = server.receive_file(info=v.ReceiveFileInfo(volume_id=1), chunks=[b"abc", memoryview(b"defg"), b"x" * 5000])
+    upload = server.receive_file(
+        info=v.ReceiveFileInfo(volume_id=1), messages=map(upload_message, [b"abc", b"defg", b"x" * 5000])
+    )
     assert upload.done().bytes_written == 5007
 
 
@@ -189,11 +191,11 @@ def test_cancelled_uploads_leave_no_greenlet_behind(server: VolumeServer) -> Non
     def cancelled_upload() -> None:
         ended = threading.Event()
 
-        def chunks() -> Iterator[bytes]:
+        def messages() -> Iterator[bytes]:
             while not ended.wait(0.005):
-                yield bytes(1000)
+                yield upload_message(bytes(1000))
 
-        upload = server.receive_file(info=v.ReceiveFileInfo(volume_id=1), chunks=chunks())
+        upload = server.receive_file(info=v.ReceiveFileInfo(volume_id=1), messages=messages())
         upload.cancel()
         ended.set()
         with pytest.raises(ServerFailed):

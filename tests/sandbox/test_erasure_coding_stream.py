@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,8 @@ from weed_errors import Mismatch
 from weed_sandbox.launcher import Launcher
 from weed_storage.checksums import crc32c
 from weed_storage.reed_solomon import Encoder, layout
-from weed_tasks.ec_stream import PIECE, Slot, Source, encode
+from weed_tasks.ec_source import Source, is_this_host
+from weed_tasks.ec_stream import PIECE, Slot, encode
 
 LARGE = 2 * PIECE  # bytes of a block in the first rows, instead of 1 GiB
 
@@ -42,8 +45,17 @@ def filled(cluster: Cluster, megabytes: int) -> tuple[Source, Path]:
     volume_id = files.volume_ids[0]
     cluster.volume(server).volume_mark_readonly(volume_id=volume_id)
     status = cluster.volume(server).read_volume_file_status(volume_id=volume_id)
-    source = Source(server.address, volume_id, "", status.dat_file_size, 3, status.compaction_revision)
-    return source, server.data_dir / f"{volume_id}.dat"
+    dat, idx = (server.data_dir / f"{volume_id}.{ext}" for ext in ("dat", "idx"))
+    source = Source(
+        server=server.address,
+        volume_id=volume_id,
+        collection="",
+        dat_size=status.dat_file_size,
+        version=3,
+        revision=status.compaction_revision,
+        index_sha256=hashlib.sha256(idx.read_bytes()).digest(),
+    )
+    return source, dat
 
 
 def wanted(source: Source, dat: bytes) -> list[bytes]:
@@ -57,7 +69,7 @@ def wanted(source: Source, dat: bytes) -> list[bytes]:
     return [bytes(shard) for shard in shards]
 
 
-def assert_streamed(cluster: Cluster, source: Source, dat: Path, data_dirs: tuple[Path, ...] = ()) -> list[str]:
+def assert_streamed(cluster: Cluster, source: Source, dat: Path, data_dirs: tuple[Path, ...] | None = ()) -> list[str]:
     """Encode to the second server and compare what arrived; return the lines logged."""
     target = cluster.servers[1]
     ctx = cluster.context(data_dirs=data_dirs)
@@ -87,12 +99,28 @@ def test_large_rows_are_read_in_ten_places_at_a_time(two: Cluster) -> None:
     assert_streamed(two, replace(source, large_block=LARGE), dat)
 
 
-def test_a_volume_of_this_host_is_read_from_its_directory(two: Cluster) -> None:
+@pytest.mark.parametrize("named", [True, False])
+def test_a_volume_of_this_host_is_read_from_its_directory(two: Cluster, named: bool) -> None:
     source, dat = filled(two, 23)
 
     for large in (source.large_block, LARGE):
-        said = assert_streamed(two, replace(source, large_block=large), dat, (dat.parent,))
-        assert any(str(dat) in line for line in said)
+        said = assert_streamed(two, replace(source, large_block=large), dat, (dat.parent,) if named else None)
+        assert said == [f"reading {dat} of this host"]
+
+
+def test_a_server_elsewhere_is_not_looked_for_on_this_host(two: Cluster) -> None:
+    assert is_this_host(two.servers[0].address.host)
+    assert not is_this_host("192.0.2.1")
+    assert not is_this_host("no-such-host.invalid")
+
+
+def test_a_file_that_may_not_be_read_is_named(two: Cluster, tmp_path: Path) -> None:
+    source, dat = filled(two, 3)
+    (tmp_path / dat.name).symlink_to(tmp_path / dat.name)  # as root, it is only the loop that cannot be opened
+
+    said = assert_streamed(two, source, dat, (tmp_path,))
+
+    assert [line for line in said if str(tmp_path / dat.name) in line and "cannot be read" in line]
 
 
 def test_a_file_of_the_same_name_and_size_but_other_bytes_is_not_read(two: Cluster, tmp_path: Path) -> None:
@@ -100,6 +128,20 @@ def test_a_file_of_the_same_name_and_size_but_other_bytes_is_not_read(two: Clust
     content = bytearray(dat.read_bytes())
     content[8:] = bytes(len(content) - 8)
     (tmp_path / dat.name).write_bytes(content)
+    shutil.copy(dat.with_suffix(".idx"), tmp_path)
+
+    said = assert_streamed(two, source, dat, (tmp_path,))
+
+    assert any("is not what" in line for line in said)
+
+
+def test_a_replica_with_two_files_the_other_way_round_is_not_read(two: Cluster, tmp_path: Path) -> None:
+    """Random places hardly ever tell: size and nearly all bytes are the same, yet the index names the wrong ones."""
+    source, dat = filled(two, 3)
+    shutil.copy(dat, tmp_path)
+    index = bytearray(dat.with_suffix(".idx").read_bytes())
+    index[:16], index[16:32] = index[16:32], index[:16]
+    (tmp_path / dat.name).with_suffix(".idx").write_bytes(index)
 
     said = assert_streamed(two, source, dat, (tmp_path,))
 

@@ -19,7 +19,7 @@ from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
 from tests.cluster import Cluster, Files, Server, real_kinds, request
 from tests.support import eventually
-from weed_cluster.client import VolumeServer
+from weed_cluster.client import VolumeServer, upload_message
 from weed_errors import ServerFailed
 from weed_storage.index import fold, to_ecx
 from weed_storage.needle import HEADER_SIZE, FileId, actual_size, parse_needle
@@ -572,7 +572,7 @@ def send(
         volume_id=volume_id, ext=ext, is_ec_volume=True, file_size=len(data) if announced < 0 else announced
     )
     pieces = (data[at : at + MIB] for at in range(0, len(data), MIB))
-    upload = cluster.volume(server).receive_file(info=info, chunks=pieces)
+    upload = cluster.volume(server).receive_file(info=info, messages=map(upload_message, pieces))
     return upload.done()
 
 
@@ -665,7 +665,7 @@ def test_a_broken_upload_leaves_no_file(any_cluster: Cluster) -> None:
             ended.wait(0.01)
 
     info = v.ReceiveFileInfo(volume_id=78, ext=".ec01", is_ec_volume=True)
-    upload = any_cluster.volume(server).receive_file(info=info, chunks=endless())
+    upload = any_cluster.volume(server).receive_file(info=info, messages=map(upload_message, endless()))
     eventually(started.exists)
     upload.cancel()
     ended.set()
