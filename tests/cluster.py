@@ -206,6 +206,10 @@ class Faults:
         """Let somebody else's compaction of a volume, of the master say, be half done."""
         _control(self._address, {"compacting": volume_id})
 
+    def remember(self, seconds: float) -> None:
+        """Remember for so long where the replicas of a volume are, as real volume servers do for ten minutes."""
+        _control(self._address, {"remember": seconds})
+
     def clear(self) -> None:
         """Behave again; forget the calls seen."""
         _control(self._address, {"clear": True})

@@ -50,6 +50,12 @@ class Leash:
         """Set the deadline anew, in seconds from now."""
         self._timeout, self._deadline = seconds, time.monotonic() + seconds
 
+    def leave(self, seconds: float) -> None:
+        """Put the deadline off so far that at least so many seconds are left."""
+        if self._deadline is not None and self._timeout is not None:
+            more = max(0.0, time.monotonic() + seconds - self._deadline)
+            self._timeout, self._deadline = self._timeout + more, self._deadline + more
+
     def check(self) -> None:
         """Raise the reason to end, if there is one and no shield holds it back."""
         if not self._shields and (reason := self.reason) is not None:

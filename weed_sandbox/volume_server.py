@@ -70,6 +70,8 @@ class VolumeServer(VolumeServerServicer):
         self._urls = self._fetch_backends()
         self.store = Store(_disks(settings), self.era, self._urls)
         self._encoder = Encoder()
+        self._remembers = 0.0  # seconds; ten minutes in a real server
+        self._remembered: dict[int, tuple[float, list[Address]]] = {}  # when it forgets, and what
 
     # ---- other servers
 
@@ -855,6 +857,8 @@ class VolumeServer(VolumeServerServicer):
         return (200, needle.data) if needle.cookie == fid.cookie else (404, b"")
 
     def _put(self, fid: FileId, query: dict[str, str], body: bytes) -> http_api.Answer:
+        if query.get("type") == "replicate" and self.store.find(fid.volume_id) is None:
+            return http_api.json_answer(201, {"name": "", "size": len(body)})  # as real ones do, storing nothing
         volume = self._volume(fid.volume_id)
         unchanged = not volume.write(new_needle(fid.needle_id, fid.cookie, body))
         if query.get("type") != "replicate":
@@ -899,6 +903,9 @@ class VolumeServer(VolumeServerServicer):
             _object(method, f"http://{address.http}/{fid}?type=replicate", body)
 
     def _others(self, volume_id: int) -> list[Address]:
+        known = self._remembered.get(volume_id)
+        if known and time.monotonic() < known[0]:
+            return known[1]
         order = m.LookupVolumeRequest(volume_or_file_ids=[str(volume_id)])
         try:
             answer = self._master().LookupVolume(order, timeout=5)
@@ -909,16 +916,20 @@ class VolumeServer(VolumeServerServicer):
             for entry in answer.volume_id_locations
             for location in entry.locations
         ]
-        return [address for address in holders if address != self.address]
+        others = [address for address in holders if address != self.address]
+        self._remembered[volume_id] = (time.monotonic() + self._remembers, others)
+        return others
 
     def control(self, order: dict[str, Any]) -> Any:
-        """Orders of tests: be clean; somebody else's compaction of a volume, begun or gone."""
+        """Orders of tests: be clean; somebody else's compaction of a volume; remember replicas for some seconds."""
         if "clear" in order:
             self.maintenance = False
+            self._remembers = 0.0
             for volume in list(self.store.volumes.values()):
                 volume.compacting = False
         if "compacting" in order:
             self._volume(order["compacting"]).pretend_compaction()
+        self._remembers = order.get("remember", self._remembers)
         return {}
 
 

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from proto_gen import worker_pb2
@@ -21,9 +22,10 @@ from weed_cluster.placement import Reserved, no_room, plain_type, why_not
 from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_errors import BadTask, StaleTask, TaskError
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Job, Proposal, Result, Runtime, Skipped
-from weed_tasks import Context
+from weed_tasks import Context, shut
 from weed_tasks.journal import Entry
-from weed_tasks.move import Moved, hold, known_master, move_volume, recover_moves
+from weed_tasks.lease import Lease
+from weed_tasks.move import Moved, Progress, hold, known_master, move_volume, open_moved, recover_moves
 from weed_tasks.parameters import collection_of, server_named, text_of, volume_id_of
 from weed_tasks.vacuum import FULL_FROM, SCOPE, node_scope, scope_of
 from weed_values import as_float, as_int
@@ -290,6 +292,11 @@ def _seconds(replica: Replica) -> int:
     return 300 * ((replica.size >> 30) + 1)
 
 
+def _shut_for(replica: Replica) -> int:
+    """Seconds that the volume stays read-only after the move."""
+    return int(shut.CACHED_FOR) if replica.placement.copies > 1 else 0
+
+
 def _key(move: _Move) -> str:
     replica = move.replica
     return f"volume_balance:{replica.volume_id}" + (f":{replica.collection}" if replica.collection else "")
@@ -299,6 +306,7 @@ def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
     replica, target = move.replica, move.target
     source = replica.node
     name = f"balance_vol_{replica.volume_id}_{now_ns}"
+    seconds = _seconds(replica) + _shut_for(replica)
     params = worker_pb2.TaskParams(
         task_id=name,
         volume_id=replica.volume_id,
@@ -338,7 +346,7 @@ def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
             "source_server": str(source.address),
             "target_server": str(target.address),
             "collection": replica.collection,
-            "estimated_runtime_seconds": _seconds(replica),
+            "estimated_runtime_seconds": seconds,
         },
         labels={
             "task_type": "balance",
@@ -349,7 +357,7 @@ def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
             "source_server": str(source.address),
             "target_server": str(target.address),
         },
-        estimated_seconds=_seconds(replica),
+        estimated_seconds=seconds,
         bytes_to_move=replica.size,
     )
 
@@ -359,6 +367,7 @@ def _batch(moves: Sequence[_Move], config: dict[str, Any], now_ns: int, start: i
     rounds = -(-len(moves) // concurrent)
     each = [_seconds(move.replica) for move in moves]
     seconds = max(*each, sum(each) // len(each) * rounds, 60 * rounds)
+    seconds += max(_shut_for(move.replica) for move in moves)
     keys = "+".join(sorted(_key(move) for move in moves))
     key = f"volume_balance_batch:{keys}"
     if len(key) > 200:
@@ -420,7 +429,9 @@ def run(job: Job, ctx: Context) -> Result:
     if job.params.balance_params.moves:
         return _run_batch(job, ctx, topology)
     order = _order(job, topology)
-    moved = _move(job, ctx, order)
+    with hold(ctx, order.volume_id) as lease:
+        moved = _move(job, ctx, order, lease)
+        open_moved(ctx, moved, lease=lease)
     verb = "would move: " if ctx.options.dry_run and not moved.already else ""
     return Result(
         f"{verb}{moved}",
@@ -452,22 +463,21 @@ def _order(job: Job, topology: Topology | None) -> _Order:
     return _Order(volume_id, server_named(source, topology), server_named(target, topology), collection_of(job))
 
 
-def _move(job: Job, ctx: Context, order: _Order, progress: Any = None) -> Moved:
+def _move(job: Job, ctx: Context, order: _Order, lease: Lease | None, progress: Progress | None = None) -> Moved:
     typed = job.params.balance_params
     plain = job.parameters
-    with hold(ctx, order.volume_id) as lease:
-        return move_volume(
-            ctx,
-            order.volume_id,
-            order.source,
-            order.target,
-            collection=order.collection,
-            io_bytes_per_second=typed.io_byte_per_second
-            or as_int(plain.get("io_byte_per_second", job.config.get("io_byte_per_second")), 0, 0),
-            timeout=typed.timeout_seconds or as_int(plain.get("timeout_seconds"), 0, 0),
-            progress=progress,
-            lease=lease,
-        )
+    return move_volume(
+        ctx,
+        order.volume_id,
+        order.source,
+        order.target,
+        collection=order.collection,
+        io_bytes_per_second=typed.io_byte_per_second
+        or as_int(plain.get("io_byte_per_second", job.config.get("io_byte_per_second")), 0, 0),
+        timeout=typed.timeout_seconds or as_int(plain.get("timeout_seconds"), 0, 0),
+        progress=progress,
+        lease=lease,
+    )
 
 
 def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
@@ -481,31 +491,52 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
     servers = {server: threading.Semaphore(PER_SERVER) for order in orders for server in (order.source, order.target)}
     outcomes: dict[_Order, Moved | TaskError] = {}
 
+    def tell(order: _Order, fraction: float, stage: str) -> None:
+        fractions[order] = fraction
+        number = orders.index(order) + 1
+        mean = sum(fractions.values()) / len(fractions)
+        ctx.progress(mean, f"move {number}/{len(orders)}: volume {order.volume_id}, {stage}")
+
+    def fail(order: _Order, error: TaskError) -> None:
+        ctx.log(f"volume {order.volume_id} was not moved: {error}")
+        outcomes[order] = error
+
+    waiting: list[tuple[_Order, Moved, Lease | None]] = []
+    held = ExitStack()
+
     def make(chain: list[_Order]) -> None:
-        for order in chain:
-
-            def tell(fraction: float, stage: str, order: _Order = order) -> None:
-                fractions[order] = fraction
-                number = orders.index(order) + 1
-                mean = sum(fractions.values()) / len(fractions)
-                ctx.progress(mean, f"move {number}/{len(orders)}: volume {order.volume_id}, {stage}")
-
-            with ExitStack() as held:
-                # In one order everywhere, so that no two moves wait for each other.
-                for server in sorted({order.source, order.target}, key=str):
-                    held.enter_context(servers[server])
+        with ExitStack() as mine:
+            lease: Lease | None = None
+            for order in chain:
+                progress = partial(tell, order)
                 try:
-                    outcomes[order] = _move(job, ctx, order, tell)
+                    lease = lease or mine.enter_context(hold(ctx, order.volume_id))
+                    with ExitStack() as busy:
+                        # In one order everywhere, so that no two moves wait for each other.
+                        for server in sorted({order.source, order.target}, key=str):
+                            busy.enter_context(servers[server])
+                        outcomes[order] = moved = _move(job, ctx, order, lease, progress)
+                    if moved.shut and order is chain[-1]:
+                        waiting.append((order, moved, lease))
+                        held.enter_context(mine.pop_all())
+                    else:
+                        open_moved(ctx, moved, progress, lease)
                 except TaskError as error:
-                    ctx.log(f"volume {order.volume_id} was not moved: {error}")
-                    outcomes[order] = error
-            fractions[order] = 1.0
+                    fail(order, error)
+                fractions[order] = 1.0
 
     chains: dict[int, list[_Order]] = defaultdict(list)
     for order in orders:
         chains[order.volume_id].append(order)
     most = typed.max_concurrent_moves if typed.max_concurrent_moves > 0 else CONCURRENT
-    ctx.each(make, chains.values(), min(most, MOST_CONCURRENT))
+    with held:
+        ctx.each(make, chains.values(), min(most, MOST_CONCURRENT))
+        # All volumes that must stay shut for a while do so side by side, when no more are to be moved.
+        for order, moved, lease in waiting:
+            try:
+                open_moved(ctx, moved, partial(tell, order), lease)
+            except TaskError as error:
+                fail(order, error)
     return _sum_up(ctx, orders, outcomes)
 
 

@@ -1,14 +1,15 @@
 """Copying a volume from one server to another, and moving it: look, freeze, copy, prove, delete.
 
 A move never tails: the source is frozen and still before the copy begins, so an equal copy is a complete one. Every
-stage is in the journal; a killed move is undone, or finished where the deletion of the source had begun. Knows nothing
-of why a volume should move.
+stage is in the journal; a killed move is undone, or finished where the deletion of the source had begun. Where the
+volume has other replicas, they are frozen before the source goes, and stay so until no server remembers it
+(weed_tasks.shut). Knows nothing of why a volume should move.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,11 +21,24 @@ from weed_cluster.placement import no_room, why_not
 from weed_cluster.topology import Topology, locations, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_storage.volume_info import Generation
-from weed_tasks import Context
-from weed_tasks.freeze import Frozen, check_ready, file_status, freeze, open_freeze, seal, thaw, wait_still
+from weed_tasks import Context, shut
+from weed_tasks.freeze import STEP as FREEZE
+from weed_tasks.freeze import (
+    Frozen,
+    check_ready,
+    file_status,
+    freeze,
+    generation_of,
+    open_freeze,
+    seal,
+    thaw,
+    wait_still,
+)
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.proof import prove_copy
+from weed_tasks.shut import STEP as SHUT
+from weed_tasks.shut import Shut, check_over, keep_shut, outlast, words
 
 COPY, DELETE = "copy", "delete"
 """Journal steps: a copy that the target was asked to pull, and the deletion of its source, once that was proved.
@@ -60,6 +74,9 @@ LEASE_PATIENCE = 30.0
 REGISTERED_WITHIN = 20.0
 """Seconds in which a master learns of a mounted or deleted volume, even where it is told by full heartbeats only."""
 
+THAWED_WITHIN = 60.0
+"""Seconds that a job gets for thawing, beyond its deadline if need be."""
+
 Progress = Callable[[float, str], None]
 
 
@@ -73,13 +90,14 @@ class Copied:
 
 @dataclass(frozen=True)
 class Moved:
-    """What a move did. `already` says that an earlier run had done it."""
+    """What a move did. `already` says that an earlier run had done it; `shut` that open_moved() is still to come."""
 
     volume_id: int
     source: Address
     target: Address
     size: int  # bytes
     already: bool = False
+    shut: Shut | None = None
 
     def __str__(self) -> str:
         if self.already:
@@ -101,7 +119,7 @@ def move_volume(
     progress: Progress | None = None,
     lease: Lease | None = None,
 ) -> Moved:
-    """Move a volume; with a dry run only look.
+    """Move a volume; with a dry run only look. Where replicas elsewhere are still frozen, open_moved() thaws them.
 
     `disk_type` is the target's ("" for the same as now), `timeout` the least seconds that the copying is given; more
     where the size asks for it. Raises BadTask or StaleTask where nothing was touched. After any other failure the
@@ -122,6 +140,9 @@ def move_volume(
         return Moved(volume_id, source, target, copy.dat_file_size, already=True)
     _check_plan(topology, volume_id, source, target, collection, disk_type, original, copy)
     assert original is not None
+    replicas = topology.replicas(volume_id) if topology else []
+    others = [replica.server for replica in replicas if replica.server != source]
+    _check_others(ctx, volume_id, others)
     generation = min(check_ready(ctx, server) for server in (source, target))
     if topology is None:
         ctx.log(f"no master is known, so free slots and placement of volume {volume_id}'s target are not checked")
@@ -131,7 +152,7 @@ def move_volume(
     tell(0.03, "freezing the source")
     # A persistent freeze travels with the copy: it comes up read-only, and no client writes to it before the source
     # is gone. Older servers would open such a copy wrongly.
-    frozen = freeze(ctx, source, volume_id, persist=generation >= Generation.V4_44)
+    frozen = [freeze(ctx, source, volume_id, persist=generation >= Generation.V4_44)]
     copied: Copied | None = None
     try:
         tell(0.05, "waiting until the source is still")
@@ -142,7 +163,7 @@ def move_volume(
             source,
             target,
             still=still,
-            persist=frozen.persist,
+            persist=frozen[0].persist,
             disk_type=disk_type,
             io_bytes_per_second=io_bytes_per_second,
             timeout=timeout,
@@ -151,9 +172,14 @@ def move_volume(
         tell(0.92, "looking again before the source is deleted")
         if master is not None:
             _check_registered(ctx, master, volume_id, target)
-        seal(ctx, frozen)
+        for other in others:
+            modern = generation_of(ctx, other) >= Generation.V4_44
+            frozen.append(freeze(ctx, other, volume_id, persist=modern))
+        for replica in frozen:
+            if replica is frozen[0] or replica.was_writable:
+                seal(ctx, replica)
         prove_unchanged(ctx, source, volume_id, still)
-        prove_unchanged(ctx, target, volume_id, copied.status, may_grow=not frozen.persist)
+        prove_unchanged(ctx, target, volume_id, copied.status, may_grow=not frozen[0].persist)
         if lease is not None:
             lease.check()
         ctx.cluster.leash.check()
@@ -166,11 +192,40 @@ def move_volume(
         raise
     with ctx.cluster.leash.shielded():
         delete = ctx.journal.plan(DELETE, **copied.step.facts)
+        closed = _shut(ctx, volume_id, source)
         _delete_source(ctx, delete, copied.step, frozen)
         _arrive(ctx, delete)
         if master is not None:
             _wait_registered(ctx, master, volume_id, source, target)
-    return Moved(volume_id, source, target, still.dat_file_size)
+    if closed is not None:
+        closed.ends = time.monotonic() + shut.CACHED_FOR
+    return Moved(volume_id, source, target, still.dat_file_size, shut=closed)
+
+
+def open_moved(ctx: Context, moved: Moved, progress: Progress | None = None, lease: Lease | None = None) -> None:
+    """Wait until no server remembers where a moved volume was, then thaw its replicas.
+
+    Interrupted, it leaves them frozen for recovery to thaw when the time is over.
+    """
+    tell = progress or (lambda fraction, stage: ctx.progress(fraction, stage))
+    if moved.shut is None:
+        return
+    ctx.cluster.leash.leave(moved.shut.ends - time.monotonic() + THAWED_WITHIN)
+
+    def wait(left: float) -> None:
+        if lease is not None:
+            lease.check()
+        tell(0.96, f"read-only for {left:.0f} s more, until servers know the new copy")
+
+    try:
+        outlast(ctx, moved.shut, wait)
+    except BaseException:
+        ctx.log(words(moved.volume_id, [moved.shut.step]))
+        raise
+    for step in _steps_of(ctx.journal, moved.volume_id):
+        frozen = Frozen.of(step)
+        if frozen is not None:
+            thaw(ctx, frozen)
 
 
 def copy_volume(
@@ -241,7 +296,7 @@ def copy_volume(
         return Copied(step, prove_copy(ctx, volume_id, source, target, still))
     except BaseException as error:
         with ctx.cluster.leash.shielded():
-            _undo(ctx, error, step, None, ended)
+            _undo(ctx, error, step, (), ended)
         raise
 
 
@@ -377,13 +432,33 @@ def _check_plan(
         raise StaleTask(f"{plan}: {reason}")
 
 
+def _check_others(ctx: Context, volume_id: int, others: Iterable[Address]) -> None:
+    """StaleTask where a replica elsewhere cannot be asked: it could not be kept from taking writes meanwhile."""
+    try:
+        for server in others:
+            probe(ctx, server, volume_id)
+    except ServerFailed as error:
+        raise StaleTask(
+            f"volume {volume_id} has a replica that cannot be asked, so it was not moved and nothing touched: {error}"
+        ) from error
+
+
+def _shut(ctx: Context, volume_id: int, source: Address) -> Shut | None:
+    """Keep the volume's other replicas frozen once the source is gone; None where this job froze none."""
+    for step in _steps_of(ctx.journal, volume_id):
+        frozen = Frozen.of(step)
+        if frozen is not None and frozen.server != source:
+            return keep_shut(ctx, volume_id, shut.CACHED_FOR, margin=shut.CACHED_FOR / 10)
+    return None
+
+
 def _check_registered(ctx: Context, master: Master, volume_id: int, target: Address) -> None:
     """Mismatch unless the master lists the copy: clients must find it when the source is gone."""
     if not ctx.until(lambda: target in locations(master, volume_id), timeout=REGISTERED_WITHIN, pause=0.05):
         raise Mismatch(f"the master does not list the copy of volume {volume_id} on {target}")
 
 
-def _delete_source(ctx: Context, delete: Step, copy: Step, frozen: Frozen) -> None:
+def _delete_source(ctx: Context, delete: Step, copy: Step, frozen: Sequence[Frozen]) -> None:
     """Delete the source of a proved copy, and look until it is gone; where the server refuses, undo the move."""
     volume_id, source, target = _parts(delete)
     reason: object = ""
@@ -410,15 +485,18 @@ def _delete_source(ctx: Context, delete: Step, copy: Step, frozen: Frozen) -> No
     raise failure
 
 
-def _undo(ctx: Context, error: BaseException, copy: Step | None, frozen: Frozen | None, ended: bool = True) -> None:
-    """Undo a failed copy and thaw its source; where that fails too, TaskError says both and what is left."""
+def _undo(ctx: Context, error: BaseException, copy: Step | None, frozen: Sequence[Frozen], ended: bool = True) -> None:
+    """Undo a failed copy and thaw the replicas, the source first; where that fails too, TaskError says what is left."""
     try:
         if copy is not None and copy in ctx.journal.open:
             drop_copy(ctx, copy, ended)
-        if frozen is not None and _copies_of(ctx.journal, frozen):
-            ctx.log(f"volume {frozen.volume_id} on {frozen.server} stays read-only until its copy is cleared up")
-        elif frozen is not None:
-            thaw(ctx, frozen)
+        if frozen and _copies_of(ctx.journal, frozen[0]):
+            source = frozen[0]
+            ctx.log(f"volume {source.volume_id} on {source.server} stays read-only until its copy is cleared up")
+            return
+        for replica in frozen:
+            _forget_shut(ctx.journal, replica.volume_id)
+            thaw(ctx, replica)
     except TaskError as second:
         ctx.log(f"{second}; this is left to be cleared up")
         if isinstance(error, TaskError):
@@ -430,13 +508,26 @@ def _copies_of(entry: Entry, frozen: Frozen) -> list[Step]:
     return [step for step in entry.open if step.what == COPY and _parts(step)[:2] == (frozen.volume_id, frozen.server)]
 
 
+def _forget_shut(entry: Entry, volume_id: int) -> None:
+    """The source stays where servers remember it: nothing need outlast their memory."""
+    for step in entry.open:
+        if step.what == SHUT and int(step.facts["volume_id"]) == volume_id:
+            entry.settle(step)
+
+
 def _arrive(ctx: Context, step: Step) -> None:
-    """The source is gone: let the copy be written to if the source could be, and settle all of this move."""
+    """The source is gone: let the copy be written to if the source could be, and settle all of this move.
+
+    A volume that must stay shut is only handed over: its copy is thawed with the other replicas.
+    """
     volume_id, source, target = _parts(step)
     client = ctx.volume(target)
     try:
         if step.facts["persist"] and client.volume_status(volume_id=volume_id).is_read_only:
-            client.volume_mark_writable(volume_id=volume_id)
+            if any(other.what == SHUT for other in _steps_of(ctx.journal, volume_id)):
+                ctx.journal.plan(FREEZE, server=str(target), volume_id=volume_id, persist=True)
+            else:
+                client.volume_mark_writable(volume_id=volume_id)
     except ServerFailed as error:
         if not error.says_absent:
             raise
@@ -475,13 +566,17 @@ def _steps_of(entry: Entry, volume_id: int) -> list[Step]:
 
 
 def _recover(ctx: Context, volume_id: int) -> None:
-    """Clear up one volume: deletions first, then copies, then freezes; each may settle the later ones."""
+    """Clear up one volume: deletions first, then copies, then freezes; each may settle the later ones.
+
+    TaskError as long as the volume must stay read-only.
+    """
     for step in _steps_of(ctx.journal, volume_id):
         if step.what == DELETE:
             _finish_or_undo(ctx, step)
     for step in _steps_of(ctx.journal, volume_id):
         if step.what == COPY:
             drop_copy(ctx, step)
+    check_over(ctx.journal, volume_id)
     for step in _steps_of(ctx.journal, volume_id):
         frozen = Frozen.of(step)
         if frozen is not None:
@@ -499,11 +594,16 @@ def _finish_or_undo(ctx: Context, delete: Step) -> None:
             before = file_status(ctx, source, volume_id)
             prove_copy(ctx, volume_id, source, target, before, may_grow=True)
             seal(ctx, open_freeze(ctx.journal, source, volume_id) or Frozen(source, volume_id, False, None))
+            for frozen in filter(None, map(Frozen.of, _steps_of(ctx.journal, volume_id))):
+                seal(ctx, frozen)
             prove_unchanged(ctx, source, volume_id, before)
+            _forget_shut(ctx.journal, volume_id)
+            _shut(ctx, volume_id, source)
             ctx.volume(source).volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=DELETE_TIMEOUT)
         except (Mismatch, ServerFailed) as error:
             ctx.log(f"the move of volume {volume_id} to {target} cannot be finished: {error}")
         if probe(ctx, source, volume_id) is not None:
+            _forget_shut(ctx.journal, volume_id)
             ctx.journal.settle(delete)
             return
         ctx.log(f"deleted volume {volume_id} on {source} ({before.dat_file_size} bytes), proved on {target}")

@@ -5,7 +5,6 @@ Works to an order that says what may be done; which copies are missing or surplu
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,11 +18,11 @@ from weed_storage.volume_info import Generation
 from weed_tasks import Context, reconcile
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, freeze, generation_of, seal, thaw, wait_still
-from weed_tasks.journal import Step
 from weed_tasks.lease import Lease
 from weed_tasks.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
 from weed_tasks.proof import compare_replicas
 from weed_tasks.replica_plan import Fault
+from weed_tasks.shut import Shut, keep_shut, outlast, words
 
 QUIET = 1.0
 """Seconds without a change after which a frozen volume counts as still."""
@@ -31,22 +30,11 @@ QUIET = 1.0
 REGISTERED_WITHIN = 30.0
 """Seconds in which the master must show a new copy."""
 
-CACHED_FOR = 610.0
-"""Seconds for which volume servers remember where a volume's replicas were (SeaweedFS 4.44, weed/operation/lookup.go).
-
-A write through one that still remembers is not sent to a new copy, and is acknowledged even where the place that it is
-sent to holds the volume no more.
-"""
-
 ROUNDS = 3
 """Passes of reconciling; each judges afresh what the one before has left."""
 
 TRIM = "trim"
 """Journal step of a surplus replica's deletion; its facts are server and volume_id."""
-
-SHUT = "shut"
-"""Journal step of the time in which a volume with a new copy must stay frozen; its facts are volume_id and until, in
-unix seconds."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +101,7 @@ class Repair:
     deleted: list[Address] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     agreement: Comparison = field(default_factory=lambda: Comparison(()))
-    added_at: float = 0.0  # by the monotonic clock
-    shut: list[Step] = field(default_factory=list)
+    shut: list[Shut] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -154,7 +141,7 @@ class Repair:
         a new copy, because the job was broken off, the volume stays frozen until recovery finds that they do not.
         """
         if self.shut:
-            self.ctx.log(still_shut(self.order.volume_id, self.shut))
+            self.ctx.log(words(self.order.volume_id, [volume.step for volume in self.shut]))
             return
         if self.lease is not None and self.lease.is_lost:
             self.ctx.log(f"{self.name} belongs to another worker now; what this job froze is thawed by recovery")
@@ -270,10 +257,8 @@ class Repair:
             self.frozen[target] = Frozen(target, volume_id, True, step)
         if self.remembered:
             # A kill from here on must not open the volume before its time.
-            until = time.time() + self.remembered
-            self.shut.append(ctx.journal.plan(SHUT, volume_id=volume_id, until=until))
+            self.shut.append(keep_shut(ctx, volume_id, self.remembered))
         ctx.journal.settle(copied.step)
-        self.added_at = time.monotonic()
         self.copies[target] = copied
         ctx.log(f"{self.name}: copied from {source} to {target} and proved equal")
 
@@ -285,12 +270,14 @@ class Repair:
 
     def outlast_memories(self) -> None:
         """Stay frozen until no server sends writes to where the replicas were, instead of to the new copies."""
-        while self.shut and (left := self.added_at + self.remembered - time.monotonic()) > 0:
+
+        def tell(left: float) -> None:
             self._check_lease()
             self.ctx.progress(0.95, "read-only until servers know the new copy", seconds_left=int(left))
-            self.ctx.wait(min(left, 5.0))
+
         while self.shut:
-            self.ctx.journal.settle(self.shut.pop())
+            outlast(self.ctx, self.shut[-1], tell)
+            self.shut.pop()
 
     # ---- trimming
 
@@ -370,15 +357,6 @@ class Repair:
                 "differing_needles": len(self.agreement.ids),
             },
         )
-
-
-def still_shut(volume_id: int, steps: Iterable[Step]) -> str:
-    """Say until when a volume stays frozen after a repair that was broken off."""
-    until = time.strftime("%H:%M:%S", time.gmtime(max(float(step.facts["until"]) for step in steps) + 1))
-    return (
-        f"volume {volume_id} has its new copy, and stays read-only until {until} UTC: before that volume servers may "
-        "still write past that copy"
-    )
 
 
 def names(servers: Iterable[Address]) -> str:

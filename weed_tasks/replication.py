@@ -30,7 +30,7 @@ from weed_model import (
     Value,
 )
 from weed_storage.volume_info import Generation
-from weed_tasks import Context, replica_repair
+from weed_tasks import Context, shut
 from weed_tasks.freeze import file_status, generation_of
 from weed_tasks.journal import Entry
 from weed_tasks.lease import Lease
@@ -51,7 +51,7 @@ from weed_tasks.replica_plan import (
     wanted_placement,
     why_no_target,
 )
-from weed_tasks.replica_repair import SHUT, TRIM, Order, Repair, compare_all, names, still_shut
+from weed_tasks.replica_repair import TRIM, Order, Repair, compare_all, names
 from weed_values import as_bool, as_int, as_str, settings
 
 DESCRIPTOR = Descriptor(
@@ -258,7 +258,7 @@ def _propose(
     )
     rate = as_int(wishes["io_byte_per_second"], 0, 0)
     copying = max(((size >> 30) + 1) * 300, size // rate if rate else 0) * max(1, len(targets))
-    seconds = 120 + copying + (int(replica_repair.CACHED_FOR) if targets else 0)
+    seconds = 120 + copying + (int(shut.CACHED_FOR) if targets else 0)
     where = f", copy to {', '.join(map(str, targets))}" if targets else ""
     name = f"{first.volume_id}:{first.collection}" if first.collection else str(first.volume_id)
     return Proposal(
@@ -403,7 +403,7 @@ def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
     preferred = [server_named(name, topology) for name in order.sources]
     # Servers remember a complete set of replicas; of one that lacks a copy for long they do not.
     known = order.seen_for if fault and fault.kind == UNDER else 0.0
-    remembered = max(0.0, replica_repair.CACHED_FOR - known)
+    remembered = max(0.0, shut.CACHED_FOR - known)
     if placement.copies == 1 or replicas[0].remote_name:
         remembered = 0.0  # no write is sent on
     repair = Repair(ctx, order, replicas, healthy, preferred, lease, remembered)
@@ -429,11 +429,8 @@ def recover(entry: Entry, ctx: Context) -> None:
     volume must stay frozen because servers may write past a new copy.
     """
     for step in entry.open:
-        if step.what == TRIM or (step.what == SHUT and time.time() > float(step.facts["until"])):
+        if step.what == TRIM:
             entry.settle(step)
-    shut = [step for step in entry.open if step.what == SHUT]
-    if shut:
-        raise TaskError(still_shut(entry.volume_id, shut))
     recover_moves(entry, ctx)
 
 

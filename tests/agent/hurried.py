@@ -12,8 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import weed_worker
-from weed_tasks import replica_repair
+from weed_tasks import shut
 
 if __name__ == "__main__":
-    replica_repair.CACHED_FOR = float(os.environ.get("CACHED_FOR", "0"))
+    shut.CACHED_FOR = float(os.environ.get("CACHED_FOR", "0"))
     sys.exit(weed_worker.main())

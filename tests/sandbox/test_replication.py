@@ -13,7 +13,7 @@ from tests.cluster import Cluster, Files, Server, request
 from tests.support import eventually
 from weed_errors import BadTask, Mismatch, StaleTask
 from weed_model import Detection, DetectionRequest, Job, Result
-from weed_tasks import replica_repair, replication
+from weed_tasks import replication, shut
 from weed_tasks.journal import Entry
 
 AT_ONCE = {"min_fault_age_seconds": 0}
@@ -22,7 +22,7 @@ AT_ONCE = {"min_fault_age_seconds": 0}
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait until servers forget where replicas were: no client writes through them here."""
-    monkeypatch.setattr(replica_repair, "CACHED_FOR", 0.0)
+    monkeypatch.setattr(shut, "CACHED_FOR", 0.0)
 
 
 @pytest.fixture

@@ -239,6 +239,19 @@ def test_maintenance_refuses_every_change(any_cluster: Cluster) -> None:
     any_cluster.check(files)
 
 
+# ---- replicated writes
+
+
+def test_a_server_without_the_volume_takes_a_replicated_write_and_stores_nothing(any_cluster: Cluster) -> None:
+    """Why a volume must stay shut after a move: a sibling that remembers the old place hears that all is well."""
+    _files, volume_id, _server, _client = one(any_cluster)
+    elsewhere = any_cluster.servers[1]
+    status, _answer = request(elsewhere.address, "PUT", f"/{volume_id},ff00000001?type=replicate", b"data")
+    assert status == 201
+    assert elsewhere.files("*.dat") == []
+    assert request(elsewhere.address, "GET", f"/{volume_id},ff00000001")[0] in (301, 302, 404)
+
+
 # ---- frozen volumes
 
 

@@ -1,0 +1,65 @@
+"""Keeping a volume read-only until its servers have forgotten where its replicas were.
+
+A volume server remembers for ten minutes where it sends the writes that it takes. Through one that remembers a replica
+which has moved away, a write is acknowledged and never reaches the new place: the old one answers for a volume that it
+no longer holds as if it had stored the bytes. Knows nothing of why a replica came or went.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from weed_errors import TaskError
+from weed_tasks import Context
+from weed_tasks.journal import Entry, Step
+
+STEP = "shut"
+"""The journal step of a volume that must stay read-only; its facts are volume_id and until, in unix seconds."""
+
+CACHED_FOR = 610.0
+"""Seconds for which volume servers remember where a volume's replicas were (SeaweedFS 4.44, weed/operation/lookup.go),
+and ten for luck."""
+
+
+@dataclass
+class Shut:
+    """A volume that stays read-only until `ends`, by the monotonic clock."""
+
+    step: Step
+    ends: float
+
+
+def keep_shut(ctx: Context, volume_id: int, seconds: float, margin: float = 0.0) -> Shut:
+    """Write down that a volume is not to be thawed for so many seconds; a kill prolongs that by `margin` at most."""
+    step = ctx.journal.plan(STEP, volume_id=volume_id, until=time.time() + seconds + margin)
+    return Shut(step, time.monotonic() + seconds)
+
+
+def outlast(ctx: Context, volume: Shut, tell: Callable[[float], None]) -> None:
+    """Wait until it may be thawed, telling the seconds left; interrupted, the step stays open for recovery."""
+    while (left := volume.ends - time.monotonic()) > 0:
+        tell(left)
+        ctx.wait(min(left, 5.0))
+    ctx.journal.settle(volume.step)
+
+
+def check_over(entry: Entry, volume_id: int) -> None:
+    """Settle what is over for a volume; raise TaskError, saying until when, where it must stay read-only."""
+    steps = [step for step in entry.open if step.what == STEP and int(step.facts["volume_id"]) == volume_id]
+    for step in steps:
+        if time.time() > float(step.facts["until"]):
+            entry.settle(step)
+    still = [step for step in steps if step in entry.open]
+    if still:
+        raise TaskError(words(volume_id, still))
+
+
+def words(volume_id: int, steps: Iterable[Step]) -> str:
+    """Say until when a volume stays read-only."""
+    until = time.strftime("%H:%M:%S", time.gmtime(max(float(step.facts["until"]) for step in steps) + 1))
+    return (
+        f"volume {volume_id} has its new copy, and stays read-only until {until} UTC: before that volume servers may "
+        "still write past that copy"
+    )
