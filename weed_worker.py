@@ -10,8 +10,9 @@ import os
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-from gevent import monkey
+from gevent import events, monkey
 
+events.notify_and_call_entry_points = events.notify  # plugins are none of ours, and looking for them takes time
 monkey.patch_all()
 
 import grpc.experimental.gevent
