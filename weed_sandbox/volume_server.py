@@ -142,7 +142,10 @@ class VolumeServer(VolumeServerServicer):
             beat.disk_total_bytes[disk.type] = usage.total
             beat.disk_free_bytes[disk.type] = usage.free >> 30 << 30  # else every change on this host is a heartbeat
         with self.store.lock:
-            beat.volumes.extend(volume.message() for volume in self.store.volumes.values() if volume.dat)
+            for volume in self.store.volumes.values():
+                with volume.lock:  # a commit closes it for a moment
+                    if volume.dat:
+                        beat.volumes.append(volume.message())
             beat.ec_shards.extend(held.message() for held in self.store.shards.values())
         return beat
 
