@@ -122,6 +122,7 @@ class Session:
         self._unanswered: deque[list[Report]] = deque()  # what went before each heartbeat not yet answered (classic)
         self._asked: AskForWork | None = None  # the question whose answer may be under way
         self._is_stale = False  # the admin must learn of failures told
+        self.offered: tuple[str, ...] = ()  # the task types of the present registration
         self._greeted = False  # the stream's first message has left
         self._call: Any = None
         self._sees_no_work = False  # an admin that answers so is not 3.97
@@ -178,12 +179,14 @@ class Session:
         self._renew = self._greeted = self._is_stale = False
         self._asked = None
         self.last_heard = time.monotonic()
+        # A plugin admin is told why a job is not taken, and gives it again; a classic one would count a failure.
+        self.offered = (self._open_types() if dialect is classic else ()) or self.task_types
         told_failed = leaked(worker.settings.working_dir, self.worker_id) if dialect is classic else 0
         who = replace(
             worker.identity,
             worker_id=self.worker_id,
             instance_id=f"inst-{secrets.token_hex(4)}",
-            descriptors=tuple(worker.tasks[name].DESCRIPTOR for name in self.task_types),
+            descriptors=tuple(worker.tasks[name].DESCRIPTOR for name in self.offered),
             max_execute=worker.settings.max_execute + told_failed,
         )
         alone = ("grpc.use_local_subchannel_pool", 1)  # bulk data must not hold up the heartbeat
@@ -272,18 +275,23 @@ class Session:
                 self._asked = None
 
     def ask(self, free: int) -> None:
-        """Ask a classic admin for one more task; where it must learn of failures told, register again instead.
+        """Ask a classic admin for one more task, if it is time for any.
 
+        Where it must learn of failures told, or a window of a task type has opened or closed, register again instead.
         A task that an admin assigns to a stream about to end is lost, so that waits while an answer may be under way.
         """
-        if not self.connected or self.dialect is not classic:
+        is_time = self._open_types()
+        if not self.connected or self.dialect is not classic or not is_time:
             return
-        if not self._is_stale:
+        if not self._is_stale and is_time == self.offered:
             self._asked = AskForWork(free)
             self.send(self._asked)
         elif self._asked is None:
             self._renew = True
             self._say_goodbye("registering again")
+
+    def _open_types(self) -> tuple[str, ...]:
+        return tuple(name for name in self.task_types if self.worker.is_open(name))
 
     def renew(self) -> None:
         """Register again in place of the next question, so that the admin learns how many failures it was told."""

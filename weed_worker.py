@@ -217,7 +217,7 @@ class Worker:
     def welcomed(self, session: Session, welcome: commands.Welcome) -> None:
         """The admin took a registration: go on as if the stream had never been away."""
         self.sight.stream_event("connected")
-        types = ", ".join(session.task_types)
+        types = ", ".join(session.offered)
         log.info("registered as %s for %s (%s)", session.worker_id, types, welcome.message or "accepted")
         self._beat()
 
@@ -290,10 +290,12 @@ class Worker:
             return f"the worker stops ({self.stopping})"
         if reason := self.settings.paused():
             return f"the worker is paused ({reason})"
+        return "" if self.is_open(job_type) else f"outside of its window {self.settings.windows[job_type]}"
+
+    def is_open(self, job_type: str) -> bool:
+        """Whether this is the time of day for a task type."""
         window = self.settings.windows.get(job_type)
-        if window is not None and not window.is_open(datetime.now().time()):
-            return f"outside of its window {window}"
-        return ""
+        return window is None or window.is_open(datetime.now().time())
 
     def _dispatch(self) -> None:
         """Start queued work, oldest first, as slots and volumes become free."""

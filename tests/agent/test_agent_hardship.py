@@ -276,3 +276,23 @@ def test_an_admin_flag_that_points_at_something_else_is_no_reason_to_end(start_a
         agent.says("does not answer gRPC: .*name the port as host:port.grpcPort")
         agent.says("connecting to admin again")
         assert agent.process.poll() is None
+
+
+def minute_of_day(seconds: float) -> str:
+    """The time of day so many seconds from now, as -window has it."""
+    return time.strftime("%H:%M", time.localtime(time.time() + seconds))
+
+
+@pytest.mark.parametrize("dialect", ["classic"], indirect=True)
+def test_a_classic_admin_is_offered_a_task_type_only_in_its_window(driver: Driver, start_agent: Start) -> None:
+    """It would count a refused task as failed, and give up after some."""
+    opens = 60 - time.localtime().tm_sec + (60 if time.localtime().tm_sec > 45 else 0)
+    window = f"-window=erasure_coding={minute_of_day(opens)}-{minute_of_day(opens + 3600)}"
+    agent = start_agent(flags_for(driver.admin), "-capabilities=balance,erasure_coding", window)
+    assert "erasure_coding" not in agent.says("registered as")
+    driver.give("j1", "erasure_coding", 4711, "127.0.0.1:1")
+    driver.give("j2", "balance", 4711, "127.0.0.1:1")
+    assert driver.ended("j2").error
+    assert not driver.completions("j1")
+    agent.says("registered as .* for balance, erasure_coding", timeout=opens + 20)
+    assert "4711" in driver.ended("j1").error
