@@ -49,11 +49,12 @@ e2e: venv pyz ## the tests that need real SeaweedFS: WEED=/path/to/weed[:/path/t
 	@test -n "$(WEED)" || (echo 'e2e needs real SeaweedFS: make e2e WEED=/path/to/weed' >&2; exit 2)
 	WEED=$(WEED) $(BIN)/python -m tests -m real
 
-bench: venv ## ratios against other ways and the Go worker (WEED=/path/to/weed), in one run
+bench: venv pyz ## ratios against other ways and the Go worker (WEED=/path/to/weed), in one run
 	$(BIN)/python bench/ec.py
 	$(BIN)/python bench/encoder.py
 	$(BIN)/python bench/detect.py
 	$(BIN)/python bench/agent.py
+	$(BIN)/python bench/start.py
 
 clean: ## remove what was built
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
