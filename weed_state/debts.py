@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from weed_errors import ConfigError
+from weed_files import safe_name, write_durably
 from weed_model import Result
 from weed_protocol.commands import Completed, RunJob
-from weed_state.files import safe_name, write_durably
 
 log = logging.getLogger(__name__)
 

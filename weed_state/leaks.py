@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from weed_state.files import safe_name
+from weed_files import safe_name
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from weed_files import safe_name
 from weed_model import Job
 from weed_protocol.commands import Log, LogEntry, LogMetadata, SendLog
-from weed_state.files import safe_name
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,8 @@ counts for nothing. Knows nothing of what the steps mean: that is the tasks' own
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from weed_errors import TaskError
+from weed_files import safe_name, sync_directory
 
 SUFFIX = ".journal"
 DAMAGED = ".damaged"
@@ -38,7 +37,7 @@ class Entry:
     def __init__(
         self, job_id: str, job_type: str, volume_id: int, facts: Mapping[str, Any], path: Path | None = None
     ) -> None:
-        self.id = entry_id(job_id)
+        self.id = safe_name(job_id)
         self.job_id = job_id
         self.job_type = job_type
         self.volume_id = volume_id
@@ -124,7 +123,7 @@ class Entry:
             }
             data = json.dumps(about).encode() + b"\n"
             _write(self._file, data)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
             self._length = len(data)
 
     def _replay(self, lines: Iterable[bytes]) -> None:
@@ -157,7 +156,7 @@ class Journal:
 
         Nothing is written before the first step or fact.
         """
-        path = self._directory / (entry_id(job_id) + SUFFIX)
+        path = self._directory / (safe_name(job_id) + SUFFIX)
         earlier = _read(path)
         if earlier is not None:
             return earlier
@@ -202,12 +201,6 @@ def peek(directory: Path) -> list[Entry]:
     return found
 
 
-def entry_id(job_id: str) -> str:
-    """Return a name made from a job's id that is safe as a file's and differs where the ids differ."""
-    readable = re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:60]
-    return f"{readable}-{hashlib.sha256(job_id.encode()).hexdigest()[:12]}"
-
-
 def _read(path: Path) -> Entry | None:
     """Read an entry back; None where there is none or it told nothing yet."""
     try:
@@ -216,7 +209,7 @@ def _read(path: Path) -> Entry | None:
         return None
     except (ValueError, KeyError, TypeError):
         path.rename(path.with_suffix(DAMAGED))
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         return None
     if entry is None:
         path.unlink(missing_ok=True)
@@ -249,11 +242,3 @@ def _write(file: int, data: bytes) -> None:
     while view:
         view = view[os.write(file, view) :]
     os.fsync(file)
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

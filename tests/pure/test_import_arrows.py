@@ -19,7 +19,8 @@ ALLOWED = {
     "weed_model": {"proto_gen"},
     "weed_protocol": {"proto_gen"},
     "weed_storage": {"proto_gen"},
-    "weed_tasks": {"proto_gen", "weed_cluster", "weed_storage"},
+    "weed_files": set[str](),
+    "weed_tasks": {"proto_gen", "weed_cluster", "weed_files", "weed_storage"},
     "weed_values": {"proto_gen"},
 }
 """The parts below the agent; the agent's own modules stand above them and may import them all."""

@@ -1,4 +1,4 @@
-"""Writing files that must be whole or absent after a crash."""
+"""Files that must be whole or absent after a crash."""
 
 from __future__ import annotations
 
