@@ -1,9 +1,14 @@
-"""Moving a volume: equal bytes on the target, nothing on the source, and no way to lose either on the way."""
+"""Moving a volume: equal bytes on the target, nothing on the source, and no way to lose either on the way.
+
+WEED_TEN_MINUTES=1 also plays, on real servers, the one test that must wait so long for them to forget.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +17,17 @@ import pytest
 
 import weed_tasks.move as move_module
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Server, request
+from tests.cluster import Cluster, Files, Server, request, start_cluster
+from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.mortal import CHANGING, Died, Life, context, live, moments, occurrences, recover
 from tests.support import eventually
 from weed_cluster import client
 from weed_cluster.address import Address
 from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError, TimedOut
 from weed_model import Job
+from weed_sandbox.launcher import Launcher
 from weed_tasks import Options, balance, shut
-from weed_tasks.freeze import file_status, freeze, thaw
+from weed_tasks.freeze import file_status, freeze
 from weed_tasks.journal import Journal
 from weed_tasks.lease import volume_lease
 from weed_tasks.move import Moved, move_volume, open_moved
@@ -202,59 +209,43 @@ class Client(threading.Thread):
         self.join()
 
 
+@pytest.fixture(params=_params([SANDBOX_KIND, *(REAL_KINDS if os.environ.get("WEED_TEN_MINUTES") else [])]))
+def forgetting(
+    request: pytest.FixtureRequest,
+    launcher: Launcher,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Cluster]:
+    """Servers that remember replicas for ten minutes; in the sandbox for three seconds."""
+    cluster = start_cluster(request.param, launcher, tmp_path_factory.mktemp("forgetting"))
+    monkeypatch.setattr(shut, "CACHED_FOR", 610.0 if cluster.kind == "real" else 4.0)
+    for server in cluster.servers if cluster.kind == "sandbox" else ():
+        cluster.faults(server).remember(3.0)
+    yield cluster
+    cluster.close()
+
+
+@pytest.mark.timeout(900)
 def test_no_write_acknowledged_by_a_server_that_remembers_the_old_place_is_missing_at_the_new_one(
-    sandbox_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    forgetting: Cluster,
 ) -> None:
-    monkeypatch.setattr(shut, "CACHED_FOR", 4.0)
-    cluster = sandbox_cluster
+    cluster = forgetting
     a, b, c = cluster.servers
     files = cluster.fill(servers=[a, b], replication="001")
     (volume_id,) = files.volume_ids
-    cluster.faults(b).remember(3.0)
     client = Client(b, volume_id)
     client.start()
     try:
         eventually(lambda: len(client.acknowledged) > 3)
         move(cluster, volume_id, a, c)
         before = len(client.acknowledged)
-        eventually(lambda: len(client.acknowledged) > before + 3)
+        eventually(lambda: len(client.acknowledged) > before + 30)
     finally:
         client.stop()
     assert client.refused
     for server in (b, c):
         for fid, data in client.acknowledged.items():
             assert cluster.read(fid, server) == data, server
-    cluster.check(files)
-
-
-def test_a_dry_run_of_a_move_changes_nothing(cluster: Cluster) -> None:
-    a, b, _c = cluster.servers
-    files = cluster.fill(servers=[a])
-    (volume_id,) = files.volume_ids
-    move_volume(cluster.context(dry_run=True), volume_id, a.address, b.address, quiet=QUIET)
-    assert cluster.locations(volume_id) == [a]
-    assert b.files() == []
-    assert not is_read_only(cluster, a, volume_id)
-
-
-def test_a_frozen_volume_is_writable_again_when_thawed_after_a_restart(cluster: Cluster, tmp_path: Path) -> None:
-    a = cluster.servers[0]
-    files = cluster.fill(servers=[a])
-    (volume_id,) = files.volume_ids
-    ctx = cluster.context(journal=Journal(tmp_path).open_entry("job", "balance", volume_id))
-    frozen = freeze(ctx, a.address, volume_id, persist=True)
-    assert is_read_only(cluster, a, volume_id)
-    a.kill()
-    cluster.start()
-    assert is_read_only(cluster, a, volume_id)
-    thaw(ctx, frozen)
-    assert not is_read_only(cluster, a, volume_id)
-    assert ctx.journal.open == []
-    cluster.write(files, volume_id, 5, 300, [a])
-    cluster.delete(list(files)[:2])
-    cluster.check(files)
-    a.kill()
-    cluster.start()
     cluster.check(files)
 
 
