@@ -17,19 +17,7 @@ from weed_cluster.address import Address
 from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, ec_locations, snapshot, wildcard_filter
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError
-from weed_model import (
-    HIGH,
-    LOW,
-    NORMAL,
-    Descriptor,
-    Detection,
-    DetectionRequest,
-    Field,
-    Job,
-    Proposal,
-    Result,
-    Runtime,
-)
+from weed_model import HIGH, LOW, NORMAL, Descriptor, Detection, DetectionRequest, Field, Job, Proposal, Result, Runtime
 from weed_storage.index import entries, read_ecj
 from weed_tasks import Context
 from weed_tasks.ec_balance_plan import CROSS_RACK, DEDUP, Move, Plan, Wishes

@@ -22,23 +22,23 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from secrets import token_bytes
 
 from proto_gen.volume_server_pb2 import EcShardConfig, ReadVolumeFileStatusResponse, VolumeInfo
 from weed_cluster.address import Address
-from weed_cluster.placement import EcPlanner
-from weed_cluster.topology import Topology, ec_locations, snapshot
+from weed_cluster.topology import ec_locations, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Job, Result
 from weed_storage.checksums import Ecsum, dump_ecsum
 from weed_storage.index import Live, compare, content_end
-from weed_storage.needle import SUPER_BLOCK_SIZE, ttl_seconds
+from weed_storage.needle import ttl_seconds
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS, shard_size
 from weed_storage.volume_info import Generation, dump_vif, server_generation
 from weed_tasks import Context
 from weed_tasks.ec_plan import DESCRIPTOR, detect
 from weed_tasks.ec_proof import Claim, check_vif, prove, prove_covered, prove_found
+from weed_tasks.ec_scene import Order, Scene, ask, awaken, survey
 from weed_tasks.ec_shards import (
     Shelf,
     await_senders,
@@ -52,12 +52,12 @@ from weed_tasks.ec_shards import (
     send,
 )
 from weed_tasks.ec_source import Source
-from weed_tasks.ec_stream import ShardSums, Slot, encode
+from weed_tasks.ec_stream import ShardSums, encode
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, file_status, freeze, recover_freezes, same_files, wait_still
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease, volume_lease
-from weed_tasks.parameters import collection_of, server_named, text_of, volume_id_of
+from weed_tasks.parameters import volume_id_of
 from weed_tasks.proof import Index, fetch_index, live_index
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]
@@ -87,18 +87,6 @@ RESERVE = 1 << 30
 """Bytes that must stay free on a target's disk."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """What a job asks for. The slots are this worker's own plan where the job has none, and empty where that failed."""
-
-    volume_id: int
-    collection: str | None
-    sources: tuple[Address, ...]
-    slots: Mapping[int, Slot]
-    disk_type: str = ""
-    no_slots: str = ""  # why there are none
-
-
 def run(job: Job, ctx: Context) -> Result:
     """Encode the job's volume, or finish what an earlier attempt left.
 
@@ -106,12 +94,12 @@ def run(job: Job, ctx: Context) -> Result:
     """
     volume_id = volume_id_of(job)
     if ctx.options.dry_run:
-        return _preview(ctx, _look(ctx, job))
+        return _preview(ctx, survey(ctx, job))
     with volume_lease(ctx, volume_id, PATIENCE) as lease:
         if any(step.what in (SEND, COMMIT) for step in ctx.journal.open):
             _settle(ctx, ctx.journal, lease)
         try:
-            return _carry_out(ctx, _look(ctx, job), lease)
+            return _carry_out(ctx, survey(ctx, job), lease)
         except BaseException as error:
             _undo_failed(ctx, lease, error)
             raise
@@ -126,137 +114,7 @@ def recover(entry: Entry, ctx: Context) -> None:
         _settle(ctx, entry, lease)
 
 
-# -- what the job asks for ------------------------------------------------------------------------------------------
-
-
-def _read(ctx: Context, job: Job, topology: Topology) -> Order:
-    """Read the job, with a plan of our own where it has none; BadTask where it contradicts itself."""
-    params, volume_id = job.params, volume_id_of(job)
-    coding = params.erasure_coding_params
-    if (coding.data_shards, coding.parity_shards) not in ((0, 0), (DATA_SHARDS, PARITY_SHARDS)):
-        raise BadTask(f"volume {volume_id}: only 10+4 is known, not {coding.data_shards}+{coding.parity_shards}")
-    # Rows with shards say where stale shards lie; the servers are asked about those anyway.
-    named = [row.node for row in params.sources if not row.shard_ids]
-    named = named or [name for name in (text_of(job, "source_server", "server"),) if name]
-    places = [(row.node, row.disk_id, tuple(row.shard_ids)) for row in params.targets]
-    if not places:
-        listed = job.parameters.get("target_servers") or job.parameters.get("targets") or []
-        texts = listed.split(",") if isinstance(listed, str) else listed
-        if isinstance(texts, list):
-            places = [(text.strip(), 0, ()) for text in texts if text.strip()]
-    slots: dict[int, Slot] = {}
-    for at, (node, disk_id, shard_ids) in enumerate(places):
-        if not node:
-            raise BadTask(f"a target of volume {volume_id} names no server")
-        for shard_id in shard_ids or range(at, TOTAL_SHARDS, len(places)):
-            if shard_id in slots or shard_id >= TOTAL_SHARDS:
-                raise BadTask(f"shard {shard_id} of volume {volume_id} is planned twice or does not exist")
-            slots[shard_id] = Slot(server_named(node, topology), disk_id)
-    replicas = topology.replicas(volume_id)
-    no_slots = "the job names no targets"
-    if not slots and replicas:
-        plan = EcPlanner(snapshot(ctx.master())).plan(max(replicas, key=lambda replica: replica.size))
-        if isinstance(plan, str):
-            no_slots = plan
-        else:
-            slots = {shard: Slot(place.node.address, place.disk_id) for place in plan for shard in place.shard_ids}
-    if slots and len(slots) != TOTAL_SHARDS:
-        raise BadTask(f"shards {sorted(set(range(TOTAL_SHARDS)) - set(slots))} of volume {volume_id} have no target")
-    crowded = [slot for slot, count in Counter(slots.values()).items() if count > PARITY_SHARDS]
-    if crowded:
-        raise BadTask(
-            f"disk {crowded[0].disk_id} of {crowded[0].server} would get {Counter(slots.values())[crowded[0]]} shards "
-            f"of volume {volume_id}; losing more than {PARITY_SHARDS} loses the volume"
-        )
-    collection = collection_of(job)
-    if collection is not None and (collection in (".", "..") or "/" in collection or "\\" in collection):
-        raise BadTask(f"{collection!r} is no collection")
-    sources = [server_named(name, topology) for name in named] + [replica.server for replica in replicas]
-    return Order(volume_id, collection, tuple(dict.fromkeys(sources)), slots, coding.source_disk_type, no_slots)
-
-
-# -- what there is --------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Scene:
-    """What the servers say of the volume: `regular` are its replicas with data, `stubs` those without."""
-
-    order: Order
-    collection: str
-    regular: dict[Address, ReadVolumeFileStatusResponse]
-    stubs: list[Address]
-    shelves: list[Shelf]
-    ttl: int = 0  # as the master tells it: count << 8 | unit
-
-    @property
-    def volume_id(self) -> int:
-        """The volume."""
-        return self.order.volume_id
-
-
-def _look(ctx: Context, job: Job) -> Scene:
-    """Ask every server that may hold the volume or a part of it; StaleTask where one does not answer."""
-    ctx.progress(0.02, "checking servers and volume")
-    topology = snapshot(ctx.master(), volume_id=volume_id_of(job))
-    order = _read(ctx, job, topology)
-    volume_id = order.volume_id
-    replicas = topology.replicas(volume_id)
-    told = {order.collection, *(replica.collection for replica in replicas)} - {None}
-    told |= {name for number, name in topology.ec if number == volume_id} if not told else set()
-    if len(told) > 1:
-        raise StaleTask(f"volume {volume_id} is of collection {' and of '.join(sorted(map(repr, told)))}")
-    collection = next(iter(told), "") or ""
-    holders = [holding.server for holding in topology.holdings(volume_id, collection)]
-    servers = [*(slot.server for slot in order.slots.values()), *holders, *order.sources]
-    try:
-        shelves = look_at_all(ctx, servers, volume_id, collection)
-        statuses = dict(zip(order.sources, ctx.each(lambda server: _ask(ctx, server, volume_id), order.sources)))
-        for shelf in shelves:
-            passed_over = statuses.get(shelf.server, True) is None and shelf.files and shelf.generation.knows_ecsum
-            if passed_over and not ctx.options.dry_run:
-                statuses[shelf.server] = _awaken(ctx, shelf.server, volume_id)
-    except ServerFailed as error:
-        raise StaleTask(f"volume {volume_id} cannot be judged, nothing was touched: {error}") from error
-    there = {server: status for server, status in statuses.items() if status is not None}
-    for server, status in there.items():
-        if status.collection != collection:
-            raise StaleTask(
-                f"volume {volume_id} on {server} is of collection {status.collection!r}, not {collection!r}"
-            )
-        if status.volume_info.files:
-            raise BadTask(f"volume {volume_id} on {server} is tiered to remote storage; it cannot be encoded")
-    return Scene(
-        order=order,
-        collection=collection,
-        regular={server: status for server, status in there.items() if status.dat_file_size > SUPER_BLOCK_SIZE},
-        stubs=[server for server, status in there.items() if status.dat_file_size <= SUPER_BLOCK_SIZE],
-        shelves=shelves,
-        ttl=max((replica.info.ttl for replica in replicas), default=0),
-    )
-
-
-def _ask(ctx: Context, server: Address, volume_id: int) -> ReadVolumeFileStatusResponse | None:
-    """A replica's status, None where the server has none; Mismatch where its data cannot be read."""
-    volume = ctx.volume(server)
-    try:
-        volume.volume_status(volume_id=volume_id)
-        return volume.read_volume_file_status(volume_id=volume_id)
-    except ServerFailed as error:
-        if "backend" in error.detail:
-            raise Mismatch(f"volume {volume_id} on {server} cannot be read: {error.detail}") from None
-        if error.says_absent:
-            return None
-        raise
-
-
-def _awaken(ctx: Context, server: Address, volume_id: int) -> ReadVolumeFileStatusResponse | None:
-    """Have a server load a replica that it passed over at its start because shards of the volume lie beside it."""
-    try:
-        ctx.volume(server).volume_mount(volume_id=volume_id)
-    except ServerFailed:
-        return None
-    return _ask(ctx, server, volume_id)
+# -- looking only ----------------------------------------------------------------------------------------------------
 
 
 def _preview(ctx: Context, scene: Scene) -> Result:
@@ -708,12 +566,12 @@ def _delete(ctx: Context, scene: Scene, server: Address) -> None:
     try:
         ctx.volume(server).volume_delete(volume_id=volume_id)
     except ServerFailed as error:
-        if not error.says_absent and _ask(ctx, server, volume_id) is not None:
+        if not error.says_absent and ask(ctx, server, volume_id) is not None:
             raise TaskError(
                 f"volume {volume_id} is erasure coded, but its replica on {server} could not be deleted and stays "
                 f"read-only there: {error}"
             ) from error
-    if _ask(ctx, server, volume_id) is not None:
+    if ask(ctx, server, volume_id) is not None:
         raise TaskError(f"volume {volume_id} is erasure coded, but {server} still has a replica after deleting it")
 
 
@@ -786,7 +644,7 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
     topology = snapshot(ctx.master(), volume_id=volume_id)
     holders = [holding.server for holding in topology.holdings(volume_id, collection)]
     shelves = look_at_all(ctx, [*holders, *sources], volume_id, collection)
-    statuses = {server: _ask(ctx, server, volume_id) for server in sources}
+    statuses = {server: ask(ctx, server, volume_id) for server in sources}
     order = Order(volume_id, collection, sources, {})
     left = {server: status for server, status in statuses.items() if status is not None}
     done = complete_run(shelves)
@@ -813,9 +671,9 @@ def _settle_send(ctx: Context, entry: Entry, step: Step, lease: Lease) -> None:
     sources = [Address.parse(text) for text in facts["sources"]]
     statuses = {}
     for server in sources:
-        statuses[server] = _ask(ctx, server, volume_id)
+        statuses[server] = ask(ctx, server, volume_id)
         if statuses[server] is None and look(ctx, server, volume_id, collection).generation >= Generation.V4_44:
-            statuses[server] = _awaken(ctx, server, volume_id)
+            statuses[server] = awaken(ctx, server, volume_id)
     whole = [server for server, status in statuses.items() if status and status.dat_file_size >= facts["dat_size"]]
     places = {Address.parse(text): list(map(int, shards)) for text, shards in facts["shards"].items()}
     if not whole:

@@ -21,7 +21,7 @@ from weed_tasks.freeze import Frozen, freeze, generation_of, seal, thaw, wait_st
 from weed_tasks.lease import Lease
 from weed_tasks.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
 from weed_tasks.proof import compare_replicas
-from weed_tasks.replica_plan import Fault
+from weed_tasks.replica_faults import Fault
 from weed_tasks.shut import Shut, keep_shut, outlast, words
 
 QUIET = 1.0

@@ -9,33 +9,18 @@ time, which overrides what an operator may have set with volume.vacuum.disable, 
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from proto_gen import volume_server_pb2 as v
-from proto_gen import worker_pb2
 from weed_cluster.address import Address
 from weed_cluster.client import Master
 from weed_cluster.placement import ReplicaPlacement
-from weed_cluster.topology import Node, Replica, Topology, collection_filter, snapshot, wildcard_filter
+from weed_cluster.topology import snapshot
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
-from weed_model import (
-    HIGH,
-    NORMAL,
-    Descriptor,
-    Detection,
-    DetectionRequest,
-    Field,
-    Job,
-    Proposal,
-    Result,
-    Runtime,
-    Skipped,
-)
+from weed_model import Job, Result
 from weed_storage.index import Live, compare, entry_size, fold
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock
 from weed_storage.volume_info import Generation
@@ -46,61 +31,14 @@ from weed_tasks.lease import Lease
 from weed_tasks.move import LEASE_PATIENCE, hold, known_master, probe
 from weed_tasks.parameters import collection_of, server_named, source_names, text_of, volume_id_of
 from weed_tasks.proof import live_index, sample_needles
-from weed_values import as_bool, as_float, as_int, as_str
+from weed_tasks.vacuum_plan import DESCRIPTOR, detect
+from weed_values import as_bool, as_float
 
-VOLUME_STATES = (("ALL", "All volumes"), ("ACTIVE", "Active, not full"), ("FULL", "Full"))
-FULL_FROM = 1.01
-"""Size by the volume size limit from which on a volume counts as full."""
-
-SCOPE = (
-    Field("collection_filter", "Collections", "string", "", "Regular expression; empty for all.", scope="admin"),
-    Field("volume_state", "Volume state", "enum", "ALL", "Which volumes.", options=VOLUME_STATES, scope="admin"),
-    Field("data_center_filter", "Data centers", "string", "", "Names with * and ?, by commas.", scope="admin"),
-    Field("rack_filter", "Racks", "string", "", "Names with * and ?, by commas.", scope="admin"),
-    Field("node_filter", "Nodes", "string", "", "Node ids with * and ?, by commas.", scope="admin"),
-)
-"""The fields by which an operator narrows where a task looks for work; shared with balance."""
-
-DESCRIPTOR = Descriptor(
-    name="vacuum",
-    job_type="vacuum",
-    display_name="Volume Vacuum",
-    description="Reclaims disk space of deleted files",
-    icon="fas fa-broom",
-    fields=(
-        *SCOPE,
-        Field(
-            "garbage_threshold",
-            "Garbage threshold",
-            "double",
-            0.3,
-            "Share of deleted bytes from which on a volume is vacuumed.",
-            minimum=0.0,
-            maximum=1.0,
-            required=True,
-        ),
-    ),
-    runtime=Runtime(
-        detection_interval_minutes=17,
-        detection_timeout_seconds=120,
-        max_jobs_per_detection=200,
-        global_execution_concurrency=16,
-        per_worker_execution_concurrency=4,
-        retry_limit=1,
-        retry_backoff_seconds=10,
-        job_type_max_runtime_seconds=1800,
-        execution_timeout_seconds=1800,
-    ),
-    weight=60,
-    aliases=("vol.vacuum", "volume.vacuum"),
-)
+__all__ = ["DESCRIPTOR", "detect", "recover", "run"]
 
 COMPACT, FENCE = "compact", "fence"
 """Journal steps: a replica that may have compaction files (server, volume_id, revision before), and the master's own
 vacuum being held off (master)."""
-
-URGENT = 0.6
-"""Garbage ratio above which a proposal has high priority."""
 
 MINUTE = 60.0
 COMPACT_MINUTES = 3
@@ -110,145 +48,6 @@ IDLE_AFTER = 3.0
 """Seconds without a change in a compaction's files after which nobody writes them."""
 
 ANY_REVISION = 0xFFFFFFFF
-
-
-# ---- detection ----------------------------------------------------------------------------------------------------
-
-
-def detect(request: DetectionRequest, ctx: Context) -> Detection:
-    """Find volumes of which a replica in scope has enough garbage; propose each with all its replicas."""
-    return plan(request, snapshot(ctx.master(), request.volume_id))
-
-
-def plan(request: DetectionRequest, topology: Topology, now: float | None = None) -> Detection:
-    """Choose from a topology what to vacuum, and say of each other volume why not; ConfigError for a bad filter."""
-    config = {**DESCRIPTOR.defaults, **request.config}
-    threshold = as_float(config["garbage_threshold"], 0.3, 0, 1)
-    min_age = as_int(config.get("min_volume_age_seconds"), 0, 0)
-    in_scope = scope_of(config, topology)
-    now = time.time() if now is None else now
-    proposals: list[Proposal] = []
-    skipped: list[Skipped] = []
-    has_more = False
-    for volume_id, replicas in sorted(topology.volumes.items()):
-        if request.volume_id not in (0, volume_id):
-            continue
-        scoped = [replica for replica in replicas if in_scope(replica)]
-        if not scoped:
-            continue
-        worst = max(scoped, key=lambda replica: replica.garbage_ratio)
-        reason, key = _why_not(worst, replicas, topology, threshold, min_age, now)
-        if reason:
-            skipped.append(
-                Skipped(
-                    volume_id,
-                    f"volume {volume_id}: {reason}",
-                    key,
-                    worst.collection,
-                    str(worst.server),
-                    worst.size,
-                )
-            )
-        elif request.max_results and len(proposals) >= request.max_results:
-            has_more = True
-            break
-        else:
-            proposals.append(_proposal(worst, replicas, threshold, now))
-    reasons = Counter(skip.key for skip in skipped)
-    summary = f"{len(proposals)} of {len(topology.volumes)} volumes have at least {threshold:.0%} garbage" + "".join(
-        f", {count} {key}" for key, count in reasons.most_common()
-    )
-    return Detection(proposals, skipped, has_more, len(topology.volumes), summary)
-
-
-def scope_of(config: dict[str, Any], topology: Topology) -> Callable[[Replica], bool]:
-    """Return what tells whether a replica is in an operator's scope: collection, state, data center, rack, node."""
-    collection = collection_filter(as_str(config["collection_filter"], ""))
-    node = node_scope(config)
-    state = as_str(config["volume_state"], "ALL").upper()
-
-    def in_scope(replica: Replica) -> bool:
-        fullness = replica.size / topology.volume_size_limit if topology.volume_size_limit else 0.0
-        if (state == "ACTIVE" and fullness >= FULL_FROM) or (state == "FULL" and fullness < FULL_FROM):
-            return False
-        return collection(replica.collection) and node(replica.node)
-
-    return in_scope
-
-
-def node_scope(config: dict[str, Any]) -> Callable[[Node], bool]:
-    """Return what tells whether a node is in an operator's scope."""
-    data_center, rack, node = (
-        wildcard_filter(as_str(config[name], "")) for name in ("data_center_filter", "rack_filter", "node_filter")
-    )
-    return lambda candidate: data_center(candidate.data_center) and rack(candidate.rack) and node(candidate.id)
-
-
-def _why_not(
-    worst: Replica, replicas: Sequence[Replica], topology: Topology, threshold: float, min_age: int, now: float
-) -> tuple[str, str]:
-    """Say in a sentence and in a key why a volume is passed over; empty where it is not."""
-    if worst.garbage_ratio < threshold or not worst.deleted_bytes:
-        return f"{worst.garbage_ratio:.0%} garbage, threshold {threshold:.0%}", "below the threshold"
-    if now - worst.modified_at < min_age:
-        return f"written {now - worst.modified_at:.0f} s ago, minimum age {min_age} s", "too young"
-    if any(replica.remote_name for replica in replicas):
-        return "its data is in remote storage", "remote"
-    if any(volume_id == worst.volume_id for volume_id, _collection in topology.ec):
-        return "it is being erasure-coded", "erasure-coded"
-    if len(replicas) < worst.placement.copies:
-        return f"{len(replicas)} of {worst.placement.copies} copies, vacuumed when complete", "incomplete"
-    return "", ""
-
-
-def _proposal(worst: Replica, replicas: Sequence[Replica], threshold: float, now: float) -> Proposal:
-    volume_id, collection = worst.volume_id, worst.collection
-    # All replicas, also those outside the scope: what is compacted on some servers only would differ.
-    ordered = [worst, *(replica for replica in replicas if replica is not worst)]
-    name = f"vacuum_vol_{volume_id}_{now:.0f}"
-    seconds = 300 * ((worst.size >> 30) + 1)
-    params = worker_pb2.TaskParams(
-        task_id=name,
-        volume_id=volume_id,
-        collection=collection,
-        volume_size=worst.size,
-        sources=[
-            worker_pb2.TaskSource(
-                node=str(replica.server),
-                volume_id=volume_id,
-                estimated_size=replica.size,
-                data_center=replica.node.data_center,
-                rack=replica.node.rack,
-            )
-            for replica in ordered
-        ],
-        vacuum_params=worker_pb2.VacuumTaskParams(garbage_threshold=threshold, batch_size=1000, verify_checksum=True),
-    )
-    return Proposal(
-        id=name,
-        dedupe_key=f"vacuum:{volume_id}" + (f":{collection}" if collection else ""),
-        summary=f"Vacuum volume {volume_id}: {worst.garbage_ratio:.0%} of {worst.size} bytes are garbage",
-        detail=f"replicas on {', '.join(str(replica.server) for replica in ordered)}; threshold {threshold:.0%}",
-        params=params,
-        priority=HIGH if worst.garbage_ratio > URGENT else NORMAL,
-        parameters={
-            "volume_id": volume_id,
-            "server": str(worst.server),
-            "collection": collection,
-            "estimated_runtime_seconds": seconds,
-        },
-        labels={
-            "task_type": "vacuum",
-            "volume_id": str(volume_id),
-            "collection": collection,
-            "source_node": worst.node.id,
-        },
-        estimated_seconds=seconds,
-        bytes_to_move=worst.size,
-    )
-
-
-# ---- execution ----------------------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -167,7 +167,7 @@ def test_streams_one_after_another_leave_no_descriptor_thread_or_greenlet(
     before = held(agent)
     fail(5, 55)
     after = held(agent)
-    assert len(driver.said("registration")) > 40
+    assert len(driver.said("registration")) > 20  # several failures may be told by one
     assert driver.violations() == []
     assert all(now <= then + 3 for now, then in zip(after, before)), f"{before} became {after}"
 

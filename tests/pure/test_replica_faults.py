@@ -12,7 +12,7 @@ from weed_cluster.placement import ReplicaPlacement, Reserved, is_misplaced
 from weed_cluster.topology import Disk, Node, Replica, Topology
 from weed_errors import BadTask
 from weed_tasks.reconcile import DELETED, History, Print, decide
-from weed_tasks.replica_plan import (
+from weed_tasks.replica_faults import (
     MISPLACED,
     OVER,
     UNDER,

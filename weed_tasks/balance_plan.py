@@ -1,0 +1,392 @@
+"""Finding moves that level the servers. Looks only; knows nothing of how a volume is moved.
+
+Compares servers by how much of their volume slots is in use, disk type by disk type, and prefers volumes that nobody
+writes to: read-only ones first, then full, then cold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proto_gen import worker_pb2
+from weed_cluster.placement import Reserved, no_room, plain_type, why_not
+from weed_cluster.topology import Node, Replica, Topology, snapshot
+from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
+from weed_tasks import Context, shut
+from weed_tasks.vacuum_plan import FULL_FROM, SCOPE, node_scope, scope_of
+from weed_values import as_float, as_int
+
+DESCRIPTOR = Descriptor(
+    name="balance",
+    job_type="volume_balance",
+    display_name="Volume Balance",
+    description="Moves volumes from full servers to emptier ones",
+    icon="fas fa-balance-scale",
+    fields=(
+        *SCOPE,
+        Field(
+            "imbalance_threshold",
+            "Imbalance threshold",
+            "double",
+            0.2,
+            "Difference between the fullest and the emptiest server, by their mean, from which on volumes move.",
+            minimum=0.0,
+            maximum=1.0,
+            required=True,
+        ),
+        Field(
+            "min_server_count",
+            "Minimum servers",
+            "int",
+            2,
+            "Fewer servers than this are not balanced.",
+            minimum=2,
+            required=True,
+        ),
+        Field(
+            "io_byte_per_second",
+            "Bytes per second",
+            "int",
+            0,
+            "Rate of each copy; 0 for the server's own limit.",
+            minimum=0,
+            section="Execution",
+        ),
+        Field(
+            "max_concurrent_moves",
+            "Concurrent moves",
+            "int",
+            5,
+            "Moves of one batch at a time; of these, two per server.",
+            minimum=1,
+            maximum=50,
+            section="Execution",
+        ),
+        Field(
+            "batch_size",
+            "Batch size",
+            "int",
+            20,
+            "Moves in one job; 1 for a job of its own for each.",
+            minimum=1,
+            maximum=100,
+            section="Execution",
+        ),
+    ),
+    runtime=Runtime(
+        detection_interval_minutes=30,
+        detection_timeout_seconds=120,
+        max_jobs_per_detection=100,
+        global_execution_concurrency=16,
+        per_worker_execution_concurrency=4,
+        retry_limit=1,
+        retry_backoff_seconds=15,
+        job_type_max_runtime_seconds=1800,
+        execution_timeout_seconds=1800,
+    ),
+    weight=50,
+    aliases=("balance", "volume.balance", "volume-balance"),
+)
+
+EACH_COLLECTION = "EACH_COLLECTION"
+MOST_MOVES = 100
+MOST_CONCURRENT = 50
+CONCURRENT = 5
+
+TIMEOUT_SECONDS = 600
+"""What is written into the parameters of a job; moves take longer where a volume's size asks for it."""
+
+
+# ---- detection ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Move:
+    replica: Replica
+    target: Node
+
+
+def detect(request: DetectionRequest, ctx: Context) -> Detection:
+    """Find moves that level the servers; changes nothing."""
+    return plan(request, snapshot(ctx.master()))
+
+
+def plan(request: DetectionRequest, topology: Topology, now_ns: int = 0) -> Detection:
+    """Choose moves from a topology, and say of each disk type how level it is. ConfigError for bad filters."""
+    config = {**DESCRIPTOR.defaults, **request.config}
+    in_scope = scope_of(config, topology)
+    nodes = [node for node in topology.nodes.values() if node_scope(config)(node)]
+    scoped = [
+        replica
+        for replicas in topology.volumes.values()
+        for replica in replicas
+        if in_scope(replica) and not replica.remote_name
+    ]
+    barred = {volume_id for volume_id, _collection in topology.ec}
+    if request.volume_id:
+        barred |= set(topology.volumes) - {request.volume_id}
+    groups: list[list[Replica]] = [scoped]
+    if str(config["collection_filter"]).strip() == EACH_COLLECTION:
+        by_collection: dict[str, list[Replica]] = defaultdict(list)
+        for replica in scoped:
+            by_collection[replica.collection].append(replica)
+        groups = [by_collection[name] for name in sorted(by_collection)]
+    planner = _Planner(topology, nodes, config, request.max_results, barred)
+    for group in groups:
+        for disk_type in sorted({plain_type(replica.disk_type) for replica in group}):
+            planner.level(disk_type, [replica for replica in group if plain_type(replica.disk_type) == disk_type])
+    proposals = _proposals(planner.moves, config, now_ns or time.time_ns())
+    summary = "; ".join(planner.verdicts) or "no volumes to balance"
+    return Detection(proposals, planner.skipped, planner.truncated, len(topology.volumes), summary)
+
+
+class _Planner:
+    """Moves planned in one detection, over all disk types and collections: they share slots and bytes."""
+
+    def __init__(
+        self, topology: Topology, nodes: Sequence[Node], config: dict[str, Any], most: int, barred: set[int]
+    ) -> None:
+        self.moves: list[_Move] = []
+        self.skipped: list[Skipped] = []
+        self.verdicts: list[str] = []
+        self.truncated = False
+        self._topology = topology
+        self._nodes = nodes
+        self._threshold = as_float(config["imbalance_threshold"], 0.2, 0, 1)
+        self._min_servers = as_int(config["min_server_count"], 2, 2)
+        self._most = most
+        self._taken = barred
+        self._reserved = Reserved()
+
+    def level(self, disk_type: str, replicas: Sequence[Replica]) -> None:
+        """Plan moves between the servers that have disks of one type, until they are level or nothing can move."""
+        disks = {node.id: disk for node in self._nodes if (disk := node.disk(disk_type))}
+        nodes = sorted((node for node in self._nodes if node.id in disks), key=lambda node: node.id)
+        if len(nodes) < self._min_servers or len(replicas) < 2:
+            self.verdicts.append(f"{disk_type}: {len(nodes)} servers and {len(replicas)} volumes, nothing to level")
+            return
+        counts = Counter({node.id: 0 for node in nodes})
+        candidates: dict[str, list[Replica]] = defaultdict(list)
+        for replica in replicas:
+            counts[replica.node.id] += 1
+            candidates[replica.node.id].append(replica)
+        for waiting in candidates.values():
+            waiting.sort(key=self._disturbance, reverse=True)  # taken from the end
+        share = all(disk.max_volume_count > 0 for disk in disks.values())
+
+        def use(node: Node, more: int = 0) -> float:
+            count = counts[node.id] + more
+            return count / disks[node.id].max_volume_count if share else float(count)
+
+        exhausted: set[str] = set()
+        planned = 0
+        while True:
+            sources = [node for node in nodes if node.id not in exhausted]
+            source = max(sources, key=lambda node: (use(node), node.id), default=None)
+            emptiest = min(nodes, key=lambda node: (use(node), node.id))
+            spread = _imbalance(use(source), use(emptiest)) if source else 0.0
+            if source is None or spread <= self._threshold:
+                break
+            if self._most and len(self.moves) >= self._most:
+                self.truncated = True
+                break
+            targets = sorted(
+                (
+                    node
+                    for node in nodes
+                    if node is not source
+                    and use(node, 1) <= use(source, -1)
+                    and not no_room(node, disk_type, 0, self._reserved)
+                ),
+                key=lambda node: (use(node), node.id),
+            )
+            move = self._next(source, targets, candidates[source.id], disk_type) if targets else None
+            if move is None:
+                exhausted.add(source.id)
+                continue
+            self.moves.append(move)
+            self._taken.add(move.replica.volume_id)
+            self._reserved.add(move.target, disk_type, move.replica.size)
+            counts[source.id] -= 1
+            counts[move.target.id] += 1
+            planned += 1
+        uses = [use(node) for node in nodes]
+        self.verdicts.append(
+            f"{disk_type}: {planned} moves planned among {len(nodes)} servers, imbalance then "
+            f"{_imbalance(max(uses), min(uses)):.2f}, threshold {self._threshold:.2f}"
+        )
+
+    def _next(self, source: Node, targets: Sequence[Node], waiting: list[Replica], disk_type: str) -> _Move | None:
+        """Take the next volume off a server that some target may hold; report those that none may."""
+        while waiting:
+            replica = waiting.pop()
+            if replica.volume_id in self._taken:
+                continue
+            others = [other.node for other in self._topology.replicas(replica.volume_id) if other is not replica]
+            reasons = []
+            for target in targets:
+                reason = why_not(replica.placement, others, target) or no_room(
+                    target, disk_type, replica.size, self._reserved
+                )
+                if not reason:
+                    return _Move(replica, target)
+                reasons.append(reason)
+            self.skipped.append(
+                Skipped(
+                    replica.volume_id,
+                    f"volume {replica.volume_id} stays on {source}: {'; '.join(dict.fromkeys(reasons))}",
+                    "no target",
+                    replica.collection,
+                    str(source),
+                    replica.size,
+                )
+            )
+        return None
+
+    def _disturbance(self, replica: Replica) -> tuple[bool, bool, int, int]:
+        """Order volumes by how much their clients would notice a move: read-only, full, cold ones first."""
+        limit = self._topology.volume_size_limit
+        return (
+            not replica.read_only,
+            not (limit and replica.size >= FULL_FROM * limit),
+            replica.modified_at,
+            replica.volume_id,
+        )
+
+
+def _imbalance(most: float, least: float) -> float:
+    """The difference between two servers, by their mean."""
+    return 2 * (most - least) / (most + least) if most + least else 0.0
+
+
+def _proposals(moves: Sequence[_Move], config: dict[str, Any], now_ns: int) -> list[Proposal]:
+    size = as_int(config["batch_size"], 20, 1, MOST_MOVES)
+    proposals = []
+    for start in range(0, len(moves), size):
+        chunk = moves[start : start + size]
+        if len(chunk) == 1:
+            proposals.append(_single(chunk[0], config, now_ns))
+        else:
+            proposals.append(_batch(chunk, config, now_ns, start))
+    return proposals
+
+
+def _seconds(replica: Replica) -> int:
+    return 300 * ((replica.size >> 30) + 1)
+
+
+def _shut_for(replica: Replica) -> int:
+    """Seconds that the volume stays read-only after the move."""
+    return int(shut.CACHED_FOR) if replica.placement.copies > 1 else 0
+
+
+def _key(move: _Move) -> str:
+    replica = move.replica
+    return f"volume_balance:{replica.volume_id}" + (f":{replica.collection}" if replica.collection else "")
+
+
+def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
+    replica, target = move.replica, move.target
+    source = replica.node
+    name = f"balance_vol_{replica.volume_id}_{now_ns}"
+    seconds = _seconds(replica) + _shut_for(replica)
+    params = worker_pb2.TaskParams(
+        task_id=name,
+        volume_id=replica.volume_id,
+        collection=replica.collection,
+        volume_size=replica.size,
+        sources=[
+            worker_pb2.TaskSource(
+                node=str(source.address),
+                disk_id=replica.disk_id,
+                rack=source.rack,
+                data_center=source.data_center,
+                volume_id=replica.volume_id,
+                estimated_size=replica.size,
+            )
+        ],
+        targets=[
+            worker_pb2.TaskTarget(
+                node=str(target.address),
+                rack=target.rack,
+                data_center=target.data_center,
+                volume_id=replica.volume_id,
+                estimated_size=replica.size,
+            )
+        ],
+        balance_params=worker_pb2.BalanceTaskParams(
+            timeout_seconds=TIMEOUT_SECONDS, io_byte_per_second=as_int(config["io_byte_per_second"], 0, 0)
+        ),
+    )
+    return Proposal(
+        id=name,
+        dedupe_key=_key(move),
+        summary=f"Move volume {replica.volume_id} from {source} to {target}",
+        detail=f"{replica.size} bytes, {plain_type(replica.disk_type)}",
+        params=params,
+        parameters={
+            "volume_id": replica.volume_id,
+            "source_server": str(source.address),
+            "target_server": str(target.address),
+            "collection": replica.collection,
+            "estimated_runtime_seconds": seconds,
+        },
+        labels={
+            "task_type": "balance",
+            "volume_id": str(replica.volume_id),
+            "collection": replica.collection,
+            "source_node": source.id,
+            "target_node": target.id,
+            "source_server": str(source.address),
+            "target_server": str(target.address),
+        },
+        estimated_seconds=seconds,
+        bytes_to_move=replica.size,
+    )
+
+
+def _batch(moves: Sequence[_Move], config: dict[str, Any], now_ns: int, start: int) -> Proposal:
+    concurrent = as_int(config["max_concurrent_moves"], CONCURRENT, 1, MOST_CONCURRENT)
+    rounds = -(-len(moves) // concurrent)
+    each = [_seconds(move.replica) for move in moves]
+    seconds = max(*each, sum(each) // len(each) * rounds, 60 * rounds)
+    seconds += max(_shut_for(move.replica) for move in moves)
+    keys = "+".join(sorted(_key(move) for move in moves))
+    key = f"volume_balance_batch:{keys}"
+    if len(key) > 200:
+        key = f"volume_balance_batch:{start}-{hashlib.sha256(keys.encode()).digest()[:12].hex()}"
+    name = f"balance_batch_{start}_{now_ns}"
+    params = worker_pb2.TaskParams(
+        task_id=name,
+        balance_params=worker_pb2.BalanceTaskParams(
+            timeout_seconds=TIMEOUT_SECONDS,
+            max_concurrent_moves=concurrent,
+            io_byte_per_second=as_int(config["io_byte_per_second"], 0, 0),
+            moves=[
+                worker_pb2.BalanceMoveSpec(
+                    volume_id=move.replica.volume_id,
+                    source_node=str(move.replica.server),
+                    target_node=str(move.target.address),
+                    collection=move.replica.collection,
+                    volume_size=move.replica.size,
+                )
+                for move in moves
+            ],
+        ),
+    )
+    return Proposal(
+        id=name,
+        dedupe_key=key,
+        summary=f"Move {len(moves)} volumes",
+        detail=", ".join(f"{move.replica.volume_id}: {move.replica.node} to {move.target}" for move in moves),
+        params=params,
+        parameters={"batch_size": len(moves), "estimated_runtime_seconds": seconds},
+        labels={"task_type": "balance", "batch": "true", "batch_size": str(len(moves))},
+        estimated_seconds=seconds,
+        bytes_to_move=sum(move.replica.size for move in moves),
+    )

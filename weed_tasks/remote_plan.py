@@ -1,0 +1,253 @@
+"""Finding volumes to move to a remote storage backend, or back. Looks only; knows nothing of how data is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from proto_gen import worker_pb2
+from weed_cluster.client import Master
+from weed_cluster.topology import Replica, Topology, collection_filter, snapshot
+from weed_errors import ConfigError, TaskError
+from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
+from weed_storage.volume_info import Generation
+from weed_tasks import Context
+from weed_tasks.freeze import generation_of
+from weed_tasks.parameters import source_of
+from weed_tasks.replica_faults import unfit
+from weed_values import as_float, as_int, as_str, settings
+
+UPLOAD, DOWNLOAD = "upload", "download"
+
+DESCRIPTOR = Descriptor(
+    name="remote_upload",
+    job_type="remote_upload",
+    display_name="Remote Upload",
+    description="Moves the data of full, quiet volumes to a remote storage backend, or brings it back",
+    icon="fas fa-cloud-upload-alt",
+    fields=(
+        Field(
+            "collection_filter",
+            "Collections",
+            "string",
+            "",
+            "Regular expression; only volumes of matching collections are moved. Empty for all.",
+            placeholder="^archive$",
+            scope="admin",
+        ),
+        Field(
+            "backend",
+            "Storage backend",
+            "string",
+            "",
+            "Name of the backend as in the master's master.toml, type.id. Nothing is moved while it is empty.",
+            placeholder="s3.default",
+            section="What",
+        ),
+        Field(
+            "direction",
+            "Direction",
+            "enum",
+            UPLOAD,
+            "Upload moves full, quiet volumes to the backend. Download brings back every matching volume whose data "
+            "is in the backend.",
+            options=((UPLOAD, "Upload: to the backend"), (DOWNLOAD, "Download: back to the volume servers")),
+            section="What",
+        ),
+        Field(
+            "full_percent",
+            "Full from (%)",
+            "double",
+            95.0,
+            "A volume is uploaded once its size has reached this share of the master's volume size limit.",
+            minimum=0,
+            maximum=100,
+            section="Which volumes",
+        ),
+        Field(
+            "quiet_for_seconds",
+            "Quiet for (seconds)",
+            "int",
+            86400,
+            "A volume is uploaded only if nothing was written to it for so long.",
+            minimum=0,
+            section="Which volumes",
+        ),
+        Field(
+            "min_size_mb",
+            "Smallest size (MB)",
+            "int",
+            0,
+            "Volumes smaller than this stay local, however full.",
+            minimum=0,
+            section="Which volumes",
+        ),
+        Field(
+            "keep_local",
+            "Keep the local data file",
+            "bool",
+            False,
+            "Leave the .dat file of the uploaded replica on its disk. It is no longer read and takes up space; it is "
+            "a spare for rescue by hand.",
+            section="What is kept",
+        ),
+        Field(
+            "keep_remote",
+            "Keep the remote object",
+            "bool",
+            False,
+            "After a download, leave the object in the backend. The result names its key; nothing deletes it later.",
+            section="What is kept",
+        ),
+    ),
+    runtime=Runtime(
+        enabled=False,
+        detection_interval_minutes=60,
+        max_jobs_per_detection=50,
+        global_execution_concurrency=4,
+        per_worker_execution_concurrency=1,
+        retry_limit=2,
+        retry_backoff_seconds=60,
+        job_type_max_runtime_seconds=4 * 3600,
+        execution_timeout_seconds=3600,
+    ),
+    weight=30,
+    aliases=("remote", "remote-upload", "remote.upload", "tier.upload", "volume.tier.upload", "volume_tier_upload"),
+)
+
+
+def backends(master: Master) -> list[str]:
+    """The storage backends of the master's configuration, as type.id. Their secrets come along and are dropped."""
+    found = master.get_master_configuration().storage_backends
+    return sorted({f"{backend.type}.{backend.id}" for backend in found})
+
+
+def known_backend(master: Master, name: str) -> str:
+    """Return a backend's full name ("s3" is "s3.default"); ConfigError, with the list, if the master has no such."""
+    full = name if "." in name else f"{name}.default"
+    known = backends(master)
+    if full not in known:
+        listed = f"it knows {', '.join(known)}" if known else "it knows none"
+        raise ConfigError(
+            f"the master has no storage backend {name!r}; {listed}. Backends stand in master.toml as "
+            "[storage.backend.<type>.<id>]; volume servers read them when they start"
+        )
+    return full
+
+
+def detect(request: DetectionRequest, ctx: Context) -> Detection:
+    """Find volumes to upload, or to download; changes nothing. ConfigError for a backend that the master lacks."""
+    wishes, _warnings = settings(DESCRIPTOR, request.config)
+    name = as_str(wishes["backend"], "")
+    if not name:
+        known = ", ".join(backends(ctx.master())) or "none"
+        return Detection([], summary=f"no storage backend is chosen, so nothing is moved; the master knows: {known}")
+    backend = known_backend(ctx.master(), name)
+    matches = collection_filter(as_str(wishes["collection_filter"], ""))
+    topology = snapshot(ctx.master(), request.volume_id)
+    proposals: list[Proposal] = []
+    skipped: list[Skipped] = []
+    seen, has_more = 0, False
+    for volume_id, replicas in sorted(topology.volumes.items()):
+        if not matches(replicas[0].collection):
+            continue
+        seen += 1
+        key, reason = why_leave(replicas, topology, wishes, backend, time.time())
+        if not key and len({replica.remote_name for replica in replicas}) > 1 and wishes["direction"] == UPLOAD:
+            key, reason = _why_partly(ctx, replicas, backend)
+        if key:
+            first = replicas[0]
+            skipped.append(
+                Skipped(volume_id, f"volume {volume_id} {reason}", key, first.collection, str(first.server), first.size)
+            )
+        elif request.max_results and len(proposals) >= request.max_results:
+            has_more = True
+        else:
+            proposals.append(_propose(replicas, wishes, backend))
+    verb = "bring back from" if wishes["direction"] == DOWNLOAD else "move to"
+    return Detection(proposals, skipped, has_more, seen, f"{seen} volumes: {len(proposals)} to {verb} {backend}")
+
+
+def why_leave(
+    replicas: Sequence[Replica], topology: Topology, wishes: Mapping[str, Any], backend: str, now: float
+) -> tuple[str, str]:
+    """Say why a volume is left where it is: a key and words that follow its name; both empty where it is to move.
+
+    `now` is in unix seconds.
+    """
+    first = replicas[0]
+    remote = {replica.remote_name for replica in replicas}
+    elsewhere = sorted(remote - {"", backend})
+    if elsewhere:
+        return "elsewhere", f"has its data in {', '.join(elsewhere)}"
+    if wishes["direction"] == DOWNLOAD:
+        return ("", "") if backend in remote else ("local", "is local already")
+    if remote == {backend}:
+        return "remote", f"is in {backend} already"
+    if remote != {"", backend}:  # else an upload that was broken off is to be finished
+        reason = unfit(replicas, topology)
+        if reason:
+            return "unfit", reason
+        size = max(replica.size for replica in replicas)
+        percent = 100 * size / topology.volume_size_limit if topology.volume_size_limit else 0.0
+        quiet = now - max(replica.modified_at for replica in replicas)
+        if percent < as_float(wishes["full_percent"], 95.0):
+            return "not full", f"is {percent:.0f} % full, uploaded from {wishes['full_percent']:g} %"
+        if size < as_int(wishes["min_size_mb"], 0) << 20:
+            return "small", f"has {size >> 20} MB, uploaded from {wishes['min_size_mb']} MB"
+        if quiet < as_int(wishes["quiet_for_seconds"], 86400):
+            return "busy", f"was written to {quiet:.0f} s ago, uploaded after {wishes['quiet_for_seconds']} s"
+        if first.ttl:
+            return "expires", f"expires by itself (time to live {first.ttl})"
+        if len(replicas) < first.placement.copies:
+            return "incomplete", f"has {len(replicas)} of {first.placement.copies} copies; repair replication first"
+    return "", ""
+
+
+def _why_partly(ctx: Context, replicas: Sequence[Replica], backend: str) -> tuple[str, str]:
+    """Say why a volume stays that only some replicas have in the backend, in the form of why_leave()."""
+    try:
+        oldest = min(generation_of(ctx, replica.server) for replica in replicas)
+    except TaskError as error:
+        return "not reachable", f"is in {backend} on some servers only, and another cannot be asked: {error}"
+    if oldest < Generation.V4_44:
+        return "remote", f"is in {backend} already; the other copies stay local on servers of release {oldest.value}"
+    return "", ""
+
+
+def _propose(replicas: Sequence[Replica], wishes: Mapping[str, Value], backend: str) -> Proposal:
+    first = replicas[0]
+    size = max(replica.size for replica in replicas)
+    direction = as_str(wishes["direction"], UPLOAD)
+    seconds = 300 + (size // 2**30 + 1) * 600 * (len(replicas) if direction == DOWNLOAD else 1)
+    name = f"{first.volume_id}:{first.collection}" if first.collection else str(first.volume_id)
+    words = f"upload volume {first.volume_id} to" if direction == UPLOAD else f"download volume {first.volume_id} from"
+    return Proposal(
+        id=f"remote_upload_vol_{first.volume_id}_{int(time.time())}",
+        dedupe_key=f"remote_upload:{name}",
+        summary=f"{words} {backend} ({size >> 20} MB)",
+        detail=f"collection {first.collection!r}, on {', '.join(str(replica.server) for replica in replicas)}",
+        params=worker_pb2.TaskParams(
+            volume_id=first.volume_id,
+            collection=first.collection,
+            volume_size=size,
+            sources=[source_of(replica) for replica in replicas],
+        ),
+        parameters={
+            "volume_id": first.volume_id,
+            "collection": first.collection,
+            "backend": backend,
+            "direction": direction,
+            "estimated_runtime_seconds": seconds,
+        },
+        labels={
+            "task_type": DESCRIPTOR.name,
+            "volume_id": str(first.volume_id),
+            "collection": first.collection,
+            "backend": backend,
+            "direction": direction,
+        },
+        estimated_seconds=seconds,
+        bytes_to_move=size,
+    )

@@ -1,0 +1,321 @@
+"""Finding volumes whose replicas are missing, surplus, misplaced or different. Changes nothing.
+
+Knows nothing of how they are repaired.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from proto_gen import worker_pb2
+from weed_cluster.address import Address
+from weed_cluster.placement import Reserved
+from weed_cluster.topology import Node, Replica, Topology, collection_filter, snapshot
+from weed_errors import TaskError
+from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
+from weed_storage.volume_info import Generation
+from weed_tasks import Context, shut
+from weed_tasks.freeze import generation_of
+from weed_tasks.parameters import source_of
+from weed_tasks.proof import BYTES, CHECKSUMS, INDEX
+from weed_tasks.replica_faults import (
+    DIVERGED,
+    MISPLACED,
+    OVER,
+    UNDER,
+    Fault,
+    FirstSeen,
+    additions,
+    choose_targets,
+    examine,
+    unfit,
+    why_no_target,
+)
+from weed_tasks.replica_repair import compare_all, names
+from weed_values import as_int, as_str, settings
+
+DESCRIPTOR = Descriptor(
+    name="replication",
+    job_type="replication",
+    display_name="Replication Repair",
+    description="Adds missing copies of volumes, moves misplaced ones and finds copies that differ",
+    icon="fas fa-clone",
+    fields=(
+        Field(
+            "collection_filter",
+            "Collections",
+            "string",
+            "",
+            "Regular expression; only volumes of matching collections are looked at. Empty for all.",
+            placeholder="^photos$",
+            scope="admin",
+        ),
+        Field(
+            "min_fault_age_seconds",
+            "Patience (seconds)",
+            "int",
+            600,
+            "How long a fault must have been seen before it is repaired, so that a server that restarts causes no "
+            "copying. 0 repairs at once. Volume servers remember for ten minutes where copies were; a volume repaired "
+            "sooner stays read-only for the rest of that time.",
+            minimum=0,
+            maximum=7 * 86400,
+            section="When",
+        ),
+        Field(
+            "verify",
+            "Proof",
+            "enum",
+            "checksums",
+            "How deep copies are compared before one of them may be deleted.",
+            options=(
+                ("index", "Index: the same files exist"),
+                ("checksums", "Checksums: each file's stored checksum is the same"),
+                ("full", "Full: each file is read and its bytes are compared"),
+            ),
+            section="Safety",
+        ),
+        Field(
+            "delete_surplus",
+            "Delete surplus copies",
+            "bool",
+            False,
+            "Delete copies beyond what the placement asks for, and misplaced ones once a better placed copy is "
+            "proved equal. Off: such volumes are only reported.",
+            section="Safety",
+        ),
+        Field(
+            "reconcile",
+            "Reconcile copies that differ",
+            "bool",
+            False,
+            "Give each copy the writes and deletions that another copy proves it has missed. Nothing is guessed and "
+            "no deleted file comes back. Off: differences are only reported.",
+            section="Safety",
+        ),
+        Field(
+            "io_byte_per_second",
+            "Copying rate (bytes per second)",
+            "int",
+            0,
+            "Highest rate of each copy. 0 for the volume server's own maintenance rate.",
+            minimum=0,
+            section="When",
+        ),
+    ),
+    runtime=Runtime(
+        detection_interval_minutes=10, max_jobs_per_detection=200, per_worker_execution_concurrency=2, retry_limit=2
+    ),
+    weight=70,
+    aliases=(
+        "fix.replication",
+        "fix_replication",
+        "volume.fix.replication",
+        "volume_replication",
+        "volume.replication",
+    ),
+)
+
+LEVELS = {"index": INDEX, "checksums": CHECKSUMS, "full": BYTES}
+
+MOST_COMPARED = 100
+"""Volumes whose replicas one detection compares, because the master's figures for them differ."""
+
+LOOK_AGAIN = 2.0
+"""Seconds after which a difference seen in a volume that is written to must still be there."""
+
+SEEN = FirstSeen()
+"""What detection remembers. One worker has one, whatever number of detections it runs."""
+
+
+def detect(request: DetectionRequest, ctx: Context) -> Detection:
+    """Find volumes whose replicas are too few, too many, misplaced or different; changes nothing."""
+    wishes, _warnings = settings(DESCRIPTOR, request.config)
+    matches = collection_filter(as_str(wishes["collection_filter"], ""))
+    topology = snapshot(ctx.master(), request.volume_id)
+    volumes = {
+        volume_id: replicas
+        for volume_id, replicas in sorted(topology.volumes.items())
+        if matches(replicas[0].collection)
+    }
+    found: list[tuple[Fault, list[Replica]]] = []
+    skipped: list[Skipped] = []
+    suspects: list[list[Replica]] = []
+    for replicas in volumes.values():
+        reason = unfit(replicas, topology)
+        if reason:
+            skipped.append(_skip(replicas, reason, "unfit"))
+            continue
+        fault = examine(replicas, replicas[0].placement)
+        if fault is not None:
+            found.append((fault, replicas))
+        elif _looks_different(replicas):
+            suspects.append(replicas)
+    for replicas in suspects[MOST_COMPARED:]:
+        skipped.append(_skip(replicas, "may have replicas that differ; not compared yet", "not compared"))
+    for replicas, differs in _compare_live(ctx, suspects[:MOST_COMPARED]):
+        if isinstance(differs, Fault):
+            found.append((differs, replicas))
+        else:
+            skipped.append(_skip(replicas, f"has replicas that cannot be compared: {differs}", "not comparable"))
+    SEEN.forget_others(volumes, {(replicas[0].volume_id, fault.kind) for fault, replicas in found})
+
+    # The volumes with the fewest copies left come first: they are the ones in danger.
+    found.sort(key=lambda pair: (pair[0].kind != UNDER, len(pair[1]), pair[1][0].volume_id))
+    patience = as_int(wishes["min_fault_age_seconds"], 600, 0)
+    proposals: list[Proposal] = []
+    reserved = Reserved()
+    has_more = False
+    for fault, replicas in found:
+        age = SEEN.age(replicas[0].volume_id, fault.kind)
+        if age < patience:
+            words = f"{fault.why}; seen for {age:.0f} s, repaired after {patience} s"
+            skipped.append(_skip(replicas, words, "too fresh"))
+            continue
+        if fault.kind == UNDER and replicas[0].remote_name and not share_objects(ctx, replicas):
+            words = f"{fault.why}, and its data is in {replicas[0].remote_name}, which old servers cannot share safely"
+            skipped.append(_skip(replicas, words, "remote"))
+            continue
+        proposal = _propose(topology, fault, replicas, wishes, reserved, age)
+        if isinstance(proposal, Skipped):
+            skipped.append(proposal)
+        elif request.max_results and len(proposals) >= request.max_results:
+            has_more = True
+        else:
+            proposals.append(proposal)
+    summary = f"{len(volumes)} volumes: {len(found)} with a fault, {len(proposals)} to repair now"
+    return Detection(proposals, skipped, has_more, len(volumes), summary)
+
+
+def _propose(
+    topology: Topology,
+    fault: Fault,
+    replicas: Sequence[Replica],
+    wishes: Mapping[str, Value],
+    reserved: Reserved,
+    age: float,
+) -> Proposal | Skipped:
+    first = replicas[0]
+    placement = first.placement
+    delete_surplus = bool(wishes["delete_surplus"])
+    targets: list[Node] = []
+    if fault.kind == DIVERGED:
+        if not wishes["reconcile"]:
+            return _skip(replicas, f"{fault.why}; nothing is changed unless reconcile is on", DIVERGED)
+    elif fault.kind in (OVER, MISPLACED) and not delete_surplus:
+        return _skip(replicas, f"{fault.why}; nothing is changed unless delete_surplus is on", fault.kind)
+    else:
+        count = additions(fault, replicas, placement, delete_surplus)
+        targets = choose_targets(topology, fault, placement, count, replicas, reserved)
+        if count and not targets:
+            return _skip(
+                replicas,
+                f"{fault.why}, and no server may take another one: {why_no_target(topology, first)}",
+                "no target",
+            )
+    size = max(replica.size for replica in replicas)
+    params = worker_pb2.TaskParams(
+        volume_id=first.volume_id,
+        collection=first.collection,
+        volume_size=size,
+        sources=[source_of(replica) for replica in replicas],
+        targets=[
+            worker_pb2.TaskTarget(
+                node=str(node.address),
+                rack=node.rack,
+                data_center=node.data_center,
+                volume_id=first.volume_id,
+                estimated_size=size,
+            )
+            for node in targets
+        ],
+        replication_params=worker_pb2.ReplicationTaskParams(
+            replica_count=placement.copies, verify_consistency=wishes["verify"] != "index"
+        ),
+    )
+    rate = as_int(wishes["io_byte_per_second"], 0, 0)
+    copying = max(((size >> 30) + 1) * 300, size // rate if rate else 0) * max(1, len(targets))
+    seconds = 120 + copying + (int(shut.CACHED_FOR) if targets else 0)
+    where = f", copy to {', '.join(map(str, targets))}" if targets else ""
+    name = f"{first.volume_id}:{first.collection}" if first.collection else str(first.volume_id)
+    return Proposal(
+        id=f"replication_vol_{first.volume_id}_{int(time.time())}",
+        dedupe_key=f"replication:{name}",
+        summary=f"volume {first.volume_id} {fault.why}{where}",
+        detail=f"collection {first.collection!r}, placement {placement}, on "
+        + ", ".join(str(replica.server) for replica in replicas),
+        params=params,
+        priority=HIGH if fault.kind == UNDER else NORMAL,
+        parameters={
+            "volume_id": first.volume_id,
+            "collection": first.collection,
+            "fault": fault.kind,
+            "seen_for_seconds": int(age),
+            "estimated_runtime_seconds": seconds,
+        },
+        labels={
+            "task_type": DESCRIPTOR.name,
+            "volume_id": str(first.volume_id),
+            "collection": first.collection,
+            "fault": fault.kind,
+        },
+        estimated_seconds=seconds,
+        bytes_to_move=size * len(targets),
+    )
+
+
+def _skip(replicas: Sequence[Replica], reason: str, key: str) -> Skipped:
+    first = replicas[0]
+    return Skipped(
+        first.volume_id, f"volume {first.volume_id} {reason}", key, first.collection, str(first.server), first.size
+    )
+
+
+def share_objects(ctx: Context, replicas: Sequence[Replica]) -> bool:
+    """Whether all servers keep a remote object when one of its references is deleted; False where one cannot tell."""
+    try:
+        return min(generation_of(ctx, replica.server) for replica in replicas) >= Generation.V4_44
+    except TaskError:
+        return False
+
+
+def _looks_different(replicas: Sequence[Replica]) -> bool:
+    """Whether the master's figures give cause to compare the replicas themselves."""
+    return len({replica.file_count - replica.delete_count for replica in replicas}) > 1 and not any(
+        replica.remote_name for replica in replicas
+    )
+
+
+def _compare_live(ctx: Context, suspects: Sequence[list[Replica]]) -> list[tuple[list[Replica], Fault | TaskError]]:
+    """Compare the indexes of volumes that may be written to: only what still differs a moment later does differ.
+
+    Returns those that differ, and those that could not be compared, with the reason.
+    """
+
+    def compare(replicas: Sequence[Replica]) -> frozenset[int] | TaskError:
+        try:
+            servers = [replica.server for replica in replicas]
+            return compare_all(ctx, replicas[0].volume_id, servers, INDEX).ids
+        except TaskError as error:
+            return error
+
+    first = ctx.each(compare, suspects, most=4)
+    doubtful = [(replicas, seen) for replicas, seen in zip(suspects, first) if isinstance(seen, TaskError) or seen]
+    if doubtful:
+        ctx.wait(LOOK_AGAIN)
+    result: list[tuple[list[Replica], Fault | TaskError]] = []
+    second = ctx.each(compare, [replicas for replicas, _seen in doubtful], most=4)
+    for (replicas, before), now in zip(doubtful, second):
+        if isinstance(now, TaskError):
+            result.append((replicas, now))
+            continue
+        ids = now if isinstance(before, TaskError) else before & now
+        if ids:
+            words = f"has {_differ((replica.server for replica in replicas), len(ids))}"
+            result.append((replicas, Fault(DIVERGED, words, tuple(replicas))))
+    return result
+
+
+def _differ(servers: Iterable[Address], count: int) -> str:
+    return f"replicas on {names(servers)} that differ in {count} needle{'s' if count != 1 else ''}"
