@@ -495,6 +495,7 @@ class Cluster:
             argv = [self._kind.binary, "admin", f"{masters}={self.master}", f"-dataDir={directory}"]
         else:
             argv = [SANDBOX, "admin", f"-dialect={dialect}", f"-master={self.master}", f"-dataDir={directory}"]
+            argv += [f"-era={self.era}"] if self.era != "4.44" else []
         argv += [f"-port={port}", f"-port.grpc={port + 10000}", *flags]
         admin = Admin(self._launcher, address, argv, directory)
         self._admins.append(admin)

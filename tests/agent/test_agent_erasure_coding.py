@@ -206,10 +206,11 @@ def test_shards_move_onto_an_empty_server_that_joins(make_cluster: MakeCluster, 
     newcomer.kill()
     eventually(lambda: not cluster.topology().node_at(newcomer.address), 60)
     plugin = Plugin(cluster)
-    start_agent(flags_for(plugin.admin), "-capabilities=erasure_coding,ec_balance", "-maxConcurrent=4")
+    agent = start_agent(flags_for(plugin.admin), "-capabilities=erasure_coding,ec_balance", "-maxConcurrent=4")
     plugin.configure("erasure_coding", quiet_for_seconds=0, fullness_ratio=0.001, min_size_mb=1)
     plugin.run("erasure_coding")
     eventually(lambda: is_encoded(cluster, files), 120)
+    eventually(lambda: agent.text.count("completed erasure_coding") == volumes, 30)  # until then it holds the volumes
     cluster.start()
     assert shards_on(newcomer) == 0
     plugin.configure("ec_balance", imbalance_threshold=0.05)
@@ -242,7 +243,12 @@ def test_a_classic_admin_s_own_tasks_are_completed(make_cluster: MakeCluster, st
     agent.says("registered as")
     if cluster.kind == "real":
         threading.Event().wait(2.5)  # a real admin starts its maintenance two seconds after itself
-    admin.post("/api/maintenance/scan")
+
+    def found() -> bool:
+        admin.post("/api/maintenance/scan")
+        return len(encodes_of(admin)) == len(files.volume_ids)
+
+    eventually(found, 30, pause=1.0)  # a volume must have been quiet for a second
     eventually(lambda: is_encoded(cluster, files), 90)
     encodes = [task for task in admin.get("/api/maintenance/tasks") if task["type"] == "erasure_coding"]
     assert {task["volume_id"] for task in encodes} == set(files.volume_ids), encodes
