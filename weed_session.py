@@ -71,6 +71,9 @@ TLS_HINT = (
     "admin and worker must both have certificates in security.toml, and [grpc] ca of each must have signed the other's"
 )
 
+ANSWERED = 10.0
+"""Seconds after which no answer to a question for work comes any more: admins answer at once, if they do."""
+
 SETTLED = 5.0
 """Seconds that a plugin stream must live on behind a completion for it to count as delivered: nothing there answers a
 completion, and an admin writes what it was told to its disk every two seconds. Classic admins answer heartbeats, in
@@ -121,6 +124,7 @@ class Session:
         self._unsettled: list[Report] = []  # sent on this stream, not yet known to have arrived
         self._unanswered: deque[list[Report]] = deque()  # what went before each heartbeat not yet answered (classic)
         self._asked: AskForWork | None = None  # the question whose answer may be under way
+        self._asked_at = 0.0  # by the monotonic clock
         self._is_stale = False  # the admin must learn of failures told
         self.offered: tuple[str, ...] = ()  # the task types of the present registration
         self._greeted = False  # the stream's first message has left
@@ -284,9 +288,9 @@ class Session:
         if not self.connected or self.dialect is not classic or not is_time:
             return
         if not self._is_stale and is_time == self.offered:
-            self._asked = AskForWork(free)
+            self._asked, self._asked_at = AskForWork(free), time.monotonic()
             self.send(self._asked)
-        elif self._asked is None:
+        elif not self._awaits_answer:
             self._renew = True
             self._say_goodbye("registering again")
 
@@ -322,7 +326,11 @@ class Session:
     @property
     def is_drained(self) -> bool:
         """Whether nothing but news waits to be sent, and no answer with a task may be under way."""
-        return self._outbox is None or (self._outbox.is_drained() and self._asked is None)
+        return self._outbox is None or (self._outbox.is_drained() and not self._awaits_answer)
+
+    @property
+    def _awaits_answer(self) -> bool:
+        return self._asked is not None and time.monotonic() - self._asked_at < ANSWERED
 
 
 def sessions_for(worker: Worker, worker_id: str, types: tuple[str, ...]) -> list[Session]:
