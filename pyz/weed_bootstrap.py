@@ -92,9 +92,10 @@ def run(tree: str) -> int:
             raise
         advice = "start once with WEED_WORKER_VERIFY=1, which checks every file and shows the whole error"
         raise Refusal(f"cannot load {tree}: {type(error).__name__}: {error}; {advice}") from error
-    gc.freeze()  # nor is what was imported ever garbage
     gc.enable()
-    return weed_worker.main()
+    status = weed_worker.main()
+    gc.collect()  # what gRPC leaves would be looked for later, when greenlets are no more, and say so
+    return status
 
 
 def unpacked(archive: str, thorough: bool) -> str:
