@@ -71,9 +71,6 @@ TLS_HINT = (
     "admin and worker must both have certificates in security.toml, and [grpc] ca of each must have signed the other's"
 )
 
-ANSWERED = 10.0
-"""Seconds after which no answer to a question for work comes any more: admins answer at once, if they do."""
-
 SETTLED = 5.0
 """Seconds that a plugin stream must live on behind a completion for it to count as delivered: nothing there answers a
 completion, and an admin writes what it was told to its disk every two seconds. Classic admins answer heartbeats, in
@@ -124,7 +121,6 @@ class Session:
         self._unsettled: list[Report] = []  # sent on this stream, not yet known to have arrived
         self._unanswered: deque[list[Report]] = deque()  # what went before each heartbeat not yet answered (classic)
         self._asked: AskForWork | None = None  # the question whose answer may be under way
-        self._asked_at = 0.0  # by the monotonic clock
         self._is_stale = False  # the admin must learn of failures told
         self.offered: tuple[str, ...] = ()  # the task types of the present registration
         self._greeted = False  # the stream's first message has left
@@ -271,10 +267,11 @@ class Session:
     def _settle(self, reports: Sequence[Report]) -> None:
         """Forget what has arrived; a completion whose stream broke before is carried again by the next one."""
         for report in list(reports):
-            if report in self._unsettled:
-                self._unsettled.remove(report)
-                if isinstance(report, Completed):
-                    self.worker.debts.pay(report)
+            # Not by equality: one question is like another, and a later one must not be forgotten for an earlier.
+            still = [other for other in self._unsettled if other is not report]
+            if len(still) < len(self._unsettled) and isinstance(report, Completed):
+                self.worker.debts.pay(report)
+            self._unsettled = still
             if report is self._asked:
                 self._asked = None
 
@@ -288,9 +285,9 @@ class Session:
         if not self.connected or self.dialect is not classic or not is_time:
             return
         if not self._is_stale and is_time == self.offered:
-            self._asked, self._asked_at = AskForWork(free), time.monotonic()
+            self._asked = AskForWork(free)
             self.send(self._asked)
-        elif not self._awaits_answer:
+        elif self._asked is None:
             self._renew = True
             self._say_goodbye("registering again")
 
@@ -326,11 +323,7 @@ class Session:
     @property
     def is_drained(self) -> bool:
         """Whether nothing but news waits to be sent, and no answer with a task may be under way."""
-        return self._outbox is None or (self._outbox.is_drained() and not self._awaits_answer)
-
-    @property
-    def _awaits_answer(self) -> bool:
-        return self._asked is not None and time.monotonic() - self._asked_at < ANSWERED
+        return self._outbox is None or (self._outbox.is_drained() and self._asked is None)
 
 
 def sessions_for(worker: Worker, worker_id: str, types: tuple[str, ...]) -> list[Session]:
