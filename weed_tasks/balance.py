@@ -118,10 +118,6 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
         mean = sum(fractions.values()) / len(fractions)
         ctx.progress(mean, f"move {number}/{len(orders)}: volume {order.volume_id}, {stage}")
 
-    def fail(order: _Order, error: TaskError) -> None:
-        ctx.log(f"volume {order.volume_id} was not moved: {error}")
-        outcomes[order] = error
-
     waiting: list[tuple[_Order, Moved, Lease | None]] = []
     held = ExitStack()
 
@@ -143,7 +139,8 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
                     else:
                         open_moved(ctx, moved, progress, lease)
                 except TaskError as error:
-                    fail(order, error)
+                    ctx.log(f"volume {order.volume_id}: {error}")
+                    outcomes[order] = error
                 fractions[order] = 1.0
 
     chains: dict[int, list[_Order]] = defaultdict(list)
@@ -157,7 +154,7 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
             try:
                 open_moved(ctx, moved, partial(tell, order), lease)
             except TaskError as error:
-                fail(order, error)
+                outcomes[order] = error
     return _sum_up(ctx, orders, outcomes)
 
 

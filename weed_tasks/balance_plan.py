@@ -18,6 +18,7 @@ from weed_cluster.placement import Reserved, no_room, plain_type, why_not
 from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_tasks import Context, shut
+from weed_tasks.parameters import source_of
 from weed_tasks.vacuum_plan import FULL_FROM, SCOPE, node_scope, scope_of
 from weed_values import as_float, as_int
 
@@ -300,16 +301,7 @@ def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
         volume_id=replica.volume_id,
         collection=replica.collection,
         volume_size=replica.size,
-        sources=[
-            worker_pb2.TaskSource(
-                node=str(source.address),
-                disk_id=replica.disk_id,
-                rack=source.rack,
-                data_center=source.data_center,
-                volume_id=replica.volume_id,
-                estimated_size=replica.size,
-            )
-        ],
+        sources=[source_of(replica)],
         targets=[
             worker_pb2.TaskTarget(
                 node=str(target.address),

@@ -75,6 +75,11 @@ def freeze(ctx: Context, server: Address, volume_id: int, persist: bool) -> Froz
     return frozen
 
 
+def freeze_for_long(ctx: Context, server: Address, volume_id: int) -> Frozen:
+    """Freeze over restarts of the server where its release bears that: older ones open such a volume wrongly."""
+    return freeze(ctx, server, volume_id, persist=generation_of(ctx, server) >= Generation.V4_44)
+
+
 def seal(ctx: Context, frozen: Frozen) -> None:
     """Mark the volume read-only (again) and have the server confirm it; to be repeated right before a deletion.
 

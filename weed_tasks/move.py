@@ -28,7 +28,7 @@ from weed_tasks.freeze import (
     check_ready,
     file_status,
     freeze,
-    generation_of,
+    freeze_for_long,
     open_freeze,
     seal,
     thaw,
@@ -37,8 +37,7 @@ from weed_tasks.freeze import (
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.proof import prove_copy
-from weed_tasks.shut import STEP as SHUT
-from weed_tasks.shut import Shut, check_over, keep_shut, outlast, words
+from weed_tasks.shut import Shut, check_over, forget, keep_shut, outlast, shut_steps, words
 
 COPY, DELETE = "copy", "delete"
 """Journal steps: a copy that the target was asked to pull, and the deletion of its source, once that was proved.
@@ -173,8 +172,7 @@ def move_volume(
         if master is not None:
             _check_registered(ctx, master, volume_id, target)
         for other in others:
-            modern = generation_of(ctx, other) >= Generation.V4_44
-            frozen.append(freeze(ctx, other, volume_id, persist=modern))
+            frozen.append(freeze_for_long(ctx, other, volume_id))
         for replica in frozen:
             if replica is frozen[0] or replica.was_writable:
                 seal(ctx, replica)
@@ -495,7 +493,7 @@ def _undo(ctx: Context, error: BaseException, copy: Step | None, frozen: Sequenc
             ctx.log(f"volume {source.volume_id} on {source.server} stays read-only until its copy is cleared up")
             return
         for replica in frozen:
-            _forget_shut(ctx.journal, replica.volume_id)
+            forget(ctx.journal, replica.volume_id)
             thaw(ctx, replica)
     except TaskError as second:
         ctx.log(f"{second}; this is left to be cleared up")
@@ -508,13 +506,6 @@ def _copies_of(entry: Entry, frozen: Frozen) -> list[Step]:
     return [step for step in entry.open if step.what == COPY and _parts(step)[:2] == (frozen.volume_id, frozen.server)]
 
 
-def _forget_shut(entry: Entry, volume_id: int) -> None:
-    """The source stays where servers remember it: nothing need outlast their memory."""
-    for step in entry.open:
-        if step.what == SHUT and int(step.facts["volume_id"]) == volume_id:
-            entry.settle(step)
-
-
 def _arrive(ctx: Context, step: Step) -> None:
     """The source is gone: let the copy be written to if the source could be, and settle all of this move.
 
@@ -524,7 +515,7 @@ def _arrive(ctx: Context, step: Step) -> None:
     client = ctx.volume(target)
     try:
         if step.facts["persist"] and client.volume_status(volume_id=volume_id).is_read_only:
-            if any(other.what == SHUT for other in _steps_of(ctx.journal, volume_id)):
+            if shut_steps(ctx.journal, volume_id):
                 ctx.journal.plan(FREEZE, server=str(target), volume_id=volume_id, persist=True)
             else:
                 client.volume_mark_writable(volume_id=volume_id)
@@ -595,15 +586,16 @@ def _finish_or_undo(ctx: Context, delete: Step) -> None:
             prove_copy(ctx, volume_id, source, target, before, may_grow=True)
             seal(ctx, open_freeze(ctx.journal, source, volume_id) or Frozen(source, volume_id, False, None))
             for frozen in filter(None, map(Frozen.of, _steps_of(ctx.journal, volume_id))):
-                seal(ctx, frozen)
+                if frozen.server != source:
+                    seal(ctx, frozen)
             prove_unchanged(ctx, source, volume_id, before)
-            _forget_shut(ctx.journal, volume_id)
+            forget(ctx.journal, volume_id)
             _shut(ctx, volume_id, source)
             ctx.volume(source).volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=DELETE_TIMEOUT)
         except (Mismatch, ServerFailed) as error:
             ctx.log(f"the move of volume {volume_id} to {target} cannot be finished: {error}")
         if probe(ctx, source, volume_id) is not None:
-            _forget_shut(ctx.journal, volume_id)
+            forget(ctx.journal, volume_id)
             ctx.journal.settle(delete)
             return
         ctx.log(f"deleted volume {volume_id} on {source} ({before.dat_file_size} bytes), proved on {target}")

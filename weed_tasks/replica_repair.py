@@ -14,10 +14,9 @@ from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.topology import Replica, locations
 from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_model import Result
-from weed_storage.volume_info import Generation
 from weed_tasks import Context, reconcile
 from weed_tasks.freeze import STEP as FREEZE
-from weed_tasks.freeze import Frozen, freeze, generation_of, seal, thaw, wait_still
+from weed_tasks.freeze import Frozen, freeze_for_long, seal, thaw, wait_still
 from weed_tasks.lease import Lease
 from weed_tasks.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
 from weed_tasks.proof import compare_replicas
@@ -117,13 +116,8 @@ class Repair:
         """
         self.ctx.progress(0.05, "freezing the replicas")
         for server in self.healthy:
-            self.frozen[server] = self._freeze(server)
+            self.frozen[server] = freeze_for_long(self.ctx, server, self.order.volume_id)
         self._wait_still()
-
-    def _freeze(self, server: Address) -> Frozen:
-        # A persistent freeze travels with a copy, which then comes up read-only; older servers open that wrongly.
-        modern = generation_of(self.ctx, server) >= Generation.V4_44
-        return freeze(self.ctx, server, self.order.volume_id, persist=modern)
 
     def _check_lease(self) -> None:
         """Raise Busy if another worker has taken the volume over."""
@@ -215,7 +209,7 @@ class Repair:
             work()
         finally:
             with self.ctx.cluster.leash.shielded():
-                self.frozen[server] = self._freeze(server)
+                self.frozen[server] = freeze_for_long(self.ctx, server, self.order.volume_id)
 
     # ---- adding
 
@@ -242,7 +236,7 @@ class Repair:
         )
         try:
             if not copied.step.facts["persist"]:
-                self.frozen[target] = self._freeze(target)
+                self.frozen[target] = freeze_for_long(ctx, target, volume_id)
                 prove_unchanged(ctx, target, volume_id, copied.status)
             if not ctx.until(lambda: target in locations(ctx.master(), volume_id), REGISTERED_WITHIN):
                 raise TaskError(f"the master does not show the copy of {self.name} on {target}")

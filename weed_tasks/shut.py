@@ -45,14 +45,23 @@ def outlast(ctx: Context, volume: Shut, tell: Callable[[float], None]) -> None:
     ctx.journal.settle(volume.step)
 
 
+def shut_steps(entry: Entry, volume_id: int) -> list[Step]:
+    """The open steps that keep a volume read-only."""
+    return [step for step in entry.open if step.what == STEP and int(step.facts["volume_id"]) == volume_id]
+
+
+def forget(entry: Entry, volume_id: int) -> None:
+    """Settle them before their time: the replicas are where servers remember them."""
+    for step in shut_steps(entry, volume_id):
+        entry.settle(step)
+
+
 def check_over(entry: Entry, volume_id: int) -> None:
     """Settle what is over for a volume; raise TaskError, saying until when, where it must stay read-only."""
-    steps = [step for step in entry.open if step.what == STEP and int(step.facts["volume_id"]) == volume_id]
-    for step in steps:
+    for step in shut_steps(entry, volume_id):
         if time.time() > float(step.facts["until"]):
             entry.settle(step)
-    still = [step for step in steps if step in entry.open]
-    if still:
+    if still := shut_steps(entry, volume_id):
         raise TaskError(words(volume_id, still))
 
 
