@@ -34,6 +34,14 @@ class AdminRefused(AdminError):
     """The admin server refused this worker."""
 
 
+class HttpFailed(WeedError):
+    """A page could not be read over HTTP; `timed_out` says that its time was over."""
+
+    def __init__(self, message: str = "", timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
 class TaskError(WeedError):
     """A task failed."""
 

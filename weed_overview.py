@@ -6,10 +6,12 @@ Asks over HTTP, admins of both dialects, and changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import quote
 
 from weed_cluster import admin as admin_http
 from weed_cluster.address import Address
@@ -35,6 +37,11 @@ class Overview:
 
 def of_worker(worker: Address) -> Overview:
     """Ask a worker at its metrics port; raise AdminUnavailable where none answers."""
+    with _understood(worker):
+        return _worker(worker)
+
+
+def _worker(worker: Address) -> Overview:
     code, answer = admin_http.get(worker, "/status")
     if code != 200 or not isinstance(answer, dict) or "current_load" not in answer:
         raise AdminUnavailable(f"no worker answers at {worker.http}; is it started with -metricsPort={worker.port}?")
@@ -86,7 +93,17 @@ def of_admin(admin: Address | None) -> Overview:
         if code in (401, 403):
             raise AdminUnavailable(f"admin {admin.http} wants a password; ask a worker instead: -worker=host:port")
         raise AdminUnavailable(f"no admin server answers at {admin.http}; name it with -admin=host:port")
-    return _plugin(admin) if dialect == "plugin" else _classic(admin)
+    with _understood(admin):
+        return _plugin(admin) if dialect == "plugin" else _classic(admin)
+
+
+@contextmanager
+def _understood(server: Address) -> Iterator[None]:
+    """Say so where a server's answer is JSON, but not made as this one expects it."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise AdminUnavailable(f"{server.http} answers what this version does not understand: {error!r}") from None
 
 
 def _plugin(admin: Address) -> Overview:
@@ -95,7 +112,7 @@ def _plugin(admin: Address) -> Overview:
     )
     runs = {}
     for name in (entry.get("job_type", "") for entry in types):
-        _code, history = admin_http.get(admin, f"/api/plugin/job-types/{name}/runs")
+        _code, history = admin_http.get(admin, f"/api/plugin/job-types/{quote(name, safe='')}/runs")
         runs[name] = history if isinstance(history, dict) else {}
     document = {"admin": admin.http, "dialect": "plugin", "workers": workers, "jobs": jobs, "runs": runs}
     worker_rows = []
@@ -204,7 +221,7 @@ def _list(admin: Address, path: str) -> list[dict[str, Any]]:
     code, answer = admin_http.get(admin, path)
     if code != 200:
         raise AdminUnavailable(f"admin {admin.http} answers {path} with {code or 'nothing'}")
-    return [entry for entry in answer or [] if isinstance(entry, dict)]
+    return [entry for entry in answer if isinstance(entry, dict)] if isinstance(answer, list) else []
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, replace
 from typing import Any
 
+from weed_cluster import http
 from weed_cluster.address import GRPC_OFFSET, Address
-from weed_errors import BadTask
-
-TIMEOUT = 2.0
-"""Seconds for each question, as `weed worker` gives it."""
+from weed_errors import BadTask, HttpFailed
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ def probe(admin: Address) -> Probe:
     status, answer = get(admin, "/api/plugin/status")
     port = answer.get("worker_grpc_port", 0) if isinstance(answer, dict) else 0
     named = admin.grpc_port != admin.port + GRPC_OFFSET
-    where = replace(admin, grpc_port=port) if isinstance(port, int) and port > 0 and not named else admin
+    where = replace(admin, grpc_port=port) if type(port) is int and 0 < port < 65536 and not named else admin
     if status == 200 and isinstance(answer, dict):
         return Probe("plugin" if answer.get("enabled", True) else "classic", where)
     return Probe("classic" if status == 404 else "", where)
@@ -54,11 +49,12 @@ def get(admin: Address, path: str) -> tuple[int, Any]:
     """The HTTP status and the JSON of a page, by http and then by https; (0, None) where neither answers."""
     for scheme in ("http", "https"):
         try:
-            with urllib.request.urlopen(f"{scheme}://{admin.http}{path}", timeout=TIMEOUT) as reply:
-                return reply.status, json.load(reply)
-        except urllib.error.HTTPError as error:
-            if error.code != 400:  # a TLS server answers plain HTTP with 400
-                return error.code, None
-        except (OSError, ValueError, http.client.HTTPException):  # the last: what answers is no web server
+            page = http.get(admin, path, scheme=scheme)
+            if page.status != 400:  # a TLS server answers plain HTTP with 400
+                return page.status, json.loads(page.body) if page.status == 200 else None
+        except HttpFailed as error:
+            if error.timed_out:  # it would not answer the other way either
+                break
+        except (ValueError, RecursionError):  # no JSON
             continue
     return 0, None
