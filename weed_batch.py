@@ -13,16 +13,17 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import weed_tasks
 from weed_cluster.leash import Leash
-from weed_errors import Cancelled, ConfigError, TaskError
+from weed_errors import Busy, Cancelled, ConfigError, TaskError
 from weed_model import Job, Proposal
+from weed_slots import MOST_OUTSIDE, Slots
 from weed_tasks.journal import Journal
 from weed_view import Bar, size_text, time_text
 from weed_wishes import Wishes
@@ -35,6 +36,12 @@ DEADLINE = 7200.0
 
 PASSES = 3
 """How often a job under a rate limit reads or writes its bytes: copied once, and read from both sides as proof."""
+
+UNDO_PATIENCE = 30.0
+"""Seconds that a job which was broken off while it waited without the cluster's lock waits for it, before it undoes."""
+
+Lock = Callable[[float, Callable[[float], None]], AbstractContextManager[None]]
+"""The cluster's lock: asked for with the seconds of patience, and with what waits."""
 
 
 @dataclass(frozen=True)
@@ -118,16 +125,26 @@ class Jobs:
         self._journal = journal
         self._busy: set[int] = set()
         self._change = threading.Condition()
+        self._slots = Slots(console.wishes.concurrent, self._notify)
+        self._lock: Lock = lambda _patience, _wait: nullcontext()
+        self._locking = threading.Lock()
+        self._locked = ExitStack()
+        self._has_lock = False
         self._seconds = 0.0
 
-    def run(self) -> None:
-        """Run them all, or until stop()."""
-        wishes, began = self._console.wishes, time.monotonic()
+    def run(self, lock: Lock | None = None) -> None:
+        """Run them all, or until stop(). `lock` is the cluster's; Busy where somebody has it when this begins.
+
+        It is held while any job works or can start, and given to others while all of them only wait.
+        """
+        began = time.monotonic()
+        self._lock = lock or self._lock
         lanes = [
             threading.Thread(target=self._lane, name=f"job lane {number}")
-            for number in range(min(wishes.concurrent, len(self.works)))
+            for number in range(min(self._slots.total + MOST_OUTSIDE, len(self.works)))
         ]
-        with self._console.screen.board(len(self.works), sum(work.row.moves for work in self.works)):
+        with self._locked, self._console.screen.board(len(self.works), sum(work.row.moves for work in self.works)):
+            self._have_lock(0.0, time.sleep)
             for lane in lanes:
                 lane.start()
             for lane in lanes:
@@ -161,7 +178,59 @@ class Jobs:
             finally:
                 with self._change:
                     self._busy -= volumes
-                    self._change.notify_all()
+                self._slots.give()
+                self._give_lock()
+
+    def _notify(self) -> None:
+        with self._change:
+            self._change.notify_all()
+
+    @contextmanager
+    def _outside(self, work: Work) -> Iterator[None]:
+        """Give a job's slot to others while it only waits, and the cluster's lock where all do."""
+        try:
+            with self._slots.without(work.leash):
+                self._give_lock()
+                yield
+        finally:
+            self._have_lock_again(work)
+
+    def _have_lock(self, patience: float, wait: Callable[[float], None]) -> None:
+        with self._locking:
+            if not self._has_lock:
+                self._locked.enter_context(self._lock(patience, wait))
+                self._has_lock = True
+
+    def _have_lock_again(self, work: Work) -> None:
+        """Wait for the cluster's lock as long as the job may; one that is broken off undoes what it did without it."""
+        say, name = self._console.screen.say, f"{self._console.wishes.job} {ids_text(work.row.volume_ids)}"
+        try:
+            if work.leash.reason is not None:
+                self._have_lock(UNDO_PATIENCE, time.sleep)
+                return
+            try:
+                self._have_lock(0.0, time.sleep)
+            except Busy as busy:
+                say(f"{name}: goes on when it can: {str(busy).partition(';')[0]}", "warning")
+                self._have_lock(float("inf"), work.leash.wait)
+        except TaskError as error:
+            say(f"{name}: without the cluster's lock: {error}", "warning")
+
+    def _give_lock(self) -> None:
+        """Give the cluster's lock to others where no job works and none can start."""
+        if not self._locking.acquire(blocking=False):
+            return  # somebody is just asking for it
+        try:
+            with self._change:
+                rests = not self._slots.used and not any(map(self._can_start, self.works))
+            if rests:
+                self._locked.close()
+                self._has_lock = False
+        finally:
+            self._locking.release()
+
+    def _can_start(self, work: Work) -> bool:
+        return work.outcome == "waiting" and self._busy.isdisjoint(work.row.volume_ids) and not self.interrupted
 
     def _next(self) -> Work | None:
         """The first job that waits and whose volumes are free; None when none is left to start."""
@@ -175,7 +244,7 @@ class Jobs:
                         work.outcome, work.text = "not started", "changes of an earlier run could not be undone yet"
                         name = f"{self._console.wishes.job} {ids_text(work.row.volume_ids)}"
                         self._console.screen.say(f"{name}: {work.outcome}: {work.text}", "warning")
-                    elif self._busy.isdisjoint(work.row.volume_ids):
+                    elif self._can_start(work) and self._slots.take():
                         work.outcome = "running"
                         self._busy.update(work.row.volume_ids)
                         return work
@@ -201,6 +270,8 @@ class Jobs:
         try:
             context = console.context(work.leash, entry, wishes.dry_run)
             context.report = lambda fraction, stage, _figures: console.screen.moved(bar, fraction, stage)
+            context.outside_slot = lambda: self._outside(work)
+            self._have_lock(float("inf"), work.leash.wait)
             work.text = task.run(job, context).summary
             work.outcome = "checked" if wishes.dry_run else "done"
         except Cancelled as error:

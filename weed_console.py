@@ -206,8 +206,7 @@ class Console:
                     if wishes.dry_run:
                         jobs.run()
                     else:
-                        with self.lock(jobs.stop):
-                            jobs.run()
+                        jobs.run(lambda patience, wait: self.lock(jobs.stop, patience, wait))
             if wishes.json:
                 outcomes = [work.document() for work in jobs.works]
                 _print_json({**_plan_document(wishes, rows, found), "dry_run": wishes.dry_run, "jobs": outcomes})
@@ -224,11 +223,13 @@ class Console:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextmanager
-    def lock(self, lost: Callable[[str], None]) -> Iterator[None]:
+    def lock(
+        self, lost: Callable[[str], None], patience: float = 0.0, wait: Callable[[float], None] = time.sleep
+    ) -> Iterator[None]:
         """Hold the cluster's lock, renewed; Busy names its holder."""
         what = f"weed_worker run {self.wishes.job}"
         client = f"{what} ({socket.gethostname()}, process {os.getpid()})"
-        with cluster_lock(Cluster(self.channels, self.wishes.masters, _Watched(lost)), client, what):
+        with cluster_lock(Cluster(self.channels, self.wishes.masters, _Watched(lost)), client, what, patience, wait):
             yield
 
     def recover(self, unfinished: Iterable[Entry]) -> list[frozenset[int]]:

@@ -56,6 +56,7 @@ from weed_recovery import Recovery
 from weed_session import Session, sessions_for
 from weed_settings import Settings
 from weed_sight import Sight
+from weed_slots import Slots
 from weed_state import identity, leaks, task_log
 from weed_state.debts import Debts
 from weed_tasks.journal import Entry, Journal
@@ -111,8 +112,8 @@ class Worker:
     """The whole agent. Theory of operation:
 
     Each Session reads commands from its stream and hands them to on(). A job becomes Work: it is owed (debts), then
-    queued until a slot of the pool is free and no other job holds its volumes, then run in a greenlet of its own, and
-    its completion is sent or kept. Detections have slots of their own. The pool is both the limit and what heartbeats
+    queued until a slot is free and no other job holds its volumes, then run in a greenlet of its own, and its
+    completion is sent or kept. Detections have slots of their own. The slots are both the limit and what heartbeats
     report. Everything else is a greenlet per duty, linked: should one die, the worker ends with status 1. stop()
     drains: no new work, heartbeats go on, jobs finish, debts are paid; a second stop() cancels and undoes.
     """
@@ -144,10 +145,11 @@ class Worker:
         self.queue: list[Work] = []
         self.running: dict[str, Work] = {}
         self.detecting: dict[str, tuple[commands.Detect, Leash]] = {}
-        self._pool = Pool(settings.max_execute)
+        self._changed = Event()
+        self._slots = Slots(settings.max_execute, self._changed.set)
+        self._pool = Pool()
         self._detect_slots = BoundedSemaphore(settings.max_detect)
         self._native = ThreadPool(2)
-        self._changed = Event()
         self._asked_to_stop = Event()
         self._masters: tuple[Address, ...] = ()
         self.sessions = sessions_for(self, worker_id, settings.task_types)
@@ -282,7 +284,7 @@ class Worker:
             return "an earlier request for this job is still under way"
         if busy := self.locked.intersection(job.volume_ids):
             return f"volume {min(busy)} is held by another job, or by what a killed one left to undo"
-        return "every slot is taken" if len(self.running) + len(self.queue) >= self.settings.max_execute else ""
+        return "every slot is taken" if len(self.queue) >= self._slots.free else ""
 
     def why_not(self, job_type: str) -> str:
         """Why no work of this type is started now; "" if it is."""
@@ -303,7 +305,7 @@ class Worker:
             self._changed.wait()
             self._changed.clear()
             for work in list(self.queue):
-                if self._pool.free_count() > 0 and self.locked.isdisjoint(work.volume_ids):
+                if self.locked.isdisjoint(work.volume_ids) and self._slots.take():
                     self.queue.remove(work)
                     self.running[work.command.job.id] = work
                     self._pool.spawn(self._run_job, work)
@@ -331,6 +333,7 @@ class Worker:
             try:
                 context = self._context(work.leash, job.masters, entry)
                 context.log = lines.line
+                context.outside_slot = lambda: self._slots.without(work.leash)
                 context.report = lambda fraction, stage, figures: self._progress(work, lines, fraction, stage, figures)
                 log.log(STAGES, "starting %s", work.name)
                 outcome["result"] = task.run(job, context)
@@ -348,8 +351,8 @@ class Worker:
         kind = "success" if "result" in outcome else "cancelled" if "cancelled" in outcome else "failure"
         self.sight.task_ended(job.type, kind, time.monotonic() - started, work.leash.read, work.leash.written)
         del self.running[job.id]
+        self._slots.give()
         self._finish(work, **outcome)
-        self._changed.set()
 
     def _context(self, leash: Leash, masters: Iterable[str], entry: Entry) -> weed_tasks.Context:
         return weed_tasks.Context(
@@ -488,7 +491,7 @@ class Worker:
             commands.Running(key, "detection", cmd.request.job_type, 0.0, "")
             for key, (cmd, _) in self.detecting.items()
         ]
-        used, total = len(self.running), self.settings.max_execute
+        used, total = min(self._slots.used, self._slots.total), self._slots.total
         return commands.Status(
             state="busy" if used >= total else "active" if used else "idle",
             running=tuple(running),
@@ -524,7 +527,7 @@ class Worker:
         """Ask classic admins for work while slots are free."""
         while True:
             gevent.sleep(self.settings.task_interval)
-            free = self.settings.max_execute - len(self.running) - len(self.queue)
+            free = self._slots.free - len(self.queue)
             first, *others = self._askers
             self._askers = [*others, first]  # so that with one slot free they take turns
             for session in self._askers:

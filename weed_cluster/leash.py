@@ -56,6 +56,17 @@ class Leash:
             more = max(0.0, time.monotonic() + seconds - self._deadline)
             self._timeout, self._deadline = self._timeout + more, self._deadline + more
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A section whose time does not count: the job waits there for others."""
+        left = None if self._deadline is None else self._deadline - time.monotonic()
+        self._deadline = None
+        try:
+            yield
+        finally:
+            if left is not None:
+                self._deadline = time.monotonic() + left
+
     def check(self) -> None:
         """Raise the reason to end, if there is one and no shield holds it back."""
         if not self._shields and (reason := self.reason) is not None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -75,6 +76,10 @@ class Context:
     rates: Rates = field(default_factory=Rates)
     options: Options = field(default_factory=Options)
     log: Callable[[str], None] = lambda _line: None
+    outside_slot: Callable[[], AbstractContextManager[None]] = nullcontext
+    """For a wait of which nothing but time is asked: gives the job's slot (in a one-shot run the cluster's lock, too)
+    to others for the length of its body. What was looked at before is to be looked at again behind it; where several
+    threads of one job share a context, only for all of them together."""
 
     def master(self) -> Master:
         """The masters; raises BadTask where none is known."""
