@@ -41,6 +41,7 @@ import weed_tasks
 from weed_batch import DEADLINE, Jobs, Row, Work, ids_text, own_directory, state_dir
 from weed_cluster import security
 from weed_cluster.client import Channels, Cluster
+from weed_cluster.descriptors import allow_many
 from weed_cluster.heap import share_one_heap
 from weed_cluster.leash import Leash
 from weed_cluster.lock import cluster_lock
@@ -357,6 +358,7 @@ def _main(words: list[str]) -> int:
         logging.getLogger().setLevel(logging.INFO if wishes.verbosity > 1 else logging.CRITICAL)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
         share_one_heap()
+        allow_many()
         console = Console(wishes)
         try:
             command: Callable[[], int] = getattr(console, wishes.command)

@@ -7,21 +7,20 @@ somebody looks, so no figure can be stale. Answers are plain HTTP on the metrics
 from __future__ import annotations
 
 import json
-import socket
-import threading
 import time
 from collections import Counter as Tally
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from weed_errors import ConfigError
 from weed_model import Detection
+from weed_status_port import open_port
 
 if TYPE_CHECKING:
     from weed_worker import Worker
@@ -31,9 +30,6 @@ TASK_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800)
 
 LATE_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
 """Upper bounds of the buckets of weed_worker_heartbeat_late_seconds."""
-
-REQUEST_TIMEOUT = 10.0
-"""Seconds that somebody who looks may be silent."""
 
 
 class Sight:
@@ -109,19 +105,7 @@ class Sight:
     def serve(self, worker: Worker, ip: str, port: int) -> ThreadingHTTPServer:
         """Show this worker on a port, in a thread of its own; raise ConfigError where the port cannot be had."""
         self.registry.register(_Present(self, worker))
-        sight = self
-
-        class Handler(_Handler):
-            def answer(self, path: str) -> tuple[int, str, bytes]:
-                return sight.answer(worker, path, self.headers.get("Accept", ""))
-
-        try:
-            server = (_Server6 if ":" in ip else ThreadingHTTPServer)((ip, port), Handler)
-        except (OSError, OverflowError) as error:
-            raise ConfigError(f"-metricsPort={port} on -metricsIp={ip} cannot be had: {error}") from None
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-        return server
+        return open_port(ip, port, partial(self.answer, worker))
 
     def answer(self, worker: Worker, path: str, accept: str = "") -> tuple[int, str, bytes]:
         """Answer one GET: status, content type, body."""
@@ -292,33 +276,3 @@ def _gauges(name: str, help_text: str, label: str, values: dict[str, Any]) -> Me
     for key, value in values.items():
         family.add_metric([key], float(value))
     return family
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD."""
-
-    server_version = "weed_worker"
-    sys_version = ""
-    timeout = REQUEST_TIMEOUT
-
-    def answer(self, path: str) -> tuple[int, str, bytes]:
-        """Status, content type and body of a path."""
-        raise NotImplementedError
-
-    def do_GET(self) -> None:
-        code, kind, body = self.answer(self.path.partition("?")[0])
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Scrapes are no news."""
-
-
-class _Server6(ThreadingHTTPServer):
-    address_family = socket.AF_INET6

@@ -46,6 +46,7 @@ from weed_cluster import admin as admin_http
 from weed_cluster import security
 from weed_cluster.address import Address
 from weed_cluster.client import Channels, Cluster
+from weed_cluster.descriptors import allow_many
 from weed_cluster.heap import share_one_heap
 from weed_cluster.leash import Leash
 from weed_cluster.rates import Rates
@@ -573,6 +574,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         claimed = identity.claim(settings.working_dir, settings.worker_id)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
         share_one_heap()
+        allow_many()
         worker = Worker(settings, claimed.worker_id, secure)
         if settings.metrics_port:
             worker.sight.serve(worker, settings.metrics_ip, settings.metrics_port)
