@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,10 +69,11 @@ class ReplicaPlacement:
 def why_not(placement: ReplicaPlacement, holders: Sequence[Node], target: Node) -> str:
     """Say why the target may not take one more copy beside these holders; "" where it may.
 
-    The rules are SeaweedFS's, and one more: never two copies on one host, whatever its ports.
+    The rules are SeaweedFS's: data centers, racks and servers count, machines do not. Other machines are preferred by
+    whoever chooses a target.
     """
-    if any(holder.host == target.host for holder in holders):
-        return f"{target.host} already holds a copy"
+    if any(holder.address == target.address for holder in holders):
+        return f"{target} already holds a copy"
     centers = Counter(holder.data_center for holder in holders)
     if target.data_center not in centers:
         if len(centers) <= placement.other_data_centers:
@@ -95,6 +96,18 @@ def why_not(placement: ReplicaPlacement, holders: Sequence[Node], target: Node) 
 def satisfies(placement: ReplicaPlacement, holders: Sequence[Node], target: Node) -> bool:
     """Tell whether the target may take one more copy beside these holders."""
     return not why_not(placement, holders, target)
+
+
+def why_not_move(placement: ReplicaPlacement, source: Node, others: Sequence[Node], target: Node) -> str:
+    """Say why a copy may not move beside the other ones; "" where it may.
+
+    A move never brings two copies to one machine that stood on two; between servers of one machine it may go.
+    """
+    reason = why_not(placement, others, target)
+    hosts = {other.host for other in others}
+    if not reason and target.host in hosts and source.host not in hosts:
+        return f"{target.host} already holds a copy on another of its servers"
+    return reason
 
 
 def is_misplaced(placement: ReplicaPlacement, holders: Sequence[Node]) -> bool:
@@ -167,17 +180,19 @@ def pick_target(
 ) -> Node | None:
     """Choose the node for one more copy of `size` bytes: allowed beside the holders, with room, relatively emptiest.
 
-    Equally empty nodes are taken in the order of their ids. None where no node will do.
+    Machines that hold none and are not excluded come first. Equally empty nodes are taken in the order of their ids.
+    None where no node will do.
     """
-    best: tuple[float, str] | None = None
+    best: tuple[bool, float, str] | None = None
     chosen = None
+    hosts = {node.host for node in (*holders, *exclude)}
     for node in topology.nodes.values():
         if node in exclude or no_room(node, disk_type, size, reserved) or not satisfies(placement, holders, node):
             continue
         disk = node.disk(disk_type)
         assert disk is not None  # else there was no room
         free = disk.free_slots - (reserved.slots(node, disk_type) if reserved else 0)
-        rank = (-free / disk.max_volume_count, node.id)
+        rank = (node.host in hosts, -free / disk.max_volume_count, node.id)
         if best is None or rank < best:
             best, chosen = rank, node
     return chosen
@@ -190,6 +205,12 @@ class EcTarget(NamedTuple):
     disk_type: str  # as the master writes it
     disk_id: int
     shard_ids: tuple[int, ...]
+
+
+def crowded(hosts: Iterable[str]) -> str:
+    """Say which of the hosts that hold a volume's shards, named once a shard, have too many; "" where none has."""
+    most = [f"{host} {count}" for host, count in sorted(Counter(hosts).items()) if count > MOST_TOGETHER]
+    return f"more than {MOST_TOGETHER} shards on one host, whose loss would lose it: {', '.join(most)}" if most else ""
 
 
 class EcPlanner:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proto_gen import worker_pb2
-from weed_cluster.placement import Reserved, no_room, plain_type, why_not
+from weed_cluster.placement import Reserved, no_room, plain_type, why_not_move
 from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_tasks import Context, shut
@@ -229,9 +229,10 @@ class _Planner:
             if replica.volume_id in self._taken:
                 continue
             others = [other.node for other in self._topology.replicas(replica.volume_id) if other is not replica]
+            hosts = {other.host for other in others}
             reasons = []
-            for target in targets:
-                reason = why_not(replica.placement, others, target) or no_room(
+            for target in sorted(targets, key=lambda node: node.host in hosts):
+                reason = why_not_move(replica.placement, source, others, target) or no_room(
                     target, disk_type, replica.size, self._reserved
                 )
                 if not reason:

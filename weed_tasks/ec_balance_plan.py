@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from weed_cluster.placement import DATA_SHARDS, MOST_TOGETHER, ReplicaPlacement, plain_type
+from weed_cluster.placement import DATA_SHARDS, MOST_TOGETHER, ReplicaPlacement, crowded, plain_type
 from weed_cluster.topology import EcHolding, Node, Topology
 from weed_model import Skipped
 
@@ -100,6 +100,9 @@ class Plan:
         for rack in sorted(self._racks):
             self._level_rack(self._racks[rack], on)
         self.moves = _shortened(self.moves)
+        for key, held in self._held.items():
+            if words := crowded(map(_host, held.values())):
+                self.skipped.append(Skipped(key[0], f"still has {words}", "crowded", key[1]))
 
     # ---- seeing
 
@@ -253,7 +256,11 @@ class Plan:
             if spot.node is not source.node
             and spot.free > 0
             and disks[id(spot)] < MOST_TOGETHER
-            and (hosts[spot.node.host] < MOST_TOGETHER or hosts[spot.node.host] + 1 < here)
+            and (
+                hosts[spot.node.host] < MOST_TOGETHER
+                or hosts[spot.node.host] + 1 < here
+                or spot.node.host == source.node.host
+            )
             and (not limit or nodes[spot.node.id] < limit)
             and size <= self._bytes[spot.node.id, plain_type(spot.disk_type)]
         ]

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
-from weed_cluster.placement import EcPlanner, EcTarget, ReplicaPlacement
+from weed_cluster.placement import EcPlanner, EcTarget, ReplicaPlacement, crowded
 from weed_cluster.topology import EcHolding, Replica, Topology, collection_filter, snapshot, wildcard_filter
 from weed_errors import BadTask, ConfigError
 from weed_model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
@@ -259,6 +259,8 @@ def _propose(
     )
     if targets:
         summary = f"Erasure code volume {volume_id} from {main.server}"
+        if words := crowded(target.node.host for target in targets for _shard in target.shard_ids):
+            summary += f"; {words}"
     else:
         summary = f"Clear away what replicas volume {volume_id} has left beside its shards"
     return Proposal(

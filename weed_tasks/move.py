@@ -17,7 +17,7 @@ from typing import Any
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.client import Master
-from weed_cluster.placement import no_room, why_not
+from weed_cluster.placement import no_room, why_not_move
 from weed_cluster.topology import Topology, locations, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_storage.volume_info import Generation
@@ -425,7 +425,9 @@ def _check_plan(
     if ours is None:
         raise StaleTask(f"{plan}: the master does not list it on {source}")
     others = [replica.node for replica in replicas if replica is not ours]
-    reason = why_not(ours.placement, others, node) or no_room(node, disk_type or ours.disk_type, original.dat_file_size)
+    reason = why_not_move(ours.placement, ours.node, others, node) or no_room(
+        node, disk_type or ours.disk_type, original.dat_file_size
+    )
     if reason:
         raise StaleTask(f"{plan}: {reason}")
 

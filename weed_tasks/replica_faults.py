@@ -6,7 +6,8 @@ Pure: works on a topology, asks no server.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -49,12 +50,17 @@ def examine(replicas: Sequence[Replica], placement: ReplicaPlacement) -> Fault |
 
 
 def _well_placed(replicas: Sequence[Replica], placement: ReplicaPlacement) -> tuple[Replica, ...]:
-    """Choose the most replicas that may stand together, the best of them where there is a choice."""
+    """Choose the most replicas that may stand together: on the most machines, the best of them among equals."""
     ranked = sorted(replicas, key=_worth)
     for count in range(min(len(ranked), placement.copies), 0, -1):
-        for chosen in combinations(ranked, count):
-            if not is_misplaced(placement, [replica.node for replica in chosen]):
-                return chosen
+        sets = (
+            chosen
+            for chosen in combinations(ranked, count)
+            if not is_misplaced(placement, [replica.node for replica in chosen])
+        )
+        best = max(sets, key=lambda chosen: len({replica.node.host for replica in chosen}), default=())
+        if best:
+            return best
     return ()
 
 
@@ -108,14 +114,13 @@ def choose_targets(
     replicas: Sequence[Replica],
     reserved: Reserved,
 ) -> list[Node]:
-    """Choose nodes for so many more copies, never on a machine that has one now; fewer where there are no more."""
-    hosts = {replica.node.host for replica in replicas}
-    exclude = [node for node in topology.nodes.values() if node.host in hosts]
+    """Choose nodes for so many more copies, on machines without one where it can be; fewer where there are no more."""
     size = max(replica.size for replica in replicas)
+    now = [replica.node for replica in replicas]
     chosen: list[Node] = []
     for _copy in range(count):
         holders = [*(replica.node for replica in fault.keep), *chosen]
-        node = pick_target(topology, placement, holders, replicas[0].disk_type, size, exclude, reserved)
+        node = pick_target(topology, placement, holders, replicas[0].disk_type, size, now, reserved)
         if node is None:
             break
         reserved.add(node, replicas[0].disk_type, size)
@@ -130,15 +135,24 @@ def additions(fault: Fault, replicas: Sequence[Replica], placement: ReplicaPlace
     return max(0, placement.copies - len(replicas))
 
 
-def why_no_target(topology: Topology, replica: Replica) -> str:
-    """Say in a few words why no node will do: what keeps the others from taking a copy."""
-    others = [node for node in topology.nodes.values() if node.host != replica.node.host]
+def same_host(holders: Iterable[Node], targets: Iterable[Node]) -> str:
+    """Say which targets would share a machine with another copy; "" where none would."""
+    new = list(targets)
+    on = Counter(node.host for node in (*holders, *new))
+    hosts = sorted({node.host for node in new if on[node.host] > 1})
+    return f"on the same host as another copy: {', '.join(hosts)}" if hosts else ""
+
+
+def why_no_target(topology: Topology, replicas: Sequence[Replica]) -> str:
+    """Say in a few words why no node will do: what keeps those without a copy from taking one."""
+    replica, held = replicas[0], {replica.server for replica in replicas}
+    others = [node for node in topology.nodes.values() if node.address not in held]
     if not others:
-        return "there is no other machine"
+        return "there is no other server"
     full = [reason for node in others if (reason := no_room(node, replica.disk_type, replica.size))]
     if len(full) == len(others):
         return "; ".join(full[:3])
-    return f"placement {replica.placement} allows none of the machines that have room"
+    return f"placement {replica.placement} allows none of the servers that have room"
 
 
 class FirstSeen:

@@ -28,6 +28,7 @@ from weed_tasks.replica_faults import (
     additions,
     choose_targets,
     examine,
+    same_host,
     unfit,
     wanted_placement,
     why_no_target,
@@ -82,6 +83,7 @@ def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
     fault = examine(replicas, placement)
     healthy = _healthy(ctx, order.volume_id, replicas)
     targets = _targets(ctx, order, topology, replicas, placement, fault) if fault else []
+    shared = same_host((replica.node for replica in replicas), targets)
     may_trim = bool(fault and fault.surplus and order.delete_surplus)
     if not targets and not may_trim:
         agreement = compare_all(ctx, order.volume_id, healthy, order.level)
@@ -90,7 +92,8 @@ def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
     if ctx.options.dry_run:
         return Result(
             f"volume {order.volume_id} {fault.why if fault else 'has replicas that differ'}; nothing was changed"
-            + (f", a copy would be made on {', '.join(map(str, targets))}" if targets else ""),
+            + (f", a copy would be made on {', '.join(map(str, targets))}" if targets else "")
+            + (f", {shared}" if shared else ""),
             {"volume_id": order.volume_id},
         )
     preferred = [server_named(name, topology) for name in order.sources]
@@ -100,12 +103,13 @@ def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
     if placement.copies == 1 or replicas[0].remote_name:
         remembered = 0.0  # no write is sent on
     repair = Repair(ctx, order, replicas, healthy, preferred, lease, remembered)
+    repair.notes += [shared] if shared else []
     try:
         repair.hold()
         repair.agree(can_add=bool(targets))
         try:
             for number, target in enumerate(targets):
-                repair.add(target, number, len(targets))
+                repair.add(target.address, number, len(targets))
             if fault and may_trim:
                 repair.trim(fault, placement)
         finally:
@@ -183,7 +187,7 @@ def _targets(
     replicas: Sequence[Replica],
     placement: ReplicaPlacement,
     fault: Fault,
-) -> list[Address]:
+) -> list[Node]:
     """Where copies are to be added: where the job says, or else wherever is best; StaleTask where nothing will do."""
     count = additions(fault, replicas, placement, order.delete_surplus)
     if not count or (fault.kind == MISPLACED and not order.delete_surplus):
@@ -202,19 +206,16 @@ def _targets(
         node = topology.node_at(address)
         if node is None:
             raise StaleTask(f"the master does not know {address}; volume {order.volume_id} was not copied there")
-        if any(replica.node.host == node.host for replica in replicas):
-            reason = f"{node.host} already holds a copy"
-        else:
-            reason = why_not(placement, [*holders, *chosen], node) or no_room(node, first.disk_type, first.size)
+        reason = why_not(placement, [*holders, *chosen], node) or no_room(node, first.disk_type, first.size)
         if reason:
             raise StaleTask(f"volume {order.volume_id} cannot get a copy on {address}: {reason}; nothing was changed")
         chosen.append(node)
     if not chosen:
         chosen = choose_targets(topology, fault, placement, count, replicas, Reserved())
     if not chosen:
-        reason = why_no_target(topology, first)
+        reason = why_no_target(topology, replicas)
         raise StaleTask(f"volume {order.volume_id} {fault.why}, and no server may take another one: {reason}")
-    return [node.address for node in chosen]
+    return chosen
 
 
 def _nothing_to_do(

@@ -29,6 +29,7 @@ from weed_tasks.replica_faults import (
     additions,
     choose_targets,
     examine,
+    same_host,
     unfit,
     why_no_target,
 )
@@ -211,7 +212,7 @@ def _propose(
         if count and not targets:
             return _skip(
                 replicas,
-                f"{fault.why}, and no server may take another one: {why_no_target(topology, first)}",
+                f"{fault.why}, and no server may take another one: {why_no_target(topology, replicas)}",
                 "no target",
             )
     size = max(replica.size for replica in replicas)
@@ -238,6 +239,8 @@ def _propose(
     copying = max(((size >> 30) + 1) * 300, size // rate if rate else 0) * max(1, len(targets))
     seconds = 120 + copying + (int(shut.CACHED_FOR) if targets else 0)
     where = f", copy to {', '.join(map(str, targets))}" if targets else ""
+    if shared := same_host((replica.node for replica in replicas), targets):
+        where += f" ({shared}; no other host may take one)"
     name = f"{first.volume_id}:{first.collection}" if first.collection else str(first.volume_id)
     return Proposal(
         id=f"replication_vol_{first.volume_id}_{int(time.time())}",

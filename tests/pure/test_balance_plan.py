@@ -22,7 +22,7 @@ def volume(volume_id: int, **fields: Any) -> m.VolumeInformationMessage:
 
 
 def topology(*servers: dict[str, Any]) -> Topology:
-    """A cluster of servers: volumes, slots (100), rack ("r1"), host, disk ("hdd"), total and free bytes."""
+    """A cluster of servers: volumes, slots (100), rack ("r1"), host, port, disk ("hdd"), total and free bytes."""
     racks: dict[str, m.RackInfo] = {}
     for number, server in enumerate(servers):
         rack = racks.setdefault(server.get("rack", "r1"), m.RackInfo(id=server.get("rack", "r1")))
@@ -37,7 +37,7 @@ def topology(*servers: dict[str, Any]) -> Topology:
             disk_total_bytes=server.get("total", 0),
             disk_free_bytes=server.get("free", 0),
         )
-        node = rack.data_node_infos.add(id=server.get("host", f"10.0.0.{number}") + ":8080")
+        node = rack.data_node_infos.add(id=f"{server.get('host', f'10.0.0.{number}')}:{server.get('port', 8080)}")
         node.diskInfos[server.get("disk", "")].CopyFrom(disk)
     center = m.DataCenterInfo(id="dc1", rack_infos=racks.values())
     header = m.VolumeListResponse(
@@ -120,11 +120,31 @@ def test_a_remote_volume_is_not_moved() -> None:
     assert moves(planned(cluster)) == []
 
 
-def test_two_copies_never_meet_on_one_host() -> None:
+def test_copies_on_two_hosts_are_never_brought_to_one() -> None:
     copies = [volume(n, replica_placement=1) for n in range(1, 9)]
-    cluster = topology({"volumes": copies}, {"volumes": copies}, {"volumes": [], "host": "10.0.0.1", "rack": "r1"})
-    for _volume, source, target in moves(planned(cluster)):
-        assert source.startswith("10.0.0.1") or not target.startswith("10.0.0.1")
+    cluster = topology({"volumes": copies}, {"volumes": copies}, {"volumes": [], "host": "10.0.0.1", "port": 8081})
+    found = moves(planned(cluster))
+    assert found
+    assert {(source, target) for _volume, source, target in found} == {("10.0.0.1:8080", "10.0.0.1:8081")}
+
+
+def test_the_servers_of_one_machine_are_levelled_also_where_each_volume_has_two_copies_on_it() -> None:
+    copies = [volume(n, replica_placement=1) for n in range(1, 9)]
+    servers = [
+        {"volumes": volumes, "host": "10.0.0.1", "port": 8080 + n} for n, volumes in enumerate([copies] * 2 + [[]])
+    ]
+    found = moves(planned(topology(*servers)))
+    assert len(found) >= 4
+    assert {target for _volume, _source, target in found} == {"10.0.0.1:8082"}
+    assert len({volume_id for volume_id, _source, _target in found}) == len(found)
+
+
+def test_of_two_copies_on_one_machine_the_one_that_moves_goes_to_another() -> None:
+    copies = [volume(n, replica_placement=1) for n in range(1, 9)]
+    here = [{"volumes": volumes, "host": "10.0.0.1", "port": 8080 + n} for n, volumes in enumerate([copies] * 2 + [[]])]
+    found = moves(planned(topology(*here, {"volumes": [volume(20)]})))
+    assert "10.0.0.3:8080" in {target for _volume, _source, target in found}
+    assert found[0][2] == "10.0.0.3:8080"
 
 
 def test_a_copy_that_belongs_into_another_rack_stays_in_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -17,12 +18,14 @@ from weed_cluster.placement import (
     EcTarget,
     ReplicaPlacement,
     Reserved,
+    crowded,
     is_misplaced,
     is_spread,
     no_room,
     pick_target,
     satisfies,
     why_not,
+    why_not_move,
 )
 from weed_cluster.topology import Disk, EcHolding, Node, Replica, Topology
 from weed_errors import BadTask
@@ -119,10 +122,28 @@ def test_a_copy_goes_only_where_its_placement_lets_it(
     assert satisfies(ReplicaPlacement.parse(placement), holders, target) is (not reason) is (not said)
 
 
-def test_two_servers_of_one_host_never_hold_two_copies() -> None:
+def test_a_server_never_holds_two_copies_and_two_servers_of_one_host_may() -> None:
     neighbour = node("a1b", "rb", host="a1", port=8081)
-    assert why_not(ReplicaPlacement.parse("010"), [A1], neighbour) == "a1 already holds a copy"
-    assert is_misplaced(ReplicaPlacement.parse("010"), [A1, neighbour])
+    assert why_not(ReplicaPlacement.parse("010"), [A1], A1) == "a1:8080 already holds a copy"
+    assert why_not(ReplicaPlacement.parse("010"), [A1], neighbour) == ""
+    assert not is_misplaced(ReplicaPlacement.parse("010"), [A1, neighbour])
+
+
+def test_a_target_on_another_host_is_preferred_however_empty_a_server_of_the_same_one_is() -> None:
+    holder, beside = node("a1", d=disk()), node("a1b", host="a1", port=8081, d=disk(99))
+    elsewhere = node("b1", d=disk(2))
+    topology = cluster(holder, beside, elsewhere)
+    assert pick_target(topology, ReplicaPlacement(0, 0, 1), [holder], "", GIB) is elsewhere
+    elsewhere.disks[""].volume_count = 2
+    assert pick_target(topology, ReplicaPlacement(0, 0, 1), [holder], "", GIB) is beside
+
+
+def test_a_move_stays_among_the_servers_of_a_host_rather_than_bring_two_copies_together() -> None:
+    beside, other = node("a1b", "ra", host="a1", port=8081), ReplicaPlacement.parse("001")
+    assert why_not_move(other, A1, [A2], beside) == ""
+    assert "already holds a copy on another of its servers" in why_not_move(other, A2, [A1], beside)
+    third = node("a1c", "ra", host="a1", port=8082)
+    assert why_not_move(other, A1, [beside], third) == ""
 
 
 NODES = st.builds(
@@ -131,15 +152,31 @@ NODES = st.builds(
     st.sampled_from(["r1", "r2", "r3"]),
     st.sampled_from(["dc1", "dc2"]),
     host=st.sampled_from(["h1", "h2", "h3", "h4", "h5"]),
+    port=st.sampled_from([8080, 8081, 8082]),
 )
 
 
 @given(st.builds(ReplicaPlacement, *[st.integers(0, 2)] * 3), st.lists(NODES, max_size=5), NODES)
-def test_no_placement_allows_a_second_copy_on_a_host(
+def test_whether_a_copy_may_go_somewhere_depends_on_servers_racks_and_data_centers_and_never_on_hosts(
     placement: ReplicaPlacement, holders: list[Node], target: Node
 ) -> None:
-    if satisfies(placement, holders, target):
-        assert target.host not in {holder.host for holder in holders}
+    apart = {each: replace(each, address=Address(f"m{n}", 18080, 8080)) for n, each in enumerate({*holders, target})}
+    if target.address not in {holder.address for holder in holders}:
+        assert satisfies(placement, holders, target) == satisfies(
+            placement, [apart[holder] for holder in holders], apart[target]
+        )
+
+
+@given(st.lists(NODES, min_size=1, max_size=4), st.lists(NODES, min_size=1, max_size=8))
+def test_a_target_shares_a_host_only_where_every_other_one_would(holders: list[Node], others: list[Node]) -> None:
+    topology = cluster(*(replace(each, disks={"": disk()}) for each in {n.address: n for n in others}.values()))
+    topology.nodes = {str(number): each for number, each in enumerate(topology.nodes.values())}
+    wide = ReplicaPlacement(9, 9, 9)
+    chosen = pick_target(topology, wide, holders, "", GIB)
+    hosts = {holder.host for holder in holders}
+    if chosen is not None and chosen.host in hosts:
+        for each in topology.nodes.values():
+            assert each.host in hosts or not satisfies(wide, holders, each)
 
 
 @given(st.builds(ReplicaPlacement, *[st.integers(0, 2)] * 3), st.permutations(range(24)))
@@ -258,6 +295,8 @@ def test_one_host_with_many_servers_gets_no_more_than_four_while_others_have_roo
     small = [node(f"s{n}", "r2", d=disk()) for n in range(5)]
     assert per(planned(cluster(*big, *small)), "host")["big"] == 4
     assert per(planned(cluster(*big)), "host") == {"big": 14}
+    assert crowded(["big"] * 4) == ""
+    assert crowded(["big"] * 9 + ["small"] * 5).endswith("big 9, small 5")
 
 
 def test_the_volumes_own_disk_type_is_preferred_among_equals() -> None:

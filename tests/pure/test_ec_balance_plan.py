@@ -122,6 +122,16 @@ def test_the_hosts_of_a_rack_are_evened_out_whatever_their_ports() -> None:
     assert plan.moves[0].phase == WITHIN_RACK
 
 
+def test_the_servers_of_a_single_machine_are_evened_out_and_the_plan_says_what_its_loss_would_lose() -> None:
+    town = Town()
+    here = [town.server(f"s{number}", host="only") for number in range(4)]
+    town.shards(here[0], list(range(14)))
+    plan = town.plan()
+    assert sorted(town.after(plan.moves).values()) == [3, 3, 4, 4]
+    (told,) = plan.skipped
+    assert told.reason == "still has more than 4 shards on one host, whose loss would lose it: only 14"
+
+
 def test_a_host_whose_loss_would_lose_the_volume_is_relieved_even_into_a_fuller_rack() -> None:
     town = Town()
     alone = town.server("alone", "ra")

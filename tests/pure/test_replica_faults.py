@@ -20,6 +20,7 @@ from weed_tasks.replica_faults import (
     additions,
     choose_targets,
     examine,
+    same_host,
     unfit,
     wanted_placement,
     why_no_target,
@@ -68,13 +69,38 @@ def test_two_copies_in_one_rack_are_misplaced_where_another_rack_is_wanted() -> 
     assert "wants no further copy in rack r1" in fault.why
 
 
-def test_two_copies_on_one_machine_are_misplaced() -> None:
-    here = node(1, 1, 1)
-    other_port = Node("b", Address.parse("10.1.1.1:8081"), "dc1", "r1", {"": Disk("", 0, 8)})
-    fault = examine([replica(here), replica(other_port)], ReplicaPlacement.parse("001"))
+def beside(center: int, rack: int, machine: int, port: int = 8081) -> Node:
+    """Another server of a machine."""
+    address = Address.parse(f"10.{center}.{rack}.{machine}:{port}")
+    return Node(str(address), address, f"dc{center}", f"r{rack}", {"": Disk("", 0, 8)})
+
+
+def test_two_copies_on_one_machine_are_where_their_placement_lets_them_be() -> None:
+    assert examine([replica(node(1, 1, 1)), replica(beside(1, 1, 1))], ReplicaPlacement.parse("001")) is None
+
+
+def test_of_copies_too_many_those_on_different_machines_stay() -> None:
+    best, second, apart = (
+        replica(node(1, 1, 1), file_count=9),
+        replica(beside(1, 1, 1), file_count=8),
+        replica(node(1, 1, 2)),
+    )
+    fault = examine([best, second, apart], ReplicaPlacement.parse("001"))
     assert fault is not None
-    assert fault.kind == MISPLACED
-    assert "10.1.1.1 already holds a copy" in fault.why
+    assert (fault.kind, fault.keep, fault.surplus) == (OVER, (best, apart), (second,))
+
+
+def test_a_missing_copy_goes_to_the_same_machine_only_where_no_other_can_take_it() -> None:
+    here, next_to, elsewhere = node(1, 1, 1), beside(1, 1, 1), node(1, 1, 2)
+    replicas, placement = [replica(here, "001")], ReplicaPlacement.parse("001")
+    fault = examine(replicas, placement)
+    assert fault is not None
+    everywhere = cluster_of(here, next_to, elsewhere)
+    assert choose_targets(everywhere, fault, placement, 1, replicas, Reserved()) == [elsewhere]
+    assert same_host([here], [elsewhere]) == ""
+    alone = cluster_of(here, next_to)
+    assert choose_targets(alone, fault, placement, 1, replicas, Reserved()) == [next_to]
+    assert same_host([here], [next_to]) == "on the same host as another copy: 10.1.1.1"
 
 
 def test_the_copy_that_stays_is_writable_rather_than_large() -> None:
@@ -94,7 +120,7 @@ def test_nothing_beyond_the_number_is_added_where_nothing_may_be_deleted() -> No
     assert additions(fault, replicas, placement, delete_surplus=True) == 2
 
 
-def test_a_target_is_never_on_a_machine_that_has_a_copy_now() -> None:
+def test_a_target_is_never_a_server_that_has_a_copy_now() -> None:
     nodes = [node(1, 1, 1), node(1, 1, 2), node(1, 2, 1)]
     replicas = [replica(nodes[0], "010"), replica(nodes[1], "010")]
     placement = ReplicaPlacement.parse("010")
@@ -106,10 +132,10 @@ def test_a_target_is_never_on_a_machine_that_has_a_copy_now() -> None:
 
 def test_the_reason_for_having_no_target_is_told() -> None:
     here = replica(node(1, 1, 1), "010")
-    assert why_no_target(cluster_of(here.node), here) == "there is no other machine"
+    assert why_no_target(cluster_of(here.node), [here]) == "there is no other server"
     full = node(1, 2, 1, slots=0)
-    assert "has no free hdd slot" in why_no_target(cluster_of(here.node, full), here)
-    assert "allows none" in why_no_target(cluster_of(here.node, node(1, 1, 2)), here)
+    assert "has no free hdd slot" in why_no_target(cluster_of(here.node, full), [here])
+    assert "allows none" in why_no_target(cluster_of(here.node, node(1, 1, 2)), [here])
 
 
 def test_a_wanted_number_extends_the_placement_and_never_shrinks_it() -> None:
@@ -133,7 +159,8 @@ def test_volumes_that_must_be_left_alone_are_told_with_the_reason() -> None:
     assert "erasure-coded" in unfit([replica(here)], topology)
 
 
-NODES = [node(center, rack, machine) for center in (1, 2) for rack in (1, 2) for machine in (1, 2)]
+NODES = [kind(center, rack, 1) for center in (1, 2) for rack in (1, 2) for kind in (node, beside)]
+NODES += [node(center, 1, 2) for center in (1, 2)]
 
 
 @given(
@@ -157,7 +184,7 @@ def test_what_is_kept_always_stands_well_and_adding_what_is_missing_ends_the_fau
     assert not is_misplaced(wanted, [each.node for each in fault.keep])
     assert len(fault.keep) + fault.missing == wanted.copies
     chosen = choose_targets(cluster_of(*NODES), fault, wanted, fault.missing, replicas, Reserved())
-    assert not {each.host for each in chosen} & {each.node.host for each in replicas}
+    assert not {each.address for each in chosen} & {each.node.address for each in replicas}
     if len(chosen) == fault.missing:
         assert examine([*fault.keep, *(replica(each, placement) for each in chosen)], wanted) is None
 
