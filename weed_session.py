@@ -35,6 +35,7 @@ from weed_protocol.commands import (
     NoWork,
     Refused,
     Report,
+    RunJob,
     SendLog,
     Unknown,
     Welcome,
@@ -116,6 +117,7 @@ class Session:
         self.dialect: ModuleType | None = None
         self.connected = False
         self.last_heard = 0.0
+        self.last_beat = 0.0  # unix seconds of the last heartbeat that left
         self.pauses = 0  # failed attempts in a row
         self._outbox: Outbox | None = None
         self._unsettled: list[Report] = []  # sent on this stream, not yet known to have arrived
@@ -133,6 +135,11 @@ class Session:
     def task_types(self) -> tuple[str, ...]:
         """The task types that this session takes from the admin it speaks with."""
         return self._types.get(self.dialect.NAME, ()) if self.dialect else ()
+
+    @property
+    def asks(self) -> bool:
+        """Whether a question for work is open: its answer may bring a task."""
+        return self._asked is not None
 
     def run(self) -> None:
         """Serve stream after stream until the worker stops."""
@@ -196,7 +203,7 @@ class Session:
             raise AdminUnavailable(f"{error}; {TLS_HINT}") from None
         channel = open_channel(address, worker.security.credentials(), options)
         self._outbox = outbox = Outbox(lambda report: dialect.encode(report, who, time.time()), self._sent)
-        for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.in_hand):
+        for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.hand.keys):
             outbox.put(completed)
         if self._left:  # asked to leave while there was no stream: tell what is owed, and go
             self._say_goodbye(worker.stopping)
@@ -215,6 +222,7 @@ class Session:
             self._outbox = None
             self._unsettled = []
             self._unanswered.clear()
+            self._asked = None
             outbox.end()
             if self._call is not None:
                 self._call.cancel()
@@ -236,6 +244,7 @@ class Session:
                     self._settle(self._unanswered.popleft())
             case NoWork():
                 self._sees_no_work = True
+                self._asked = None
             case SendLog():
                 self.send(task_log.answer(self.worker.settings.working_dir / "task_logs", command))
             case Unknown(request_id, what):
@@ -244,6 +253,8 @@ class Session:
                     self.send(Acknowledged(request_id, False, f"unsupported request: {what}"))
             case _:
                 self.worker.on(command, self)
+                if isinstance(command, RunJob):
+                    self._asked = None
 
     def send(self, report: Report) -> None:
         """Send on the stream there is; a completion is kept for the next stream if there is none, news are dropped."""
@@ -255,8 +266,10 @@ class Session:
         match report:
             case Hello():
                 self._greeted = True
-            case Heartbeat() if self.dialect is classic:
-                self._unanswered.append(list(self._unsettled))
+            case Heartbeat():
+                self.last_beat = time.time()
+                if self.dialect is classic:
+                    self._unanswered.append(list(self._unsettled))
             case Completed() | AskForWork():
                 self._unsettled.append(report)
                 if self.dialect is not classic:
@@ -287,6 +300,8 @@ class Session:
         if not self._is_stale and is_time == self.offered:
             self._asked = AskForWork(free)
             self.send(self._asked)
+            if not self._sees_no_work:  # 3.97 says nothing where it has nothing: the beat's answer tells as much
+                self.send(Heartbeat(self.worker.status(self)))
         elif self._asked is None:
             self._renew = True
             self._say_goodbye("registering again")

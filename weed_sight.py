@@ -125,7 +125,7 @@ class Sight:
     def bytes_moved(self, worker: Worker) -> tuple[Tally[str], Tally[str]]:
         """Bytes read and written by task type: of the tasks that ended, and of those that run."""
         read, written = Tally(self._read), Tally(self._written)
-        for work in list(worker.running.values()):
+        for work in worker.hand.running:
             read[work.command.job.type] += work.leash.read
             written[work.command.job.type] += work.leash.written
         return read, written
@@ -152,7 +152,7 @@ def status(worker: Worker) -> dict[str, Any]:
     """Everything an operator may ask of a worker, as JSON has it. Times are UTC, durations seconds."""
     now, figures, settings = time.time(), worker.status(), worker.settings
     dialects = sorted({session.dialect.NAME for session in worker.sessions if session.dialect})
-    volumes = {work.command.job.id: list(work.volume_ids) for work in list(worker.running.values())}
+    volumes = {work.command.job.id: list(work.volume_ids) for work in worker.hand.running}
     read, written = worker.sight.bytes_moved(worker)
     return {
         "id": worker.identity.worker_id,
@@ -263,7 +263,7 @@ class _Present:
             yield counter
         yield _gauge("journal_entries_open", "Jobs with changes that may have to be undone.", worker.journal.count())
         yield _gauge("results_owed", "Results that no admin has taken yet.", len(worker.debts))
-        yield _gauge("last_heartbeat_timestamp_seconds", "When the last heartbeat was made.", worker.last_heartbeat)
+        yield _gauge("last_heartbeat_timestamp_seconds", "When the last heartbeat was sent.", worker.last_heartbeat)
         yield _gauge("last_error_timestamp_seconds", "When something last failed.", self._sight.last_error_time)
 
 

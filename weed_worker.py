@@ -24,11 +24,9 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from types import ModuleType
 from typing import Any, TypeVar
 
 import gevent
@@ -51,6 +49,7 @@ from weed_cluster.heap import share_one_heap
 from weed_cluster.leash import Leash
 from weed_cluster.rates import Rates
 from weed_errors import Cancelled, ConfigError, TaskError
+from weed_hand import Hand, Work
 from weed_model import Detection, Job, Value
 from weed_protocol import classic, commands
 from weed_recovery import Recovery
@@ -84,39 +83,15 @@ COMMANDS = ("plan", "run", "status", "doctor")
 R = TypeVar("R")
 
 
-@dataclass
-class Work:
-    """One job in hand, from its assignment to its completion."""
-
-    command: commands.RunJob
-    session: Session
-    dialect: ModuleType  # that it came in; the session may speak another by the time it ends
-    leash: Leash
-    volume_ids: tuple[int, ...]
-    fraction: float = 0.0
-    stage: str = "queued"
-    told_at: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """The job in words for a log line."""
-        volumes = ", ".join(map(str, self.volume_ids[:5])) + (", ..." if len(self.volume_ids) > 5 else "")
-        return f"{self.command.job.type} {self.command.job.id}" + (f" (volume {volumes})" if volumes else "")
-
-    def tell(self, report: commands.Report) -> None:
-        """Send to the admin that gave the job, if it is there and still speaks the job's dialect."""
-        if self.session.dialect is self.dialect:
-            self.session.send(report)
-
-
 class Worker:
     """The whole agent. Theory of operation:
 
     Each Session reads commands from its stream and hands them to on(). A job becomes Work: it is owed (debts), then
     queued until a slot is free and no other job holds its volumes, then run in a greenlet of its own, and its
-    completion is sent or kept. Detections have slots of their own. The slots are both the limit and what heartbeats
-    report. Everything else is a greenlet per duty, linked: should one die, the worker ends with status 1. stop()
-    drains: no new work, heartbeats go on, jobs finish, debts are paid; a second stop() cancels and undoes.
+    completion is sent or kept. The hand and its slots alone say what runs and what waits: what starts, what is asked
+    for and what heartbeats tell come from there. Detections have slots of their own. Everything else is a greenlet per
+    duty, linked: should one die, the worker ends with status 1. stop() drains: no new work, heartbeats go on, jobs
+    finish, debts are paid; a second stop() cancels and undoes.
     """
 
     def __init__(self, settings: Settings, worker_id: str, secure: security.Security) -> None:
@@ -139,15 +114,12 @@ class Worker:
         self.channels = Channels(secure.credentials, secure.options, self._observe)
         self.started = time.monotonic()
         self.completed = self.failed = 0
-        self.last_heartbeat = 0.0
         self.stopping = ""
         self.stopped = Event()
         self.died = False
-        self.queue: list[Work] = []
-        self.running: dict[str, Work] = {}
-        self.detecting: dict[str, tuple[commands.Detect, Leash]] = {}
         self._changed = Event()
-        self._slots = Slots(settings.max_execute, self._changed.set)
+        self.hand = Hand(Slots(settings.max_execute, self._changed.set))
+        self.detecting: dict[str, tuple[commands.Detect, Leash]] = {}
         self._pool = Pool()
         self._detect_slots = BoundedSemaphore(settings.max_detect)
         self._native = ThreadPool(2)
@@ -184,13 +156,12 @@ class Worker:
     def stop(self, why: str) -> None:
         """Drain; asked a second time, cancel what still runs and undo it."""
         if self.stopping:
-            log.warning("%s again: cancelling %d running tasks and undoing what they did", why, len(self.running))
+            log.warning("%s again: cancelling %d running tasks and undoing what they did", why, len(self.hand.running))
             self._cancel_all("the worker was told to stop at once")
             return
         self.stopping = why
-        log.info("%s: taking no new work; %d tasks finish first", why, len(self.running))
-        for work in list(self.queue):
-            self.queue.remove(work)
+        log.info("%s: taking no new work; %d tasks finish first", why, len(self.hand.running))
+        for work in self.hand.waiting:
             self._finish(work, error=f"the worker stops ({why}); the task was not started", at_capacity=True)
         for _command, leash in self.detecting.values():
             leash.cancel(Cancelled(f"the worker stops ({why})"))
@@ -212,7 +183,7 @@ class Worker:
         log.info("stopped: %d tasks completed, %d failed, %d results owed", self.completed, self.failed, left)
 
     def _cancel_all(self, why: str) -> None:
-        for work in list(self.running.values()):
+        for work in self.hand.running:
             work.leash.cancel(Cancelled(why))
 
     # ---- admin -----------------------------------------------------------------------------------------------------
@@ -245,26 +216,17 @@ class Worker:
 
     # ---- jobs ------------------------------------------------------------------------------------------------------
 
-    @property
-    def in_hand(self) -> set[tuple[str, str]]:
-        """What runs or is queued, as (job id, request id)."""
-        return {(work.command.job.id, work.command.request_id) for work in [*self.running.values(), *self.queue]}
-
-    @property
-    def locked(self) -> frozenset[int]:
-        """The volumes that running jobs hold, or on which a killed job's changes are yet to be undone."""
-        return self._recovery.volumes.union(*(work.volume_ids for work in self.running.values()))
-
     def _take(self, command: commands.RunJob, session: Session) -> None:
         """Owe a completion for this job; queue it, or refuse it as the dialect wants it."""
         assert session.dialect is not None
         job = command.job
         waits = session.dialect is classic  # a plugin admin is told "at capacity" and sends the job again
-        is_again = any(job_id == job.id for job_id, _request_id in self.in_hand)
-        if waits and is_again:
+        if any(waits or work.command.request_id == command.request_id for work in self.hand.under(job.id)):
             log.info("task %s is assigned again; it is under way, and its result will be sent", job.id)
             return
+        is_again = self.hand.under_way(job.id)
         work = Work(command, session, session.dialect, Leash(), job.volume_ids)
+        self.hand.enter(work)
         self.debts.take(session.dialect.NAME, session.worker_id, command)
         if command.problem or job.type not in self.tasks:
             known = ", ".join(self.tasks)
@@ -276,16 +238,16 @@ class Worker:
             return
         log.info("took %s", work.name)
         session.send(commands.Acknowledged(command.request_id, True))
-        self.queue.append(work)
+        self.hand.wait(work)
         self._changed.set()
 
     def _why_full(self, job: Job, is_again: bool) -> str:
         """Why this job cannot start at once; "" if it can."""
         if is_again:
             return "an earlier request for this job is still under way"
-        if busy := self.locked.intersection(job.volume_ids):
+        if busy := self.hand.holds(job.volume_ids) | self._recovery.volumes.intersection(job.volume_ids):
             return f"volume {min(busy)} is held by another job, or by what a killed one left to undo"
-        return "every slot is taken" if len(self.queue) >= self._slots.free else ""
+        return "" if self.hand.room > 0 else "every slot is taken"
 
     def why_not(self, job_type: str) -> str:
         """Why no work of this type is started now; "" if it is."""
@@ -305,11 +267,8 @@ class Worker:
         while True:
             self._changed.wait()
             self._changed.clear()
-            for work in list(self.queue):
-                if self.locked.isdisjoint(work.volume_ids) and self._slots.take():
-                    self.queue.remove(work)
-                    self.running[work.command.job.id] = work
-                    self._pool.spawn(self._run_job, work)
+            while (work := self.hand.start(self._recovery.volumes)) is not None:
+                self._pool.spawn(self._run_job, work)
             self._beat()
 
     def _run_job(self, work: Work) -> None:
@@ -334,7 +293,7 @@ class Worker:
             try:
                 context = self._context(work.leash, job.masters, entry)
                 context.log = lines.line
-                context.outside_slot = lambda: self._slots.without(work.leash)
+                context.outside_slot = lambda: self.hand.slots.without(work.leash)
                 context.report = lambda fraction, stage, figures: self._progress(work, lines, fraction, stage, figures)
                 log.log(STAGES, "starting %s", work.name)
                 outcome["result"] = task.run(job, context)
@@ -351,8 +310,6 @@ class Worker:
         lines.close("completed" if "result" in outcome else "failed", outcome.get("error", ""))
         kind = "success" if "result" in outcome else "cancelled" if "cancelled" in outcome else "failure"
         self.sight.task_ended(job.type, kind, time.monotonic() - started, work.leash.read, work.leash.written)
-        del self.running[job.id]
-        self._slots.give()
         self._finish(work, **outcome)
 
     def _context(self, leash: Leash, masters: Iterable[str], entry: Entry) -> weed_tasks.Context:
@@ -378,7 +335,7 @@ class Worker:
     def _progress(
         self, work: Work, lines: task_log.TaskLog, fraction: float, stage: str, figures: Mapping[str, Value]
     ) -> None:
-        if work.command.job.id not in self.running:
+        if work.has_ended:
             return  # N.B. an update behind the completion brings a task back to life on every admin
         now = time.monotonic()
         is_new = stage != work.stage
@@ -394,8 +351,9 @@ class Worker:
                 lines.line(stage, progress=percent)
 
     def _finish(self, work: Work, **outcome: Any) -> None:
-        """Send a job's completion, or keep it for the next stream."""
+        """Send a job's completion, or keep it for the next stream; its slot is free behind it."""
         command, session = work.command, work.session
+        work.has_ended = True
         done = commands.Completed(command.request_id, command.job.id, command.job.type, time.time(), **outcome)
         if done.result is not None:
             self.completed += 1
@@ -408,6 +366,8 @@ class Worker:
             log.info("handed back %s: %s", work.name, done.error)
         self.debts.finish(done)
         work.tell(done)
+        self.hand.leave(work)
+        self._changed.set()
         self._beat()
         if not done.success and work.dialect is classic:
             leaks.leak(self.settings.working_dir, session.worker_id)
@@ -415,17 +375,12 @@ class Worker:
 
     def _cancel(self, target: str, reason: str) -> bool:
         """Cancel what has this request id or job id; False where nothing has."""
-        for work in list(self.queue):
-            if target in (work.command.request_id, work.command.job.id) and target:
-                self.queue.remove(work)
+        for work in self.hand.waiting:
+            if target and target in work.key:
                 self._finish(work, error=f"{reason}, before it started", cancelled=True)
                 return True
         leashes = [leash for request_id, (_, leash) in self.detecting.items() if request_id == target]
-        leashes += [
-            work.leash
-            for work in self.running.values()
-            if target and target in (work.command.request_id, work.command.job.id)
-        ]
+        leashes += [work.leash for work in self.hand.running if target and target in work.key]
         for leash in leashes:
             leash.cancel(Cancelled(reason))
         return bool(leashes)
@@ -476,7 +431,7 @@ class Worker:
     def print_stacks(self) -> None:
         """Print every greenlet's and thread's stack and all jobs to stderr (SIGUSR1)."""
         print(*format_run_info(), sep="\n", file=sys.stderr)
-        for work in [*self.running.values(), *self.queue]:
+        for work in [*self.hand.running, *self.hand.waiting]:
             print(f"job {work.name}: {work.fraction:.0%} {work.stage}", file=sys.stderr)
 
     # ---- duties ----------------------------------------------------------------------------------------------------
@@ -485,14 +440,14 @@ class Worker:
         """One look at the worker; with a session, only that session's jobs are listed."""
         running = [
             commands.Running(work.command.job.id, "execution", work.command.job.type, work.fraction, work.stage)
-            for work in self.running.values()
+            for work in self.hand.running
             if session is None or work.session is session
         ]
         running += [
             commands.Running(key, "detection", cmd.request.job_type, 0.0, "")
             for key, (cmd, _) in self.detecting.items()
         ]
-        used, total = min(self._slots.used, self._slots.total), self._slots.total
+        used, total = min(self.hand.slots.used, self.hand.slots.total), self.hand.slots.total
         return commands.Status(
             state="busy" if used >= total else "active" if used else "idle",
             running=tuple(running),
@@ -500,15 +455,19 @@ class Worker:
             execution_total=total,
             detection_used=min(len(self.detecting), self.settings.max_detect),
             detection_total=self.settings.max_detect,
-            queued=Counter(work.command.job.type for work in self.queue),
+            queued=self.hand.queued,
             completed=self.completed,
             failed=self.failed,
             uptime=time.monotonic() - self.started,
         )
 
+    @property
+    def last_heartbeat(self) -> float:
+        """When a heartbeat last left, unix seconds; 0 where none has."""
+        return max(session.last_beat for session in self.sessions)
+
     def _beat(self) -> None:
         """Send a heartbeat now: also at every change of the slots, so that admin's next job need not wait."""
-        self.last_heartbeat = time.time()
         for session in self.sessions:
             session.send(commands.Heartbeat(self.status(session)))
 
@@ -525,14 +484,14 @@ class Worker:
                 session.check_silence(3 * interval + 10.0)
 
     def _ask(self) -> None:
-        """Ask classic admins for work while slots are free."""
+        """Ask classic admins for work while slots are free; a question not yet answered may take one."""
         while True:
             gevent.sleep(self.settings.task_interval)
-            free = self._slots.free - len(self.queue)
+            free = self.hand.room - sum(session.asks for session in self.sessions)
             first, *others = self._askers
             self._askers = [*others, first]  # so that with one slot free they take turns
             for session in self._askers:
-                if free > 0 and not all(map(self.why_not, session.task_types)):
+                if free > 0 and not session.asks and not all(map(self.why_not, session.task_types)):
                     session.ask(free)
                     free -= 1
 

@@ -179,6 +179,27 @@ def test_work_beyond_the_slots_waits_or_is_sent_back(
     sandbox_cluster.check(files)
 
 
+@pytest.mark.parametrize("dialect", ["classic"])
+def test_with_one_slot_two_tasks_given_at_once_run_one_after_the_other(
+    sandbox_cluster: Cluster, driver: Driver, start_agent: Start
+) -> None:
+    # More than it asked for: a worker that lost its stream meanwhile may be given a second answer.
+    files = garbage(sandbox_cluster, volumes=2)
+    agent = start_agent(flags_for(driver.admin), "-capabilities=vacuum", "-maxConcurrent=1")
+    agent.says("registered as")
+    worker = driver.workers()[0]
+    for volume_id in files.volume_ids:
+        params = {"volume_id": volume_id, "sources": [{"node": server_of(sandbox_cluster, volume_id)}]}
+        params["vacuum_params"] = {"garbage_threshold": 0.1}
+        task = {"task_id": f"j{volume_id}", "task_type": "vacuum", "params": params}
+        driver.admin.post("/sandbox/send", {"worker": worker, "message": {"task_assignment": task}})
+    for volume_id in files.volume_ids:
+        ended = driver.ended(f"j{volume_id}", 20)
+        assert ended.success, ended.error
+    asked = len(driver.said("task_request"))
+    eventually(lambda: len(driver.said("task_request")) > asked)
+
+
 def test_cancelling_ends_the_job_and_undoes_it(
     sandbox_cluster: Cluster, driver: Driver, agent: Agent, dialect: str
 ) -> None:

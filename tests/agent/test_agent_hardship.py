@@ -110,6 +110,30 @@ def test_a_job_sent_again_under_another_request_is_at_capacity_while_the_first_r
     assert second["success"]
 
 
+@pytest.mark.parametrize("dialect", ["plugin"])
+def test_a_request_that_comes_twice_is_done_and_told_once(
+    sandbox_cluster: Cluster, driver: Driver, agent: Agent
+) -> None:
+    (volume_id,) = garbage(sandbox_cluster).volume_ids
+    hold(sandbox_cluster, volume_id, 1.5)
+    parameters = {
+        "volume_id": {"int64_value": str(volume_id)},
+        "server": {"string_value": server_of(sandbox_cluster, volume_id)},
+    }
+    job = {"job_id": "j1", "job_type": "vacuum", "parameters": parameters}
+    request = {"request_id": "r1", "execute_job_request": {"job": job}}
+    for _ in range(2):
+        driver.admin.post("/sandbox/send", {"worker": driver.workers()[0], "message": request})
+    agent.says("task j1 is assigned again")
+    ended = driver.ended("j1")
+    assert ended.success, ended.error
+    agent.terminate()
+    assert agent.wait() == 0
+    agent.says("0 results owed")
+    assert "Traceback" not in agent.text
+    assert (len(driver.completions("j1")), compactions(sandbox_cluster)) == (1, 1)
+
+
 @pytest.mark.parametrize("dialect", ["classic"])
 def test_a_task_assigned_again_while_it_runs_is_done_and_told_once(
     sandbox_cluster: Cluster, driver: Driver, agent: Agent

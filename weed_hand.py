@@ -1,0 +1,148 @@
+"""The jobs in hand: what runs, what waits for a slot, and which volumes are held. weed_slots counts the slots."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from weed_protocol import commands
+
+if TYPE_CHECKING:
+    from weed_cluster.leash import Leash
+    from weed_session import Session
+    from weed_slots import Slots
+
+
+@dataclass(eq=False)
+class Work:
+    """One job in hand, from its assignment until its completion is told or kept. Equal to no other."""
+
+    command: commands.RunJob
+    session: Session
+    dialect: ModuleType  # that it came in; the session may speak another by the time it ends
+    leash: Leash
+    volume_ids: tuple[int, ...]
+    fraction: float = 0.0
+    stage: str = "queued"
+    told_at: float = 0.0
+    has_ended: bool = False
+
+    @property
+    def name(self) -> str:
+        """The job in words for a log line."""
+        volumes = ", ".join(map(str, self.volume_ids[:5])) + (", ..." if len(self.volume_ids) > 5 else "")
+        return f"{self.command.job.type} {self.command.job.id}" + (f" (volume {volumes})" if volumes else "")
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Job id and request id; two works may share them."""
+        return self.command.job.id, self.command.request_id
+
+    def tell(self, report: commands.Report) -> None:
+        """Send to the admin that gave the job, if it is there and still speaks the job's dialect."""
+        if self.session.dialect is self.dialect:
+            self.session.send(report)
+
+
+class Hand:
+    """The works in hand of one worker; each is so from enter() to leave(), and may wait() and start() between them.
+
+    Each of these costs the same however many works there are.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self._in_hand: dict[Work, None] = {}
+        self._waiting: dict[Work, None] = {}
+        self._running: dict[Work, None] = {}
+        self._named: defaultdict[str, list[Work]] = defaultdict(list)  # by job id
+        self._queued: Counter[str] = Counter()  # by task type
+        self._held: Counter[int] = Counter()  # by volume
+
+    @property
+    def running(self) -> list[Work]:
+        """What runs, in the order it was started."""
+        return list(self._running)
+
+    @property
+    def waiting(self) -> list[Work]:
+        """What waits, oldest first."""
+        return list(self._waiting)
+
+    @property
+    def keys(self) -> set[tuple[str, str]]:
+        """Job id and request id of all in hand."""
+        return {work.key for work in self._in_hand}
+
+    @property
+    def queued(self) -> Counter[str]:
+        """How many wait, by task type."""
+        return +self._queued
+
+    @property
+    def room(self) -> int:
+        """How many slots neither what runs nor what waits will take; below 0 where more waits than can run."""
+        return self.slots.free - len(self._waiting)
+
+    def under(self, job_id: str) -> list[Work]:
+        """All in hand with this job id."""
+        return list(self._named.get(job_id, ()))
+
+    def under_way(self, job_id: str) -> bool:
+        """Whether a work with this job id runs or waits."""
+        return any(work in self._running or work in self._waiting for work in self._named.get(job_id, ()))
+
+    def holds(self, volume_ids: Collection[int]) -> set[int]:
+        """Which of these volumes belong to what runs."""
+        return {volume for volume in volume_ids if self._held[volume]} if self._held else set()
+
+    def enter(self, work: Work) -> None:
+        """Take a work in hand."""
+        self._in_hand[work] = None
+        self._named[work.command.job.id].append(work)
+
+    def wait(self, work: Work) -> None:
+        """Let a work in hand wait for a slot."""
+        self._waiting[work] = None
+        self._queued[work.command.job.type] += 1
+
+    def start(self, held: Collection[int]) -> Work | None:
+        """Give a slot to the oldest work whose volumes nobody holds; None without one. `held`: by others than works."""
+        if not self.slots.free:
+            return None
+        for work in self._waiting:
+            is_free = not self.holds(work.volume_ids) and not any(volume in held for volume in work.volume_ids)
+            if is_free and self.slots.take():
+                self._stop_waiting(work)
+                self._running[work] = None
+                self._held.update(work.volume_ids)
+                return work
+        return None
+
+    def withdraw(self, work: Work) -> bool:
+        """Let a work wait no longer; False where it did not."""
+        if work not in self._waiting:
+            return False
+        self._stop_waiting(work)
+        return True
+
+    def leave(self, work: Work) -> None:
+        """Let a work go, and with it its slot and volumes."""
+        self.withdraw(work)
+        if work in self._running:
+            del self._running[work]
+            self._held.subtract(work.volume_ids)
+            self._held = +self._held
+            self.slots.give()
+        del self._in_hand[work]
+        named = self._named[work.command.job.id]
+        named.remove(work)
+        if not named:
+            del self._named[work.command.job.id]
+
+    def _stop_waiting(self, work: Work) -> None:
+        del self._waiting[work]
+        self._queued[work.command.job.type] -= 1
