@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from secrets import token_bytes
 
 from proto_gen.volume_server_pb2 import EcShardConfig, ReadVolumeFileStatusResponse, VolumeInfo
@@ -31,8 +31,8 @@ from weed_cluster.topology import ec_locations, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Job, Result
 from weed_storage.checksums import Ecsum, dump_ecsum
-from weed_storage.index import Live, compare, content_end
-from weed_storage.needle import ttl_seconds
+from weed_storage.index import TOMBSTONE, Live, compare, content_end, entries
+from weed_storage.needle import SUPER_BLOCK_SIZE, ttl_seconds
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS, shard_size
 from weed_storage.volume_info import Generation, dump_vif, server_generation
 from weed_tasks import Context
@@ -650,13 +650,19 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
     done = complete_run(shelves)
     if left and done is not None:
         _finish(ctx, Scene(order, collection, left, [], shelves), done, lease)
-    elif done is None and len(left) < len(sources):
+    elif (
+        done is None
+        and len(left) < len(sources)
+        and not _is_regular_again(
+            ctx, volume_id, shelves, {*left, *(replica.server for replica in topology.replicas(volume_id))}
+        )
+    ):
         raise TaskError(
             f"volume {volume_id} was being deleted in favour of its shards, but they are not all there: "
             f"{describe(shelves) or 'none'}; replicas left: {', '.join(map(str, left)) or 'none'}; nothing was touched"
         )
     entry.settle(commit)
-    if done is None:
+    if done is None and len(left) == len(sources):
         return False
     for step in entry.open:
         if step.what == FREEZE:
@@ -664,25 +670,120 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
     return True
 
 
+def _is_regular_again(ctx: Context, volume_id: int, shelves: Sequence[Shelf], servers: Collection[Address]) -> bool:
+    """Whether somebody made the volume of its shards again: its replicas can be written to, and no shard is left."""
+    if not servers or any(shelf.shards for shelf in shelves):
+        return False
+    return not any(ctx.volume(server).volume_status(volume_id=volume_id).is_read_only for server in servers)
+
+
+@dataclass
+class _Remains:
+    """What a broken-off encode left: replicas by server, shards, and the servers that did not say, with theirs."""
+
+    volume_id: int
+    collection: str
+    replicas: dict[Address, ReadVolumeFileStatusResponse | None]
+    shelves: list[Shelf]
+    silent: dict[Address, list[int]]
+
+    @property
+    def shards(self) -> set[int]:
+        """The shards that there are, or may be."""
+        return {shard for shelf in self.shelves for shard in shelf.shards}.union(*self.silent.values())
+
+    def describe(self) -> str:
+        """Say who holds which shards."""
+        unknown = [f"{server} does not answer" for server in self.silent]
+        return "; ".join(filter(None, [describe(self.shelves), *unknown]))
+
+
+def _look_for_remains(
+    ctx: Context, volume_id: int, collection: str, sources: Sequence[Address], places: Mapping[Address, list[int]]
+) -> _Remains:
+    """Ask all that may hold a part of the volume; ServerFailed where a source does not answer."""
+    holders = [holding.server for holding in snapshot(ctx.master(), volume_id).holdings(volume_id, collection)]
+    remains = _Remains(volume_id, collection, {}, [], {})
+
+    def ask_for_shards(server: Address) -> None:
+        try:
+            remains.shelves.append(look(ctx, server, volume_id, collection))
+        except ServerFailed:
+            if server in sources:
+                raise
+            remains.silent[server] = places.get(server, [])
+
+    ctx.each(ask_for_shards, dict.fromkeys([*places, *holders, *sources]))
+    for server in sources:
+        status = ask(ctx, server, volume_id)
+        if status is None and any(
+            shelf.server == server and shelf.generation >= Generation.V4_44 for shelf in remains.shelves
+        ):
+            status = awaken(ctx, server, volume_id)
+        remains.replicas[server] = status
+    return remains
+
+
+def _is_whole(ctx: Context, remains: _Remains, dat_size: int) -> bool:
+    """Whether a replica holds all that could be read from the shards, so that these may go.
+
+    It does if it has all the bytes that were encoded. A vacuum makes it smaller: then it does if the shards could not
+    be read at all, or if it holds every file that their indexes name.
+    """
+    there = {
+        server: status
+        for server, status in remains.replicas.items()
+        if status is not None and status.dat_file_size > SUPER_BLOCK_SIZE
+    }
+    if any(status.dat_file_size >= dat_size for status in there.values()):
+        return True
+    if len(remains.shards) < DATA_SHARDS:
+        return bool(there)
+    if remains.silent:
+        return False
+    found = (
+        fetch(ctx.volume(shelf.server), remains.volume_id, remains.collection, ".ecx")
+        for shelf in remains.shelves
+        if shelf.shards
+    )
+    indexes = list(filter(None, found))
+    for server, status in there.items():
+        live = live_index(ctx, server, remains.volume_id, status)
+        version = status.version or status.volume_info.version or 3
+        if content_end(live, version) <= status.dat_file_size and all(
+            ctx.compute(_holds, live, ecx) for ecx in indexes
+        ):
+            return True
+    return False
+
+
+def _holds(live: Live, ecx: bytes) -> bool:
+    """Whether every file that an index of shards names as living lives here, of the same size."""
+    return all(
+        size == TOMBSTONE or ((place := live.get(needle_id)) is not None and place[1] == size)
+        for needle_id, _offset, size in entries(ecx, live.offset_bytes)
+    )
+
+
 def _settle_send(ctx: Context, entry: Entry, step: Step, lease: Lease) -> None:
-    """Remove the shards that were sent, provided that the volume itself is whole; TaskError where any may be left."""
+    """Remove the shards that were sent, provided that the volume itself is whole; TaskError where any may be left.
+
+    Where no shard is left there is nothing to remove, whatever became of the volume meanwhile.
+    """
     volume_id, facts = int(step.facts["volume_id"]), step.facts
     collection, run = str(facts["collection"]), int(facts["run"])
-    sources = [Address.parse(text) for text in facts["sources"]]
-    statuses = {}
-    for server in sources:
-        statuses[server] = ask(ctx, server, volume_id)
-        if statuses[server] is None and look(ctx, server, volume_id, collection).generation >= Generation.V4_44:
-            statuses[server] = awaken(ctx, server, volume_id)
-    whole = [server for server, status in statuses.items() if status and status.dat_file_size >= facts["dat_size"]]
     places = {Address.parse(text): list(map(int, shards)) for text, shards in facts["shards"].items()}
-    if not whole:
-        if complete_run(look_at_all(ctx, places, volume_id, collection)) is None:
+    sources = [Address.parse(text) for text in facts["sources"]]
+    remains = _look_for_remains(ctx, volume_id, collection, sources, places)
+    if not _is_whole(ctx, remains, int(facts["dat_size"])):
+        if remains.shards and complete_run(remains.shelves) is None:
             raise TaskError(
-                f"volume {volume_id} is nowhere whole: no replica on {', '.join(map(str, sources))}, and not all "
-                "shards are mounted; nothing was removed"
+                f"volume {volume_id} is nowhere whole: no sound replica on {', '.join(map(str, sources))}, and not all "
+                f"shards are mounted ({remains.describe()}); nothing was removed"
             )
-        entry.settle(step)  # somebody else finished the encode
+        what = "its shards are mounted" if remains.shards else "no shard of it is left"
+        ctx.log(f"volume {volume_id} has no replica on {', '.join(map(str, sources))}, and {what}; nothing to undo")
+        entry.settle(step)
         return
     left: list[str] = []
     at_risk = 0
@@ -693,7 +794,7 @@ def _settle_send(ctx: Context, entry: Entry, step: Step, lease: Lease) -> None:
             shelf = look(ctx, server, volume_id, collection)
             remove(ctx, shelf, volume_id, collection, run, only=places[server])
             original = str(facts["vifs"].get(str(server), ""))
-            if original and statuses.get(server) is not None:
+            if original and remains.replicas.get(server) is not None:
                 send(ctx.volume(server), volume_id, collection, ".vif", original.encode(), is_ec_volume=False)
         except TaskError as error:
             return f"shards {places[server]} on {server} ({error})"

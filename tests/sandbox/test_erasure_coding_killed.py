@@ -24,6 +24,7 @@ from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job
 from weed_cluster.client import Channels
 from weed_cluster.client import Cluster as Clients
+from weed_errors import TaskError
 from weed_sandbox.launcher import Launcher
 from weed_tasks import Context, ec_shards, erasure_coding
 from weed_tasks.journal import Journal
@@ -126,7 +127,8 @@ def run_and_die(cluster: Cluster, tmp_path: Path, at: int) -> tuple[Reaper, list
     journal = Journal(tmp_path / "journal")
     reaper = Reaper(at, tmp_path / "journal")
     holders = cluster.servers[:2]
-    files = cluster.fill(count=4, size=3000, replication="001", servers=holders)
+    files = cluster.fill(count=5, size=3000, replication="001", servers=holders)
+    cluster.delete(list(files)[:1])
     ctx = context(cluster, journal, files.volume_ids[0], reaper)
     try:
         erasure_coding.run(job(cluster, files.volume_ids[0]), ctx)
@@ -189,6 +191,54 @@ def recovered_and_retried(cluster: Cluster, reaper: Reaper, holders: list[Server
         assert_encoded(cluster, files)
     erasure_coding.run(job(cluster, volume_id), context(cluster, journal, volume_id))
     assert_encoded(cluster, files)
+
+
+@pytest.mark.parametrize(("call", "nth"), [("VolumeMarkReadonly", 2), ("ReceiveFile", 9), ("VolumeEcShardsMount", 5)])
+def test_a_volume_that_somebody_compacted_after_its_encode_was_killed_is_opened_again(
+    either: Cluster, tmp_path: Path, call: str, nth: int
+) -> None:
+    ends = [at for at, name in enumerate(boundaries(either, tmp_path), 1) if name == f"{call} OK"]
+    fresh(either)
+    reaper, holders, files = run_and_die(either, tmp_path, ends[nth - 1])
+    assert reaper.is_dead
+    for server in holders:
+        compact(either, server, files.volume_ids[0])
+
+    recovered_and_retried(either, reaper, holders, files)
+
+
+def test_nothing_is_left_to_finish_where_somebody_made_the_volume_of_its_shards_again(
+    either: Cluster, tmp_path: Path
+) -> None:
+    deleted = [at for at, name in enumerate(boundaries(either, tmp_path), 1) if name == "VolumeDelete OK"]
+    fresh(either)
+    reaper, holders, files = run_and_die(either, tmp_path, deleted[1])
+    volume_id = files.volume_ids[0]
+    assert reaper.is_dead and not any(server.files("*.dat") for server in holders)
+    journal = reaper.power_back()
+    for server in either.servers:
+        volume = either.volume(server)
+        volume.volume_ec_shards_unmount(volume_id=volume_id, shard_ids=range(14))
+        volume.volume_ec_shards_delete(volume_id=volume_id, shard_ids=range(14), full_teardown=True)
+    (entry,) = journal.unfinished()
+    with pytest.raises(TaskError, match="not all there"):
+        erasure_coding.recover(entry, context(either, journal, volume_id))
+
+    either.allocate(either.servers[3:4], volume_id=volume_id)
+    erasure_coding.recover(entry, context(either, journal, volume_id))
+
+    assert not entry.open
+
+
+def compact(cluster: Cluster, server: Server, volume_id: int) -> None:
+    """Vacuum one replica, as a worker did that took no notice of the freeze."""
+    volume = cluster.volume(server)
+    before = volume.read_volume_file_status(volume_id=volume_id)
+    list(volume.vacuum_volume_compact(volume_id=volume_id))
+    volume.vacuum_volume_commit(volume_id=volume_id)
+    after = volume.read_volume_file_status(volume_id=volume_id)
+    assert after.compaction_revision == before.compaction_revision + 1
+    assert after.dat_file_size < before.dat_file_size
 
 
 @pytest.mark.parametrize("after", [0.4, 0.8, 1.2, 1.6, 2.2] if EVERY else [0.9, 1.8])
