@@ -48,9 +48,11 @@ from weed_cluster.lock import cluster_lock
 from weed_cluster.rates import Rates
 from weed_cluster.topology import wildcard_filter
 from weed_errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
-from weed_model import Detection, DetectionRequest
+from weed_model import Detection, DetectionRequest, Skipped, Value
 from weed_settings import normalise
+from weed_state.last_topology import LastTopology
 from weed_tasks.journal import Entry, Journal
+from weed_tasks.replication_plan import FRESH
 from weed_view import Screen, size_text, time_text
 from weed_wishes import USAGE, Wishes, parse
 
@@ -59,6 +61,8 @@ HUB_THREADS = 200
 
 LIST = 20
 """Volumes passed over that a plan lists unless -all is given."""
+
+AT_ONCE = "-set=min_fault_age_seconds=0"
 
 FAILED, WRONG, BUSY, INTERRUPTED = 1, 2, 3, 130
 """Exit statuses."""
@@ -74,6 +78,7 @@ class Console:
         self.channels = Channels(self.security.credentials, self.security.options)
         self.native = ThreadPool(2)
         self.rates = Rates(*wishes.rates)
+        self.last_topology = LastTopology(state_dir(wishes), [wishes.working_dir] if wishes.working_dir else [])
 
     def close(self) -> None:
         """Hang up."""
@@ -90,18 +95,19 @@ class Console:
             rates=self.rates,
             options=weed_tasks.Options(ec_window=wishes.ec_window, data_dirs=wishes.data_dirs, dry_run=dry_run),
             log=lambda line: self.screen.say(line, "dim") if wishes.verbosity else None,
+            remember=self.last_topology.look,
         )
 
-    def find(self) -> tuple[list[Row], Detection]:
-        """Look for work, and keep what -volumeId, -collection and -max leave."""
+    def find(self, **changed: Value) -> tuple[list[Row], Detection]:
+        """Look for work, with changed settings, and keep what -volumeId, -collection and -max leave."""
         wishes = self.wishes
-        config = dict(wishes.config)
+        config = {**wishes.config, **changed}
         if wishes.collections and not config.get("collection_filter") and "collection_filter" in config:
             names = (re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") for name in wishes.collections.split(","))
             config["collection_filter"] = f"^({'|'.join(name.strip() for name in names)})$"
         only = next(iter(wishes.volume_ids)) if len(wishes.volume_ids) == 1 else 0
         request = DetectionRequest(
-            wishes.job, config, tuple(map(str, wishes.masters)), sequence=time.time_ns(), volume_id=only
+            wishes.job, config, tuple(map(str, wishes.masters)), sequence=time.time_ns(), volume_id=only, is_single=True
         )
         found: Detection = weed_tasks.load([wishes.job])[wishes.job].detect(
             request, self.context(Leash(DEADLINE), Journal.memory())
@@ -124,6 +130,8 @@ class Console:
     def show(self, rows: Sequence[Row], found: Detection, listed: int) -> None:
         """Show a plan, with so many of the volumes passed over."""
         say, wishes = self.screen.say, self.wishes
+        for loss in self.last_topology.past.lost:
+            say(f"volume server {loss.server} {loss.text()}", "problem" if loss.gone else "warning")
         if rows:
             say(f"{len(rows)} to do for {wishes.job}:", "bold")
             self.screen.table(
@@ -172,6 +180,10 @@ class Console:
             why = ", ".join(f"{count} {key}" for key, count in rest.most_common())
             more = f"and {rest.total()} more" if shown else f"{rest.total()} passed over"
             say(f"{more} ({why}); weed_worker plan {wishes.job} -all lists them")
+        if fresh := _too_fresh(found):
+            say(
+                f"{_volumes(fresh)} may get the missing copies back by themselves; {AT_ONCE} repairs at once", "warning"
+            )
 
     def plan(self) -> int:
         """Show what there is to do."""
@@ -198,6 +210,9 @@ class Console:
             rows, found = self.find()
             if not wishes.json:
                 self.show(rows, found, 0)
+            if _too_fresh(found) and not (wishes.dry_run or wishes.yes) and self.is_impatient(found):
+                rows, found = self.find(min_fault_age_seconds=0)
+                self.show(rows, found, 0)
             if rows and not wishes.dry_run and not wishes.yes and not self.agreed(len(rows)):
                 screen.say("nothing was changed")
                 return INTERRUPTED
@@ -215,11 +230,24 @@ class Console:
                 screen.say(jobs.summary())
             if jobs.interrupted:
                 return INTERRUPTED
-            return FAILED if blocked or any(work.outcome not in ("done", "checked") for work in jobs.works) else 0
+            failed = any(work.outcome not in ("done", "checked") for work in jobs.works)
+            return FAILED if blocked or failed or (_too_fresh(found) and not wishes.dry_run) else 0
+
+    def is_impatient(self, found: Detection) -> bool:
+        """Ask whether copies are to be made although a server that restarts would bring the missing ones back."""
+        for skip in _too_fresh(found)[:LIST]:
+            self.screen.say(skip.reason)
+        return self.asked(
+            f"Nobody knows for how long {_volumes(_too_fresh(found))} lacks copies. Copy now all the same?"
+        )
 
     def agreed(self, jobs: int) -> bool:
         """Ask before anything is changed."""
-        sys.stdout.write(f"Do {'this job' if jobs == 1 else f'these {jobs} jobs'} now? [y/N] ")
+        return self.asked(f"Do {'this job' if jobs == 1 else f'these {jobs} jobs'} now?")
+
+    def asked(self, question: str) -> bool:
+        """Ask whoever sits at the terminal; False for anything but yes."""
+        sys.stdout.write(f"{question} [y/N] ")
         sys.stdout.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -274,7 +302,10 @@ class Console:
         cluster = Cluster(self.channels, wishes.masters, Leash(300.0))
         places = [wishes.working_dir] if wishes.working_dir else []
         places += [state_dir(wishes)]
-        findings = weed_doctor.examine(cluster, self.security, wishes.admin, places)
+        for server in wishes.forget:
+            if not self.last_topology.forget(str(server)):
+                raise ConfigError(f"-forget={server}: no such server is missed")
+        findings = weed_doctor.examine(cluster, self.security, wishes.admin, places, self.last_topology.look)
         if wishes.json:
             _print_json([found.document() for found in findings])
         else:
@@ -283,6 +314,15 @@ class Console:
             self.screen.say()
             self.screen.say(f"{len(bad)} to mend" if bad else "all is well", "problem" if bad else "ok")
         return FAILED if any(found.is_bad for found in findings) else 0
+
+
+def _too_fresh(found: Detection) -> list[Skipped]:
+    return [skip for skip in found.skipped if skip.key == FRESH]
+
+
+def _volumes(skips: Sequence[Skipped]) -> str:
+    ids = [skip.volume_id for skip in skips]
+    return f"volume{'' if len(ids) == 1 else 's'} {ids_text(ids)}"
 
 
 def _first(names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 from weed_cluster import admin as admin_http
 from weed_cluster.address import Address
 from weed_cluster.client import Cluster, Master
+from weed_cluster.past import Past, ranges
 from weed_cluster.placement import DATA_SHARDS, TOTAL_SHARDS
 from weed_cluster.security import Security
 from weed_cluster.topology import EcHolding, Node, Replica, Topology, snapshot
@@ -43,6 +44,9 @@ FULL = 5.0
 
 WORK_SPACE = 64 << 20
 """Bytes that the working directory should have free: journals are small, task logs grow."""
+
+MOST_IDS = 1_000_000
+"""Volume ids up to which gaps are looked for."""
 
 ASKED_AFRESH = 200
 """Read-only volumes whose server is asked whether they still are."""
@@ -71,8 +75,17 @@ class Finding:
         return {"level": self.level, "where": self.where, "what": self.what, "fix": self.fix}
 
 
-def examine(cluster: Cluster, security: Security, admin: Address | None, directories: Sequence[Path]) -> list[Finding]:
-    """Look at everything: TLS, admin, masters, volume servers, volumes, shards, and our own directories."""
+def examine(
+    cluster: Cluster,
+    security: Security,
+    admin: Address | None,
+    directories: Sequence[Path],
+    remember: Callable[[Topology, bool], Past],
+) -> list[Finding]:
+    """Look at everything: TLS, admin, masters, volume servers, volumes, shards, and our own directories.
+
+    `remember` takes the look at the whole cluster and tells what it was. Who is missing comes first.
+    """
     findings = [Finding(OK, "TLS", security.describe())]
     findings += [Finding(NOTE, "TLS", warning) for warning in security.warnings]
     findings += _directories(directories)
@@ -89,7 +102,7 @@ def examine(cluster: Cluster, security: Security, admin: Address | None, directo
     findings += _servers(cluster, topology)
     findings += _volumes(cluster, topology, _frozen_by(directories))
     findings += _shards(topology)
-    return findings
+    return _missing(remember(topology, True), topology) + findings
 
 
 # ---- what is ours -------------------------------------------------------------------------------------------------
@@ -362,6 +375,28 @@ def _reach(role: str, endpoint: str, error: WeedError) -> str:
     if "frame" in text or "http/2" in text:
         return f"{endpoint} is no gRPC port, or wants TLS: name host:port.grpcPort, or set up security.toml"
     return f"start the {role}, or open {endpoint} between this host and it"
+
+
+# ---- who is missing ------------------------------------------------------------------------------------------------
+
+
+def _missing(past: Past, topology: Topology) -> list[Finding]:
+    """The servers that were here and are not, worst first; where there is no memory yet, the ids that are nowhere."""
+    findings = []
+    for loss in past.lost:
+        level = PROBLEM if loss.gone else WARNING if loss.fewer else NOTE
+        fix = f"start it; only if it is lost for good: weed_worker run replication, then doctor -forget={loss.server}"
+        if level == NOTE:
+            fix = f"if it will not come back: weed_worker doctor -forget={loss.server}"
+        findings.append(Finding(level, f"volume server {loss.server}", loss.text(), fix))
+    known = {*topology.volumes, *(volume_id for volume_id, _collection in topology.ec)}
+    gaps = set(range(1, max(known, default=0))) - known if max(known, default=0) < MOST_IDS else set()
+    if past.is_first and gaps:
+        shown = ranges(gaps).split(",")
+        more = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
+        what = f"ids that no server has: {', '.join(shown[:10])}{more}: deleted, or lost before this first look"
+        findings.append(Finding(NOTE, "volumes", what))
+    return findings
 
 
 # ---- volumes and shards -------------------------------------------------------------------------------------------

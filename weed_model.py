@@ -67,6 +67,7 @@ class DetectionRequest:
     max_results: int = 0  # 0: no limit
     sequence: int = 0  # the admin's clock in nanoseconds, stamped into encodes
     volume_id: int = 0  # 0: all; the console narrows a plan to one volume
+    is_single: bool = False  # whether no later look follows, as in the console's
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,13 @@ def _worker(worker: Address) -> Overview:
         facts.append(("kept", f"{answer['journal_entries_open']} journals, {answer['results_owed']} results owed"))
     if answer["last_error"]["time"]:
         facts.append(("last error", f"{_ago(answer['last_error']['time'])}: {answer['last_error']['message']}"))
+    facts += [
+        (
+            "missing server",
+            f"{missing['server']}, seen {_ago(missing['seen'])}; {len(missing['no_copy'])} volumes have no copy now",
+        )
+        for missing in answer.get("missing_servers", ())
+    ]
     running = [
         [
             job["type"],

@@ -202,6 +202,10 @@ def status(worker: Worker) -> dict[str, Any]:
         },
         "journal_entries_open": worker.journal.count(),
         "results_owed": len(worker.debts),
+        "missing_servers": [
+            {"server": loss.server, "seen": _when(loss.seen), "no_copy": list(loss.gone), "fewer": list(loss.fewer)}
+            for loss in worker.last_topology.past.lost
+        ],
         "last_error": {"time": _when(worker.sight.last_error_time), "message": worker.sight.last_error},
     }
 

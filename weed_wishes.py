@@ -37,6 +37,7 @@ Options:
   -master=<addresses>      masters, comma separated [default: localhost:9333]
   -admin=<host:port>       admin server, for status and doctor; status asks localhost:23646 otherwise
   -worker=<host:port>      status: ask this worker, at its -metricsPort
+  -forget=<servers>        doctor: these missing servers, comma separated, will not come back: miss them no more
   -volumeId=<ids>          only these volumes, comma separated
   -collection=<names>      only these collections, comma separated, with * and ?
   -set=<name=value>        a setting of the job, as admin's form has it; may be repeated
@@ -46,7 +47,8 @@ Options:
   -yes                     run: do not ask
   -all                     plan: list every volume that is passed over
   -json                    answer in JSON
-  -workingDir=<dir>        where run keeps its journal, and doctor looks for a worker's; otherwise
+  -workingDir=<dir>        where run keeps its journal and what the cluster last looked like, and where a worker's
+                           are looked for; otherwise
                            ~/.local/state/weed_worker, or a directory in the temporary one
   -config_dir=<dir>        where security.toml is looked for first
   -maxMBps=<n>             megabytes per second that all jobs together may move, 0 for no limit [default: 0]
@@ -57,12 +59,9 @@ Options:
   -v=<level>               1: what each job notes; 2: warnings of the libraries too [default: 0]
   -h, -help                print this text
 
-Exit status: 0 all is done, or healthy; 1 a job failed or doctor found something; 2 wrong flags or configuration;
-3 the cluster is locked by another; 130 interrupted.
+Exit status: 0 all is done, or healthy; 1 a job failed or was put off, or doctor found something; 2 wrong flags or
+configuration; 3 the cluster is locked by another; 130 interrupted.
 """
-
-ONE_SHOT: dict[str, dict[str, Value]] = {"replication": {"min_fault_age_seconds": 0}}
-"""Settings whose default makes a job wait for a later look; an operator who looks on decides that himself."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class Wishes:
     job: str
     masters: tuple[Address, ...]
     admin: Address | None
+    forget: tuple[Address, ...]
     worker: Address | None
     volume_ids: frozenset[int]
     collections: str
@@ -110,6 +110,7 @@ def parse(argv: Sequence[str]) -> Wishes:
         job=job,
         masters=_addresses(given, "master"),
         admin=next(iter(_addresses(given, "admin")), None),
+        forget=_addresses(given, "forget"),
         worker=next(iter(_addresses(given, "worker")), None),
         volume_ids=frozenset(_volume_ids(given["--volumeId"] or "")),
         collections=given["--collection"] or "",
@@ -168,7 +169,7 @@ def _config(job: str, given: Iterable[str]) -> dict[str, Value]:
         if not equals:
             raise ConfigError(f"-set={name} needs a value: -set={name}=...")
     wanted: dict[str, Value] = {name: value for name, _equals, value in pairs}
-    config, warnings = weed_values.settings(descriptor, ONE_SHOT.get(job, {}), wanted)
+    config, warnings = weed_values.settings(descriptor, {}, wanted)
     if warnings:
         raise ConfigError(f"-set: {warnings[0]}")
     return config

@@ -59,6 +59,7 @@ from weed_sight import Sight
 from weed_slots import Slots
 from weed_state import identity, leaks, task_log
 from weed_state.debts import Debts
+from weed_state.last_topology import LastTopology
 from weed_tasks.journal import Entry, Journal
 
 __version__ = "0.1.0"
@@ -110,6 +111,7 @@ class Worker:
         )
         self.debts = Debts(settings.working_dir / "owed")
         self.journal = Journal(settings.working_dir / "journal")
+        self.last_topology = LastTopology(settings.working_dir)
         self.rates = Rates(settings.total_rate, settings.server_rate)
         self.channels = Channels(secure.credentials, secure.options, self._observe)
         self.started = time.monotonic()
@@ -319,6 +321,7 @@ class Worker:
             compute=lambda function, *args: self._native.apply(function, args),
             rates=self.rates,
             options=weed_tasks.Options(ec_window=self.settings.ec_window, data_dirs=self.settings.data_dirs),
+            remember=self.last_topology.look,
         )
 
     def _recovery_context(self, entry: Entry) -> weed_tasks.Context:

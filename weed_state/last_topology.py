@@ -66,6 +66,8 @@ class LastTopology:
         """Write it, unless another process does so right now."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self._directory.stat().st_uid not in (os.getuid(), 0):
+                return False  # whoever owns it could turn the file into a link
             handle = os.open(
                 self._directory / f"{NAME}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
             )

@@ -23,7 +23,9 @@ from typing import Any, TypeVar
 
 from weed_cluster.address import Address
 from weed_cluster.client import Cluster, Master, VolumeServer
+from weed_cluster.past import Past
 from weed_cluster.rates import Rates
+from weed_cluster.topology import Topology, snapshot
 from weed_model import Job, Value
 from weed_tasks.journal import Entry
 from weed_values import as_int
@@ -65,6 +67,10 @@ def _no_progress(_fraction: float, _stage: str, _figures: Mapping[str, Value]) -
     """Drop progress."""
 
 
+def _no_memory(_topology: Topology, _is_whole: bool) -> Past:
+    return Past()
+
+
 @dataclass
 class Context:
     """What one job may use: the cluster on the job's leash, its journal entry, progress, native CPU, parallel calls."""
@@ -80,6 +86,16 @@ class Context:
     """For a wait of which nothing but time is asked: gives the job's slot (in a one-shot run the cluster's lock, too)
     to others for the length of its body. What was looked at before is to be looked at again behind it; where several
     threads of one job share a context, only for all of them together."""
+
+    remember: Callable[[Topology, bool], Past] = _no_memory
+    past: Past = field(default_factory=Past)
+    """What the cluster was before, as of the last look of `topology`."""
+
+    def topology(self, volume_id: int = 0) -> Topology:
+        """The cluster, or what it has of one volume, as the master sees it now. Raises as snapshot does."""
+        seen = snapshot(self.master(), volume_id)
+        self.past = self.remember(seen, not volume_id)
+        return seen
 
     def master(self) -> Master:
         """The masters; raises BadTask where none is known."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from proto_gen import worker_pb2
 from weed_cluster.placement import Reserved, no_room, plain_type, why_not_move
-from weed_cluster.topology import Node, Replica, Topology, snapshot
+from weed_cluster.topology import Node, Replica, Topology
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_tasks import Context, shut
 from weed_tasks.parameters import source_of
@@ -114,7 +114,7 @@ class _Move:
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find moves that level the servers; changes nothing."""
-    return plan(request, snapshot(ctx.master()))
+    return plan(request, ctx.topology())
 
 
 def plan(request: DetectionRequest, topology: Topology, now_ns: int = 0) -> Detection:

@@ -140,7 +140,7 @@ PRIORITY = {DEDUP: HIGH, CROSS_RACK: NORMAL}
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Propose moves of single shards, and the removal of shards that exist twice."""
     values, _warnings = settings(DESCRIPTOR, request.config)
-    topology = snapshot(ctx.master())
+    topology = ctx.topology()
     accepts = collection_filter(as_str(values["collection_filter"], ""))
     wishes = Wishes(
         threshold=as_float(values["imbalance_threshold"], 0.2),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
 from weed_cluster.placement import EcPlanner, EcTarget, ReplicaPlacement, crowded
-from weed_cluster.topology import EcHolding, Replica, Topology, collection_filter, snapshot, wildcard_filter
+from weed_cluster.topology import EcHolding, Replica, Topology, collection_filter, wildcard_filter
 from weed_errors import BadTask, ConfigError
 from weed_model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_storage.needle import SUPER_BLOCK_SIZE
@@ -105,7 +105,7 @@ RULES = set("|^$()[]{}+\\.")
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Propose volumes to encode and replicas to clear away; changes nothing. ConfigError for a bad filter."""
-    return plan(request, snapshot(ctx.master()), ctx)
+    return plan(request, ctx.topology(), ctx)
 
 
 def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detection:

@@ -8,7 +8,7 @@ from typing import Any
 
 from proto_gen import worker_pb2
 from weed_cluster.client import Master
-from weed_cluster.topology import Replica, Topology, collection_filter, snapshot
+from weed_cluster.topology import Replica, Topology, collection_filter
 from weed_errors import ConfigError, TaskError
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_storage.volume_info import Generation
@@ -145,7 +145,7 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
         return Detection([], summary=f"no storage backend is chosen, so nothing is moved; the master knows: {known}")
     backend = known_backend(ctx.master(), name)
     matches = collection_filter(as_str(wishes["collection_filter"], ""))
-    topology = snapshot(ctx.master(), request.volume_id)
+    topology = ctx.topology(request.volume_id)
     proposals: list[Proposal] = []
     skipped: list[Skipped] = []
     seen, has_more = 0, False

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from proto_gen import worker_pb2
 from weed_cluster.address import Address
 from weed_cluster.placement import Reserved
-from weed_cluster.topology import Node, Replica, Topology, collection_filter, snapshot
+from weed_cluster.topology import Node, Replica, Topology, collection_filter
 from weed_errors import TaskError
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_storage.volume_info import Generation
@@ -126,6 +126,9 @@ MOST_COMPARED = 100
 LOOK_AGAIN = 2.0
 """Seconds after which a difference seen in a volume that is written to must still be there."""
 
+FRESH = "too fresh"
+"""The key of volumes passed over because their fault has not been seen for long enough."""
+
 SEEN = FirstSeen()
 """What detection remembers. One worker has one, whatever number of detections it runs."""
 
@@ -134,7 +137,7 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find volumes whose replicas are too few, too many, misplaced or different; changes nothing."""
     wishes, _warnings = settings(DESCRIPTOR, request.config)
     matches = collection_filter(as_str(wishes["collection_filter"], ""))
-    topology = snapshot(ctx.master(), request.volume_id)
+    topology = ctx.topology(request.volume_id)
     volumes = {
         volume_id: replicas
         for volume_id, replicas in sorted(topology.volumes.items())
@@ -170,9 +173,8 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     has_more = False
     for fault, replicas in found:
         age = SEEN.age(replicas[0].volume_id, fault.kind)
-        if age < patience:
-            words = f"{fault.why}; seen for {age:.0f} s, repaired after {patience} s"
-            skipped.append(_skip(replicas, words, "too fresh"))
+        if wait := _too_fresh(ctx, request, fault, replicas, age, patience):
+            skipped.append(_skip(replicas, wait, FRESH))
             continue
         if fault.kind == UNDER and replicas[0].remote_name and not share_objects(ctx, replicas):
             words = f"{fault.why}, and its data is in {replicas[0].remote_name}, which old servers cannot share safely"
@@ -187,6 +189,21 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
             proposals.append(proposal)
     summary = f"{len(volumes)} volumes: {len(found)} with a fault, {len(proposals)} to repair now"
     return Detection(proposals, skipped, has_more, len(volumes), summary)
+
+
+def _too_fresh(
+    ctx: Context, request: DetectionRequest, fault: Fault, replicas: Sequence[Replica], age: float, patience: float
+) -> str:
+    """Say that a fault may yet mend itself, and since when it is known; "" where it has been there long enough."""
+    if request.is_single and fault.kind != UNDER:
+        return ""  # nobody restarts a server to get rid of a copy, and there is no later look
+    volume_id, now = replicas[0].volume_id, time.time()
+    lacking = ctx.past.lacking_for(volume_id, now) if fault.kind == UNDER else 0.0
+    if max(age, lacking) >= patience:
+        return ""
+    short = ctx.past.short.get(volume_id)
+    complete = f", complete {now - short.complete:.0f} s ago" if short and short.complete else ""
+    return f"{fault.why}; seen for {max(age, lacking):.0f} s{complete}, repaired after {patience:.0f} s"
 
 
 def _propose(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from proto_gen import worker_pb2
-from weed_cluster.topology import Node, Replica, Topology, collection_filter, snapshot, wildcard_filter
+from weed_cluster.topology import Node, Replica, Topology, collection_filter, wildcard_filter
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_tasks import Context
 from weed_values import as_float, as_int, as_str
@@ -66,7 +66,7 @@ URGENT = 0.6
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find volumes of which a replica in scope has enough garbage; propose each with all its replicas."""
-    return plan(request, snapshot(ctx.master(), request.volume_id))
+    return plan(request, ctx.topology(request.volume_id))
 
 
 def plan(request: DetectionRequest, topology: Topology, now: float | None = None) -> Detection:

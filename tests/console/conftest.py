@@ -20,8 +20,14 @@ def console_of(tmp_path: Path) -> Callable[[Cluster | None], Console]:
 
 
 @pytest.fixture
-def here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Callable[..., Ended]]:
+def here(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., Ended]]:
     """Commands run inside of the test's process, which is quicker: here(cluster, "plan", "vacuum")."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
 
