@@ -327,3 +327,23 @@ def test_a_worker_killed_in_the_middle_of_an_upload_is_followed_by_one_that_make
     eventually(lambda: len(cluster.locations(volume_id)) == 2)
     cluster.check(files)
     assert not list((again.working_dir / "journal").glob("*.json*"))
+
+
+def test_a_worker_misses_a_server_that_went_away_over_its_own_restart(
+    make_cluster: Callable[..., Cluster], start_agent: Start
+) -> None:
+    cluster = make_cluster(era="4.44", servers=3)
+    server = cluster.servers[2]
+    (alone,) = cluster.fill(3, servers=[server]).volume_ids
+    cluster.settle()
+    admin, agent = attach(cluster, start_agent)
+    run(admin, "replication")
+    agent.kill()
+    server.stop()
+    eventually(lambda: server.address not in {node.address for node in cluster.topology().nodes.values()}, 40)
+    again = Agent(agent.working_dir, flags_for(admin), CAPABILITIES)
+    try:
+        eventually(lambda: run(admin, "replication")["status"] == 200, 30, pause=1.0)
+        again.says(rf"volume server {server.address} was here at .* and is gone; volumes without any copy now: {alone}")
+    finally:
+        again.kill()
