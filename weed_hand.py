@@ -28,6 +28,7 @@ class Work:
     fraction: float = 0.0
     stage: str = "queued"
     told_at: float = 0.0
+    is_kept: bool = False  # that its completion is owed is on disk; it must not start before
     has_ended: bool = False
 
     @property
@@ -114,7 +115,11 @@ class Hand:
         if not self.slots.free:
             return None
         for work in self._waiting:
-            is_free = not self.holds(work.volume_ids) and not any(volume in held for volume in work.volume_ids)
+            is_free = (
+                work.is_kept
+                and not self.holds(work.volume_ids)
+                and not any(volume in held for volume in work.volume_ids)
+            )
             if is_free and self.slots.take():
                 self._stop_waiting(work)
                 self._running[work] = None

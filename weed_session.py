@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -120,8 +120,9 @@ class Session:
         self.last_beat = 0.0  # unix seconds of the last heartbeat that left
         self.pauses = 0  # failed attempts in a row
         self._outbox: Outbox | None = None
-        self._unsettled: list[Report] = []  # sent on this stream, not yet known to have arrived
-        self._unanswered: deque[list[Report]] = deque()  # what went before each heartbeat not yet answered (classic)
+        self._unsettled: deque[tuple[float, Report]] = deque()  # sent when, not yet known to have arrived; oldest first
+        self._settled = 0  # how many reports of this stream are known to have arrived
+        self._unanswered: deque[int] = deque()  # how many went before each heartbeat not yet answered (classic)
         self._asked: AskForWork | None = None  # the question whose answer may be under way
         self._is_stale = False  # the admin must learn of failures told
         self.offered: tuple[str, ...] = ()  # the task types of the present registration
@@ -184,6 +185,7 @@ class Session:
         """Open a stream, say hello, and obey until it ends; raise AdminError where it did not end in order."""
         worker = self.worker
         self._renew = self._greeted = self._is_stale = False
+        self._settled = 0
         self._asked = None
         self.last_heard = time.monotonic()
         # A plugin admin is told why a job is not taken, and gives it again; a classic one would count a failure.
@@ -213,14 +215,14 @@ class Session:
                 self.last_heard = time.monotonic()
                 self._on(dialect.decode(message))
             if self._left or self._renew:  # the admin read this stream to the end that we gave it
-                self._settle(self._unsettled)
+                self._settle(len(self._unsettled))
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                 self._choice.plugin_unknown = dialect is not classic
             raise _failure(error, address, worker.security.is_on) from None
         finally:
             self._outbox = None
-            self._unsettled = []
+            self._unsettled.clear()
             self._unanswered.clear()
             self._asked = None
             outbox.end()
@@ -241,7 +243,7 @@ class Session:
                 raise AdminRefused(f"refused worker {self.worker_id}: {message}")
             case HeartbeatSeen():
                 if self._unanswered:
-                    self._settle(self._unanswered.popleft())
+                    self._settle(self._unanswered.popleft() - self._settled)
             case NoWork():
                 self._sees_no_work = True
                 self._asked = None
@@ -269,22 +271,33 @@ class Session:
             case Heartbeat():
                 self.last_beat = time.time()
                 if self.dialect is classic:
-                    self._unanswered.append(list(self._unsettled))
+                    self._unanswered.append(self._settled + len(self._unsettled))
             case Completed() | AskForWork():
-                self._unsettled.append(report)
-                if self.dialect is not classic:
-                    timer = threading.Timer(SETTLED, self._settle, ([report],))
-                    timer.daemon = True
-                    timer.start()
+                self._unsettled.append((time.monotonic(), report))
+                if self.dialect is not classic and len(self._unsettled) == 1:
+                    self._settle_later(SETTLED)
 
-    def _settle(self, reports: Sequence[Report]) -> None:
-        """Forget what has arrived; a completion whose stream broke before is carried again by the next one."""
-        for report in list(reports):
-            # Not by equality: one question is like another, and a later one must not be forgotten for an earlier.
-            still = [other for other in self._unsettled if other is not report]
-            if len(still) < len(self._unsettled) and isinstance(report, Completed):
+    def _settle_later(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self._settle_old, (self._outbox,))
+        timer.daemon = True
+        timer.start()
+
+    def _settle_old(self, outbox: Outbox | None) -> None:
+        """Settle what was sent SETTLED seconds ago, and come back for the rest, unless its stream has ended."""
+        if outbox is not self._outbox:
+            return
+        now = time.monotonic()
+        self._settle(sum(now - at >= SETTLED for at, _report in self._unsettled))
+        if self._unsettled:
+            self._settle_later(max(0.5, self._unsettled[0][0] + SETTLED - now))
+
+    def _settle(self, count: int) -> None:
+        """Forget the oldest that have arrived; a completion whose stream broke before is carried again by the next."""
+        for _ in range(count):
+            self._settled += 1
+            _at, report = self._unsettled.popleft()
+            if isinstance(report, Completed):
                 self.worker.debts.pay(report)
-            self._unsettled = still
             if report is self._asked:
                 self._asked = None
 

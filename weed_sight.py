@@ -20,9 +20,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import choose_encoder
 
 from weed_model import Detection
+from weed_protocol.commands import Running, Status
 from weed_status_port import open_port
 
 if TYPE_CHECKING:
+    from weed_session import Session
     from weed_worker import Worker
 
 TASK_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800)
@@ -131,6 +133,38 @@ class Sight:
         return read, written
 
 
+def look(worker: Worker, session: Session | None = None) -> Status:
+    """One look at the worker; with a session, only that session's jobs are listed."""
+    running = [
+        Running(work.command.job.id, "execution", work.command.job.type, work.fraction, work.stage)
+        for work in worker.hand.running
+        if session is None or work.session is session
+    ]
+    running += [
+        Running(key, "detection", command.request.job_type, 0.0, "")
+        for key, (command, _) in list(worker.detecting.items())
+    ]
+    slots, max_detect = worker.hand.slots, worker.settings.max_detect
+    used = min(slots.used, slots.total)
+    return Status(
+        state="busy" if used >= slots.total else "active" if used else "idle",
+        running=tuple(running),
+        execution_used=used,
+        execution_total=slots.total,
+        detection_used=min(len(worker.detecting), max_detect),
+        detection_total=max_detect,
+        queued=worker.hand.queued,
+        completed=worker.completed,
+        failed=worker.failed,
+        uptime=time.monotonic() - worker.started,
+    )
+
+
+def last_heartbeat(worker: Worker) -> float:
+    """When a heartbeat last left, unix seconds; 0 where none has."""
+    return max(session.last_beat for session in worker.sessions)
+
+
 def why_not_ready(worker: Worker) -> str:
     """Why the worker could not take work from its admin now; "" if it could. A paused worker is ready."""
     if worker.stopping:
@@ -164,7 +198,7 @@ def status(worker: Worker) -> dict[str, Any]:
         "max_load": figures.execution_total,
         "detections": {"running": figures.detection_used, "max": figures.detection_total},
         "capabilities": list(settings.task_types),
-        "last_heartbeat": _when(worker.last_heartbeat),
+        "last_heartbeat": _when(last_heartbeat(worker)),
         "tasks_completed": figures.completed,
         "tasks_failed": figures.failed,
         "uptime_seconds": round(figures.uptime, 1),
@@ -267,7 +301,7 @@ class _Present:
             yield counter
         yield _gauge("journal_entries_open", "Jobs with changes that may have to be undone.", worker.journal.count())
         yield _gauge("results_owed", "Results that no admin has taken yet.", len(worker.debts))
-        yield _gauge("last_heartbeat_timestamp_seconds", "When the last heartbeat was sent.", worker.last_heartbeat)
+        yield _gauge("last_heartbeat_timestamp_seconds", "When the last heartbeat was sent.", last_heartbeat(worker))
         yield _gauge("last_error_timestamp_seconds", "When something last failed.", self._sight.last_error_time)
 
 

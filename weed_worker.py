@@ -36,6 +36,7 @@ from gevent.pool import Pool
 from gevent.threadpool import ThreadPool
 from gevent.util import format_run_info
 
+import weed_files
 import weed_logging
 import weed_settings
 import weed_tasks
@@ -55,7 +56,7 @@ from weed_protocol import classic, commands
 from weed_recovery import Recovery
 from weed_session import Session, sessions_for
 from weed_settings import Settings
-from weed_sight import Sight
+from weed_sight import Sight, look
 from weed_slots import Slots
 from weed_state import identity, leaks, task_log
 from weed_state.debts import Debts
@@ -72,8 +73,17 @@ STAGES, DECISIONS, MESSAGES, CALLS = (logging.INFO - level for level in (1, 2, 3
 HUB_THREADS = 200
 """Every channel with a call under way holds a hub thread; with too few of them even a heartbeat waits."""
 
+DISK_THREADS = 4
+"""Threads that wait for the disk; the hub never does."""
+
+DEBTS_AT_ONCE = 100
+"""Results that are put on disk together, before they are told."""
+
 RECOVERY_TIME = 600.0
 """Seconds for undoing what one killed job left behind, before it is tried again."""
+
+SHORTEST_BEAT = 0.05
+"""Seconds between heartbeats, at least: what changes in between is told by one."""
 
 UNDO_TIME = 120.0
 """Seconds that tasks broken off by a second signal or by the end of the grace time get to undo what they did."""
@@ -109,7 +119,7 @@ class Worker:
             max_detect=settings.max_detect,
             max_execute=settings.max_execute,
         )
-        self.debts = Debts(settings.working_dir / "owed")
+        self.debts = Debts(settings.working_dir / "owed", self._answer_soon)
         self.journal = Journal(settings.working_dir / "journal")
         self.last_topology = LastTopology(settings.working_dir)
         self.rates = Rates(settings.total_rate, settings.server_rate)
@@ -125,6 +135,9 @@ class Worker:
         self._pool = Pool()
         self._detect_slots = BoundedSemaphore(settings.max_detect)
         self._native = ThreadPool(2)
+        self._untold: list[tuple[Work, commands.Completed | None]] = []  # to be answered once their debts are kept
+        self._answering: gevent.Greenlet | None = None
+        self._news = Event()
         self._asked_to_stop = Event()
         self._masters: tuple[Address, ...] = ()
         self.sessions = sessions_for(self, worker_id, settings.task_types)
@@ -142,6 +155,7 @@ class Worker:
         if not self.died:
             self._drain()
         self.stopped.set()
+        self.debts.keep()
         self.channels.close()
         return 1 if self.died else 0
 
@@ -175,7 +189,7 @@ class Worker:
             self._cancel_all(f"the worker stops and the task ran longer than -grace={self.settings.grace:.0f}s")
             self._pool.join(timeout=UNDO_TIME)
         with gevent.Timeout(10, False):
-            while self.detecting or not all(session.is_drained for session in self.sessions):
+            while self.hand.keys or self.detecting or not all(session.is_drained for session in self.sessions):
                 gevent.sleep(0.05)
             for session in self.sessions:
                 session.leave(self.stopping)
@@ -239,9 +253,8 @@ class Worker:
             self._finish(work, error=f"not started: {reason}", at_capacity=True)
             return
         log.info("took %s", work.name)
-        session.send(commands.Acknowledged(command.request_id, True))
         self.hand.wait(work)
-        self._changed.set()
+        self._untold.append((work, None))
 
     def _why_full(self, job: Job, is_again: bool) -> str:
         """Why this job cannot start at once; "" if it can."""
@@ -354,8 +367,8 @@ class Worker:
                 lines.line(stage, progress=percent)
 
     def _finish(self, work: Work, **outcome: Any) -> None:
-        """Send a job's completion, or keep it for the next stream; its slot is free behind it."""
-        command, session = work.command, work.session
+        """Owe a job's completion: it is sent, or kept for the next stream, and the slot is free behind it."""
+        command = work.command
         work.has_ended = True
         done = commands.Completed(command.request_id, command.job.id, command.job.type, time.time(), **outcome)
         if done.result is not None:
@@ -367,14 +380,38 @@ class Worker:
             self.sight.failed(f"{work.name}: {done.error}")
         else:
             log.info("handed back %s: %s", work.name, done.error)
+        self.hand.withdraw(work)
         self.debts.finish(done)
+        self._untold.append((work, done))
+
+    def _answer_soon(self) -> None:
+        if not self._answering:
+            self._answering = gevent.spawn(self._answer)
+            self._keep(self._answering, "Worker._answer")
+
+    def _answer(self) -> None:
+        """Say what was taken and what has ended, once it is on disk."""
+        while self.debts.keep(DEBTS_AT_ONCE):
+            untold, self._untold = self._untold, []
+            for work, done in untold:
+                if self.debts.is_kept(work.key):
+                    self._say(work, done)
+                    gevent.sleep(0)  # they may be thousands
+                else:
+                    self._untold.append((work, done))
+
+    def _say(self, work: Work, done: commands.Completed | None) -> None:
+        if done is None:
+            work.is_kept = True
+            work.tell(commands.Acknowledged(work.command.request_id, True))
+            self._changed.set()
+            return
         work.tell(done)
         self.hand.leave(work)
-        self._changed.set()
         self._beat()
         if not done.success and work.dialect is classic:
-            leaks.leak(self.settings.working_dir, session.worker_id)
-            session.renew()
+            leaks.leak(self.settings.working_dir, work.session.worker_id)
+            work.session.renew()
 
     def _cancel(self, target: str, reason: str) -> bool:
         """Cancel what has this request id or job id; False where nothing has."""
@@ -441,50 +478,28 @@ class Worker:
 
     def status(self, session: Session | None = None) -> commands.Status:
         """One look at the worker; with a session, only that session's jobs are listed."""
-        running = [
-            commands.Running(work.command.job.id, "execution", work.command.job.type, work.fraction, work.stage)
-            for work in self.hand.running
-            if session is None or work.session is session
-        ]
-        running += [
-            commands.Running(key, "detection", cmd.request.job_type, 0.0, "")
-            for key, (cmd, _) in self.detecting.items()
-        ]
-        used, total = min(self.hand.slots.used, self.hand.slots.total), self.hand.slots.total
-        return commands.Status(
-            state="busy" if used >= total else "active" if used else "idle",
-            running=tuple(running),
-            execution_used=used,
-            execution_total=total,
-            detection_used=min(len(self.detecting), self.settings.max_detect),
-            detection_total=self.settings.max_detect,
-            queued=self.hand.queued,
-            completed=self.completed,
-            failed=self.failed,
-            uptime=time.monotonic() - self.started,
-        )
-
-    @property
-    def last_heartbeat(self) -> float:
-        """When a heartbeat last left, unix seconds; 0 where none has."""
-        return max(session.last_beat for session in self.sessions)
+        return look(self, session)
 
     def _beat(self) -> None:
-        """Send a heartbeat now: also at every change of the slots, so that admin's next job need not wait."""
-        for session in self.sessions:
-            session.send(commands.Heartbeat(self.status(session)))
+        """Send a heartbeat soon: also at every change of the slots, so that admin's next job need not wait."""
+        self._news.set()
 
     def _heartbeat(self) -> None:
-        """Tell the admin at every interval that this worker lives."""
+        """Tell the admin at every interval that this worker lives, and in between what is new."""
         interval = self.settings.heartbeat
         due = time.monotonic() + interval
         while True:
-            gevent.sleep(max(0.0, due - time.monotonic()))
-            self.sight.heartbeat_late(max(0.0, time.monotonic() - due))
-            due = max(due + interval, time.monotonic())
-            self._beat()
+            self._news.wait(max(0.0, due - time.monotonic()))
+            self._news.clear()
             for session in self.sessions:
-                session.check_silence(3 * interval + 10.0)
+                session.send(commands.Heartbeat(self.status(session)))
+            now = time.monotonic()
+            if now >= due:
+                self.sight.heartbeat_late(now - due)
+                due = max(due + interval, now)
+                for session in self.sessions:
+                    session.check_silence(3 * interval + 10.0)
+            gevent.sleep(SHORTEST_BEAT)
 
     def _ask(self) -> None:
         """Ask classic admins for work while slots are free; a question not yet answered may take one."""
@@ -535,6 +550,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.warning("%s", warning)
         claimed = identity.claim(settings.working_dir, settings.worker_id)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
+        disk = ThreadPool(DISK_THREADS)
+        weed_files.wait_elsewhere(lambda function, *args: disk.apply(function, args))
         share_one_heap()
         allow_many()
         worker = Worker(settings, claimed.worker_id, secure)

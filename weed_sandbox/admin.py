@@ -6,7 +6,8 @@ What the dialects share: flags, servers, streams, the record of what workers sai
 
     GET  /sandbox/violations              what would harm a real admin: [{dialect, kind, worker, detail}]
     GET  /sandbox/messages?worker=&kind=  what workers said, oldest first: [{dialect, worker, kind, at, message}]
-    POST /sandbox/send   {worker, message | base64}    say anything to a connected worker
+    GET  /sandbox/counts                  how many messages workers said, by kind
+    POST /sandbox/send   {worker, message | messages | base64}    say anything to a connected worker
     POST /sandbox/cut    {worker, code?}  end a worker's stream, with a gRPC status or (default) as if all were well
     POST /sandbox/hang   {on}             neither listen nor speak on any stream until switched off
     POST /sandbox/slow   {seconds}        think so long about every message in either direction
@@ -28,7 +29,7 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -274,6 +275,11 @@ class Records:
             if request.query.get("worker", worker) == worker and request.query.get("kind", kind) == kind
         ]
 
+    def counts(self, _request: Request) -> object:
+        """The page of how many messages there are."""
+        with self._lock:
+            return Counter(kind for _dialect, _worker, kind, _at, _message in self._messages)
+
     def clear(self, _request: Request) -> object:
         """Forget everything."""
         with self._lock:
@@ -495,8 +501,10 @@ def _control(dialects: Sequence[Dialect], records: Records, gate: Gate) -> list[
         dialect, session = find(order["worker"])
         if "base64" in order:
             session.send(base64.b64decode(order["base64"]))
-        else:
-            session.send(json_format.ParseDict(order["message"], dialect.admin_message()))
+            return {}
+        told = order["messages"] if "messages" in order else [order["message"]]
+        for message in [json_format.ParseDict(message, dialect.admin_message()) for message in told]:
+            session.send(message)
         return {}
 
     def cut(request: Request) -> object:
@@ -509,6 +517,7 @@ def _control(dialects: Sequence[Dialect], records: Records, gate: Gate) -> list[
         ("GET", "/health", lambda _request: {"health": "ok"}),
         ("GET", "/sandbox/violations", records.violations),
         ("GET", "/sandbox/messages", records.messages),
+        ("GET", "/sandbox/counts", records.counts),
         ("POST", "/sandbox/clear", records.clear),
         ("POST", "/sandbox/hang", gate.hang),
         ("POST", "/sandbox/slow", gate.slow),

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from weed_errors import ConfigError
-from weed_files import safe_name, write_durably
+from weed_files import safe_name, write_all_durably
 from weed_model import Result
 from weed_protocol.commands import Completed, RunJob
 
@@ -36,16 +37,27 @@ class Debt:
     completed: Completed
 
 
-class Debts:
-    """The completions owed, oldest first."""
+Key = tuple[str, str]  # job id and request id
 
-    def __init__(self, directory: Path) -> None:
+
+class Debts:
+    """The completions owed, oldest first. `changed()` is called when something is to be kept().
+
+    take(), finish() and pay() change what is owed at once and on disk with the next keep(), which writes all changes
+    together.
+    """
+
+    def __init__(self, directory: Path, changed: Callable[[], None] = lambda: None) -> None:
         self._directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot create {directory}: {error.strerror}") from None
-        self._owed: dict[str, Debt] = {}
+        self._owed: dict[Key, Debt] = {}
+        self._paths: dict[Key, Path] = {}
+        self._changed = changed
+        self._unkept: dict[Key, None] = {}
+        self._keeping = threading.Lock()
         self._load()
 
     def _load(self) -> None:
@@ -61,32 +73,60 @@ class Debts:
                 path.unlink()
                 continue
             self._owed[_key(debt.completed)] = debt
+            self._paths[_key(debt.completed)] = path
 
     def take(self, dialect: str, worker_id: str, command: RunJob) -> None:
-        """Owe a completion for this job from now on; a disk that does not take it is said, and the job goes on."""
+        """Owe a completion for this job from now on; the job may start once that is kept."""
         lost = Completed(command.request_id, command.job.id, command.job.type, 0.0, error=KILLED)
-        self._write(Debt(dialect, worker_id, lost))
+        self._change(Debt(dialect, worker_id, lost))
 
     def finish(self, completed: Completed) -> None:
-        """Turn a debt into one that can be paid."""
-        self._write(replace(self._owed[_key(completed)], completed=completed))
-
-    def _write(self, debt: Debt) -> None:
-        self._owed[_key(debt.completed)] = debt
-        try:
-            write_durably(self._path(debt.completed), json.dumps(_to_record(debt)).encode())
-        except OSError as error:
-            log.error("cannot keep the result of task %s on disk: %s", debt.completed.job_id, error)
+        """Turn a debt into one that can be paid; the completion may be told once that is kept."""
+        self._change(replace(self._owed[_key(completed)], completed=completed))
 
     def pay(self, completed: Completed) -> None:
         """A stream has carried this completion; the debt of a job that was given again meanwhile stays."""
-        debt = self._owed.get(_key(completed))
+        key = _key(completed)
+        debt = self._owed.get(key)
         if debt is not None and debt.completed == completed:
-            del self._owed[_key(completed)]
-            try:
-                self._path(completed).unlink(missing_ok=True)
-            except OSError as error:
-                log.error("cannot remove the delivered result of task %s: %s", completed.job_id, error)
+            del self._owed[key]
+            self._unkept[key] = None
+            self._changed()
+
+    def keep(self, most: int | None = None) -> bool:
+        """Put all changes so far on disk, or so many of the oldest; False where there was none.
+
+        What the disk does not take is said, and the jobs go on.
+        """
+        with self._keeping:
+            keys = list(self._unkept)[:most]
+            if not keys:
+                return False
+            for key in keys:
+                del self._unkept[key]
+            changes = {self._path(key): self._content(key) for key in keys}
+            failed = write_all_durably(changes)
+            for key in keys:
+                if (error := failed.get(self._path(key))) is not None:
+                    what = "keep the result" if key in self._owed else "remove the delivered result"
+                    log.error("cannot %s of task %s on disk: %s", what, key[0], error)
+                if key not in self._owed and key not in self._unkept:
+                    self._paths.pop(key, None)
+            return True
+
+    def is_kept(self, key: Key) -> bool:
+        """Whether the disk has what is owed for a job as it stands."""
+        return key not in self._unkept
+
+    def _change(self, debt: Debt) -> None:
+        key = _key(debt.completed)
+        self._owed[key] = debt
+        self._unkept[key] = None
+        self._changed()
+
+    def _content(self, key: Key) -> bytes | None:
+        debt = self._owed.get(key)
+        return None if debt is None else json.dumps(_to_record(debt)).encode()
 
     def due(self, dialect: str, worker_id: str, in_hand: Collection[tuple[str, str]]) -> list[Completed]:
         """The completions owed to this dialect and id, but for jobs in hand, named by (job id, request id)."""
@@ -104,12 +144,14 @@ class Debts:
     def __len__(self) -> int:
         return len(self._owed)
 
-    def _path(self, completed: Completed) -> Path:
-        return self._directory / f"{safe_name(_key(completed))}.json"
+    def _path(self, key: Key) -> Path:
+        if key not in self._paths:
+            self._paths[key] = self._directory / f"{safe_name(f'{key[0]}@{key[1]}@{len(key[0])}')}.json"
+        return self._paths[key]
 
 
-def _key(completed: Completed) -> str:
-    return f"{completed.job_id}@{completed.request_id}"
+def _key(completed: Completed) -> Key:
+    return completed.job_id, completed.request_id
 
 
 def _to_record(debt: Debt) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What waits to be sent on one stream, in the order that admins need.
 
 The only writer of a stream. Answers and completions leave first and in order; heartbeats and progress are news, kept
-only in their newest form, so a slow admin gets fewer of them instead of a growing backlog.
+only in their newest form, so a slow admin gets fewer of them instead of a growing backlog. Where answers come so thick
+that none is ever the last, heartbeats go between them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 LONGEST_SILENCE = 110.0
 """Seconds: an admin sweeps a stream silent for two minutes, and one before 4.44 crashes on what comes after."""
+
+PATIENCE = 0.2
+"""Seconds since the last heartbeat left after which one passes the answers that wait."""
 
 Encode = Callable[[Report], list[bytes]]
 
@@ -40,6 +44,7 @@ class Outbox:
         self._progress: dict[str, Progress] = {}
         self._ended = False
         self._last_sent = clock()
+        self._last_beat = float("inf")  # none before the first message
 
     def put(self, report: Report) -> None:
         """Send this as soon as the stream takes it; behind the end nothing is taken."""
@@ -80,12 +85,15 @@ class Outbox:
     def _next(self) -> Report | None:
         with self._ready:
             while True:
-                if self._queue:
-                    return self._queue.popleft()
-                if self._ended:
+                is_urgent = self._beat is not None and self._clock() - self._last_beat > PATIENCE
+                if self._queue and not is_urgent:
+                    report = self._queue.popleft()
+                    self._last_beat = min(self._last_beat, self._clock())
+                    return report
+                if self._ended and not self._queue:
                     return None
                 if self._beat is not None:
-                    beat, self._beat = self._beat, None
+                    beat, self._beat, self._last_beat = self._beat, None, self._clock()
                     return beat
                 if self._progress:
                     return self._progress.pop(next(iter(self._progress)))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from weed_errors import TaskError
-from weed_files import safe_name, sync_directory
+from weed_files import safe_name, sync, sync_directory
 
 SUFFIX = ".journal"
 DAMAGED = ".damaged"
@@ -241,4 +241,4 @@ def _write(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
-    os.fsync(file)
+    sync(file)

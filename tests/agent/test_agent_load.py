@@ -7,9 +7,11 @@ import re
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,6 +137,64 @@ def test_many_servers_that_hang_delay_neither_the_heartbeat_nor_other_work(
     agent.terminate()
     assert agent.wait() == 0
     many_servers.check(files)
+
+
+FLOOD = {"plugin": 5000, "classic": 2000}
+"""Jobs that an admin gives at once."""
+
+
+def flood(dialect: str, count: int) -> list[dict[str, Any]]:
+    """So many jobs of different volumes, on a server that refuses connections; each second classic one is unknown."""
+    if dialect == "classic":
+        return [
+            {
+                "task_assignment": {
+                    "task_id": f"j{number}",
+                    "task_type": "vacuum" if number % 2 else "sweep",
+                    "params": {"volume_id": number, "sources": [{"node": "127.0.0.11:1"}]},
+                }
+            }
+            for number in range(1, count + 1)
+        ]
+    return [
+        {
+            "request_id": f"r{number}",
+            "execute_job_request": {
+                "job": {
+                    "job_id": f"j{number}",
+                    "job_type": "vacuum",
+                    "parameters": {
+                        "volume_id": {"int64_value": str(number)},
+                        "server": {"string_value": "127.0.0.11:1"},
+                    },
+                }
+            },
+        }
+        for number in range(1, count + 1)
+    ]
+
+
+def test_the_heartbeat_keeps_its_beat_while_thousands_of_jobs_come_at_once(
+    driver: Driver, start_agent: Start, dialect: str
+) -> None:
+    # N.B. each of them is owed on disk before it is answered.
+    agent = start_agent(flags_for(driver.admin), f"-heartbeat={BEAT}s", "-capabilities=vacuum", "-v=0", "-id=w-flood")
+    agent.says("registered as")
+    eventually(lambda: driver.said("heartbeat"))
+    answers, key = ("job_completed", "job_id") if dialect == "plugin" else ("task_complete", "task_id")
+    count = FLOOD[dialect]
+    with Metronome() as host:
+        since = time.time()
+        driver.admin.post("/sandbox/send", {"worker": "w-flood", "messages": flood(dialect, count)})
+        at_once = count if dialect == "plugin" else count // 2  # classic ones wait for a slot
+        eventually(lambda: driver.admin.get("/sandbox/counts").get(answers, 0) >= at_once, 110)
+        gap = longest_gap(driver, since)
+        agent.terminate()  # what waits is handed back
+        assert agent.wait(60) == 0
+    told = Counter(record[key] for record in driver.said(answers))
+    assert (len(told), set(told.values())) == (count, {1})
+    assert gap <= BEAT + LATE + host.late
+    agent.says("0 results owed")
 
 
 def held(agent: Agent) -> tuple[int, int, int]:

@@ -18,7 +18,8 @@ from weed_slots import Slots
 
 def work(job_id: str, volume_id: int = 0, request_id: str = "", job_type: str = "vacuum") -> Work:
     job = Job(job_id, job_type, worker_pb2.TaskParams(volume_id=volume_id))
-    return Work(RunJob(request_id, job), cast(Any, SimpleNamespace()), classic, cast(Any, None), job.volume_ids)
+    session, leash = cast(Any, SimpleNamespace()), cast(Any, None)
+    return Work(RunJob(request_id, job), session, classic, leash, job.volume_ids, is_kept=True)
 
 
 def waiting(hand: Hand, *works: Work) -> None:
@@ -44,6 +45,13 @@ def test_a_work_whose_volume_is_held_lets_those_behind_it_pass() -> None:
     assert [hand.start({4}) for _ in range(3)] == [first, other, None]
     hand.leave(first)
     assert [hand.start({4}), hand.start(()), hand.start(())] == [same, undone, None]
+
+
+def test_a_work_does_not_start_before_its_completion_is_owed_on_disk() -> None:
+    hand, first, second = Hand(Slots(1)), work("j1", 1), work("j2", 2)
+    first.is_kept = False
+    waiting(hand, first, second)
+    assert hand.start(()) is second
 
 
 def test_works_of_one_job_id_under_two_requests_are_two_works() -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,14 +78,18 @@ def test_a_result_is_owed_until_it_is_paid_and_survives_a_restart(tmp_path: Path
     debts = Debts(tmp_path)
     debts.take("plugin", "w1", run_job("j1"))
     debts.finish(done("j1"))
+    debts.keep()
     again = Debts(tmp_path)
     assert again.due("plugin", "w1", ()) == [done("j1")]
     again.pay(done("j1"))
+    again.keep()
     assert Debts(tmp_path).due("plugin", "w1", ()) == []
 
 
 def test_a_job_that_died_with_the_process_is_reported_as_failed(tmp_path: Path) -> None:
-    Debts(tmp_path).take("classic", "w1", run_job("j1", ""))
+    debts = Debts(tmp_path)
+    debts.take("classic", "w1", run_job("j1", ""))
+    debts.keep()
     (lost,) = Debts(tmp_path).due("classic", "w1", ())
     assert (lost.job_id, lost.error, lost.success) == ("j1", KILLED, False)
     assert lost.finished_at > 0
@@ -110,6 +115,7 @@ def test_two_attempts_of_one_job_are_two_debts(tmp_path: Path) -> None:
     for request in ("r1", "r2"):
         debts.take("plugin", "w1", run_job("../j1", request))
         debts.finish(done("../j1", request))
+    debts.keep()
     assert len(Debts(tmp_path).due("plugin", "w1", ())) == 2
     assert all(path.parent == tmp_path for path in tmp_path.rglob("*"))
 
@@ -117,6 +123,7 @@ def test_two_attempts_of_one_job_are_two_debts(tmp_path: Path) -> None:
 def test_a_damaged_debt_is_set_aside_and_the_others_are_kept(tmp_path: Path) -> None:
     debts = Debts(tmp_path)
     debts.take("plugin", "w1", run_job("j1"))
+    debts.keep()
     (tmp_path / "torn.json").write_bytes(b'{"job_id": "j2"')
     assert [lost.job_id for lost in Debts(tmp_path).due("plugin", "w1", ())] == ["j1"]
     assert (tmp_path / "torn.damaged").exists()
@@ -128,14 +135,18 @@ def test_paying_an_earlier_result_does_not_pay_for_the_job_given_again(tmp_path:
     debts.finish(done("j1", "", error="no"))
     debts.take("classic", "w1", run_job("j1", ""))
     debts.pay(done("j1", "", error="no"))
+    debts.keep()
     assert [lost.error for lost in Debts(tmp_path).due("classic", "w1", ())] == [KILLED]
 
 
 def test_a_lost_job_is_paid_for_once_its_failure_is_told(tmp_path: Path) -> None:
-    Debts(tmp_path).take("classic", "w1", run_job("j1", ""))
+    debts = Debts(tmp_path)
+    debts.take("classic", "w1", run_job("j1", ""))
+    debts.keep()
     debts = Debts(tmp_path)
     (lost,) = debts.due("classic", "w1", ())
     debts.pay(lost)
+    debts.keep()
     assert len(debts) == len(Debts(tmp_path)) == 0
 
 
@@ -143,6 +154,7 @@ def test_a_job_handed_back_stays_so_over_a_restart(tmp_path: Path) -> None:
     debts = Debts(tmp_path)
     debts.take("plugin", "w1", run_job("j1"))
     debts.finish(Completed("r1", "j1", "vacuum", 5.0, error="full", at_capacity=True))
+    debts.keep()
     assert [kept.at_capacity for kept in Debts(tmp_path).due("plugin", "w1", ())] == [True]
 
 
@@ -152,10 +164,58 @@ def test_a_disk_that_takes_nothing_loses_no_result_while_the_process_lives(tmp_p
     (tmp_path / "owed").write_text("no directory any more")
     debts.take("classic", "w1", run_job("j1"))
     debts.finish(done("j1"))
+    debts.keep()
     assert debts.due("classic", "w1", ()) == [done("j1")]
     debts.pay(done("j1"))
+    debts.keep()
     leaks.leak(tmp_path / "owed", "w1")
     assert (len(debts), leaks.leaked(tmp_path / "owed", "w1")) == (0, 0)
+
+
+def test_many_results_are_put_on_disk_together_and_only_as_they_stand_in_the_end(tmp_path: Path) -> None:
+    called: list[int] = []
+    debts = Debts(tmp_path, lambda: called.append(1))
+    for number in range(50):
+        debts.take("plugin", "w1", run_job(f"j{number}"))
+        debts.finish(done(f"j{number}"))
+    for number in range(20):
+        debts.pay(done(f"j{number}"))
+    assert (len(debts), len(called), list(tmp_path.iterdir())) == (30, 120, [])
+    debts.keep()
+    assert len(list(tmp_path.glob("*.json"))) == 30
+    assert {owed.job_id for owed in Debts(tmp_path).due("plugin", "w1", ())} == {f"j{n}" for n in range(20, 50)}
+
+
+def test_whoever_keeps_debts_returns_only_when_his_own_are_on_disk(tmp_path: Path) -> None:
+    debts = Debts(tmp_path)
+
+    def owe(number: int) -> bool:
+        debts.take("plugin", "w1", run_job(f"j{number}"))
+        debts.keep()
+        return any(f"j{number}_" in path.name for path in tmp_path.glob("*.json"))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(owe, range(100)))
+
+
+def test_two_ids_that_read_the_same_together_are_two_debts(tmp_path: Path) -> None:
+    debts = Debts(tmp_path)
+    for job_id, request_id in (("a@b", "c"), ("a", "b@c")):
+        debts.take("plugin", "w1", run_job(job_id, request_id))
+    debts.keep()
+    assert len(Debts(tmp_path)) == 2
+
+
+def test_a_debt_that_an_older_worker_kept_is_removed_when_it_is_paid(tmp_path: Path) -> None:
+    debts = Debts(tmp_path)
+    debts.take("plugin", "w1", run_job("j1"))
+    debts.keep()
+    (file,) = tmp_path.iterdir()
+    file.rename(tmp_path / "j1_r1-0123456789ab.json")
+    debts = Debts(tmp_path)
+    debts.pay(debts.due("plugin", "w1", ())[0])
+    debts.keep()
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- outbox --------------------------------------------------------------------------------------------------------
@@ -203,6 +263,26 @@ def test_only_the_newest_news_is_sent_and_none_behind_a_completion() -> None:
     assert [type(report) for report in sent] == [Hello, Completed, Heartbeat, Progress]
     assert isinstance(sent[3], Progress)
     assert (sent[3].job_id, sent[3].fraction) == ("j2", 0.2)
+
+
+def test_a_heartbeat_passes_the_answers_where_they_never_end() -> None:
+    now = [0.0]
+    outbox = Outbox(name, lambda report: None, clock=lambda: now[0])
+    messages = outbox.messages()
+    outbox.put(Heartbeat(STATUS))
+    for number in range(9):
+        outbox.put(done(f"j{number}"))
+    taken = []
+    for _ in range(8):
+        taken.append(next(messages).decode())
+        now[0] += 0.15
+        outbox.put(Heartbeat(STATUS))
+    assert taken == ["Hello", *["Completed", "Heartbeat"] * 3, "Completed"]
+    outbox.put(Goodbye("bye"))
+    outbox.end()
+    rest = [message.decode() for message in messages]
+    assert rest.count("Completed") == 5
+    assert rest[-1] == "Goodbye"
 
 
 def test_a_stream_that_stood_still_for_too_long_is_ended_unsent() -> None:
