@@ -33,6 +33,12 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file in one step; when this returns the content is on disk. Raises OSError."""
+    for error in write_all_durably({path: content}).values():
+        raise error
+
+
 def write_all_durably(changes: Mapping[Path, bytes | None]) -> dict[Path, OSError]:
     """Replace or (None) remove files, each in one step, all on disk when this returns; return what failed, by path."""
     failed: dict[Path, OSError] = _run(_write_all, changes)
