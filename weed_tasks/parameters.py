@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from proto_gen.worker_pb2 import TaskParams, TaskSource
 from weed_cluster.address import Address
 from weed_cluster.topology import Replica, Topology
-from weed_errors import BadTask
+from weed_errors import BadTask, StaleTask
 from weed_model import Job
 from weed_values import as_int, as_str
 
@@ -42,13 +44,34 @@ def source_names(params: TaskParams) -> list[str]:
 def server_named(text: str, topology: Topology | None) -> Address:
     """Return the server that an admin means by a node id, host:port or host:port.grpcPort.
 
-    Old admins leave out a gRPC port of its own; the topology knows it. BadTask for what neither the topology knows nor
-    is an address.
+    Old admins leave out a gRPC port of its own; the topology knows it. BadTask for what is no server's name; StaleTask,
+    before anything is dialled, for a server that the masters do not know. Without a topology any address will do.
     """
-    for node in topology.nodes.values() if topology else ():
-        if text in (node.id, str(node.address), node.address.http, f"{node.address.http}.{node.address.grpc_port}"):
+    if topology is None:
+        return Address.parse(text)
+    found = _known(text, topology)
+    if found is None:
+        Address.parse(text)
+        raise StaleTask(f"the masters know no volume server {text}; nothing was touched")
+    return found
+
+
+def servers_known(names: Iterable[str], topology: Topology) -> list[Address]:
+    """Return those of the servers named that the masters know, for jobs whose other servers do not matter."""
+    return [found for name in names if (found := _known(name, topology)) is not None]
+
+
+def _known(text: str, topology: Topology) -> Address | None:
+    """Find a server by what its address is written as, by the endpoint it is reached at, then by its id."""
+    for node in topology.nodes.values():
+        if text in (str(node.address), node.address.http, f"{node.address.http}.{node.address.grpc_port}"):
             return node.address
-    return Address.parse(text)
+    try:
+        node_there = topology.node_at(Address.parse(text))
+    except BadTask:
+        node_there = None
+    node_there = node_there or topology.nodes.get(text)
+    return node_there.address if node_there else None
 
 
 def source_of(replica: Replica) -> TaskSource:

@@ -15,12 +15,12 @@ from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_errors import Mismatch, ServerFailed, StaleTask
 from weed_model import Job, Result
 from weed_tasks import Context, shut
-from weed_tasks.freeze import file_status
 from weed_tasks.journal import Entry
 from weed_tasks.lease import Lease
 from weed_tasks.move import hold, probe, recover_moves
-from weed_tasks.parameters import collection_of, server_named, source_names, volume_id_of
+from weed_tasks.parameters import collection_of, server_named, servers_known, source_names, volume_id_of
 from weed_tasks.proof import CHECKSUMS, INDEX
+from weed_tasks.readiness import close_refusing
 from weed_tasks.replica_faults import (
     MISPLACED,
     UNDER,
@@ -28,13 +28,14 @@ from weed_tasks.replica_faults import (
     additions,
     choose_targets,
     examine,
+    nowhere,
     same_host,
     unfit,
     wanted_placement,
-    why_no_target,
+    why_shared,
 )
 from weed_tasks.replica_repair import TRIM, Order, Repair, compare_all
-from weed_tasks.replication_plan import DESCRIPTOR, LEVELS, detect, share_objects
+from weed_tasks.replication_plan import DESCRIPTOR, LEVELS, detect, nowhere_readable, share_objects, unreadable
 from weed_values import as_bool, as_int, as_str, settings
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]
@@ -96,7 +97,7 @@ def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
             + (f", {shared}" if shared else ""),
             {"volume_id": order.volume_id},
         )
-    preferred = [server_named(name, topology) for name in order.sources]
+    preferred = servers_known(order.sources, topology)
     # Servers remember a complete set of replicas; of one that lacks a copy for long they do not.
     known = order.seen_for if fault and fault.kind == UNDER else 0.0
     remembered = max(0.0, shut.CACHED_FOR - known)
@@ -149,34 +150,27 @@ def _replicas(ctx: Context, order: Order, topology: Topology) -> list[Replica]:
         raise StaleTask(f"the master knows no replica of {name}; nothing was changed")
     if order.collection is not None and order.collection != replicas[0].collection:
         raise StaleTask(f"{name} is of collection {replicas[0].collection!r}, not {order.collection!r}")
+    answers = close_refusing(ctx, topology, (replica.server for replica in replicas))
+    for server in (server for server, answer in answers.items() if answer.is_silent):
+        ctx.log(f"{server} cannot be asked about {name}: {answers[server].refusal}")
     reason = unfit(replicas, topology)
     if reason:
-        raise StaleTask(f"{name} {reason}; nothing was changed")
-    sources = {server_named(name, topology) for name in order.sources}
-    if sources and not {replica.server for replica in replicas} & sources:
+        raise StaleTask(f"{name} {reason}")
+    sources = set(servers_known(order.sources, topology))
+    if order.sources and not {replica.server for replica in replicas} & sources:
         raise StaleTask(f"{name} is on none of the servers named as its sources any more; nothing was changed")
     return replicas
 
 
 def _healthy(ctx: Context, volume_id: int, replicas: Sequence[Replica]) -> list[Address]:
     """The servers whose replica can be read; Mismatch, naming each one's reason, where there is none."""
-
-    def reason(replica: Replica) -> str:
-        try:
-            file_status(ctx, replica.server, volume_id)
-        except (ServerFailed, Mismatch) as error:
-            return str(error)
-        return ""
-
-    reasons = dict(zip((replica.server for replica in replicas), ctx.each(reason, replicas)))
+    reasons = unreadable(ctx, volume_id, (replica.server for replica in replicas))
     for server, words in reasons.items():
         if words:
             ctx.log(f"the replica of volume {volume_id} on {server} cannot be used: {words}")
     healthy = [server for server, words in reasons.items() if not words]
     if not healthy:
-        raise Mismatch(
-            f"no replica of volume {volume_id} can be read; nothing was changed: {'; '.join(reasons.values())}"
-        )
+        raise Mismatch(f"volume {volume_id} {nowhere_readable(reasons)}")
     return healthy
 
 
@@ -194,14 +188,12 @@ def _targets(
         return []
     first = replicas[0]
     if first.remote_name and not share_objects(ctx, replicas):
-        raise StaleTask(
-            f"volume {order.volume_id} has its data in {first.remote_name}, and its servers are of a release that "
-            "deletes the remote data with any of its copies; no further one is made"
-        )
+        raise StaleTask(f"volume {order.volume_id} {why_shared(first, fault)}")
     holders = [replica.node for replica in fault.keep]
     chosen: list[Node] = []
     held = {replica.server for replica in replicas}
     named = [server_named(name, topology) for name in order.targets]
+    close_refusing(ctx, topology, named)
     for address in [target for target in named if target not in held][:count]:
         node = topology.node_at(address)
         if node is None:
@@ -210,11 +202,13 @@ def _targets(
         if reason:
             raise StaleTask(f"volume {order.volume_id} cannot get a copy on {address}: {reason}; nothing was changed")
         chosen.append(node)
-    if not chosen:
+    while not chosen:
         chosen = choose_targets(topology, fault, placement, count, replicas, Reserved())
-    if not chosen:
-        reason = why_no_target(topology, replicas)
-        raise StaleTask(f"volume {order.volume_id} {fault.why}, and no server may take another one: {reason}")
+        if not chosen:
+            raise StaleTask(f"volume {order.volume_id} {nowhere(topology, replicas, fault)}")
+        close_refusing(ctx, topology, [node.address for node in chosen])
+        if any(node.closed for node in chosen):
+            chosen = []
     return chosen
 
 

@@ -25,13 +25,14 @@ from weed_storage.index import Live, compare, entry_size, fold
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock
 from weed_storage.volume_info import Generation
 from weed_tasks import Context
-from weed_tasks.freeze import check_ready, file_status, same_files
+from weed_tasks.freeze import file_status, same_files
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease
 from weed_tasks.move import LEASE_PATIENCE, hold, known_master, probe
-from weed_tasks.parameters import collection_of, server_named, source_names, text_of, volume_id_of
+from weed_tasks.parameters import collection_of, server_named, servers_known, source_names, text_of, volume_id_of
 from weed_tasks.proof import live_index, sample_needles
-from weed_tasks.vacuum_plan import DESCRIPTOR, detect
+from weed_tasks.readiness import check_ready, close_refusing
+from weed_tasks.vacuum_plan import DESCRIPTOR, detect, why_refused
 from weed_values import as_bool, as_float
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]
@@ -170,16 +171,14 @@ def _replicas(job: Job, ctx: Context, master: Master | None, volume_id: int) -> 
         topology = snapshot(master, volume_id)
         listed = topology.replicas(volume_id)
         if not listed:
-            is_ec = any(known == volume_id for known, _collection in topology.ec)
+            is_ec = topology.has_shards(volume_id)
             raise StaleTask(f"{plan_of}: " + ("it is erasure-coded now" if is_ec else "no server holds it any more"))
-        if len({replica.collection for replica in listed}) > 1:
-            raise StaleTask(f"{plan_of}: its replicas belong to different collections")
-        if any(known == volume_id for known, _collection in topology.ec):
-            raise StaleTask(f"{plan_of}: it is erasure-coded or just becoming so")
-        if any(replica.remote_name for replica in listed):
-            raise StaleTask(f"{plan_of}: its data is in remote storage")
+        close_refusing(ctx, topology, [replica.server for replica in listed])
+        refusal, _key = why_refused(listed, topology)
+        if refusal:
+            raise StaleTask(refusal)
         servers = [replica.server for replica in listed]
-        first = server_named(named[0], topology) if named else servers[0]
+        first = next(iter(servers_known(named, topology)), servers[0])
         servers.sort(key=lambda server: server != first)
         wanted = listed[0].placement.copies
     else:
