@@ -145,6 +145,7 @@ class Server(Process):
         self, launcher: Launcher, address: Address, argv: list[str], directory: Path, machine: Machine
     ) -> None:
         super().__init__(launcher, address, argv, directory)
+        self._usual = list(argv)
         self.data_center = machine.data_center
         self.rack = machine.rack
         self.data_dirs = [directory / f"disk{number}" for number in range(len(machine.disks))]
@@ -163,6 +164,15 @@ class Server(Process):
         for folder in self.data_dirs:
             folder.mkdir(parents=True, exist_ok=True)
         super().start()
+
+    @property
+    def has_own_flags(self) -> bool:
+        """Whether flags() gave it more than its usual ones."""
+        return self._argv != self._usual
+
+    def flags(self, *more: str) -> None:
+        """Give it these flags besides its usual ones when it is started next."""
+        self._argv = [*self._usual, *filter(None, more)]
 
     def wipe(self) -> None:
         """Empty its disks; it must not be running."""
@@ -209,6 +219,10 @@ class Faults:
     def remember(self, seconds: float) -> None:
         """Remember for so long where the replicas of a volume are, as real volume servers do for ten minutes."""
         _control(self._address, {"remember": seconds})
+
+    def crowd(self, free: int) -> None:
+        """Tell that each disk has so many bytes free."""
+        _control(self._address, {"free": free})
 
     def clear(self) -> None:
         """Behave again; forget the calls seen."""
@@ -464,6 +478,12 @@ class Cluster:
         order = v.SetStateRequest(state=v.VolumeServerState(maintenance=on, version=state.version))
         self.stub(server).SetState.future(order, timeout=20).result()
 
+    def guard(self, server: Server, *friends: str) -> None:
+        """Start a volume server anew that takes orders from these hosts only; servers of 4.44 have such a list."""
+        server.stop()
+        server.flags(f"-whiteList={','.join(friends)}" if friends else "")
+        self.start()
+
     def lead(self, master: Address) -> None:
         """Make another master of the sandbox the leader."""
         for process in self.masters:
@@ -532,6 +552,10 @@ class Cluster:
             admin.kill()
             shutil.rmtree(admin.directory, ignore_errors=True)
         self._admins.clear()
+        for server in self.servers:
+            if server.has_own_flags:
+                server.kill()
+                server.flags()
         if self.kind == "sandbox":
             for process in [*self.masters, *self.servers]:
                 if process.alive:

@@ -27,6 +27,9 @@ SHARDS_PER_SLOT = 10
 MOST_TOGETHER = 4
 """Shards of one volume that may be lost together: as many as there are parity shards."""
 
+ROUNDING = 1 << 20
+"""Bytes by which a shard may be longer than a tenth of its volume: the last row is filled up."""
+
 FULL = 0.9
 """Share of a disk's bytes in use from which on it takes nothing more."""
 
@@ -162,6 +165,8 @@ def no_room(node: Node, disk_type: str, size: int, reserved: Reserved | None = N
     disk = node.disk(disk_type)
     if disk is None:
         return f"{node} has no {kind} disk"
+    if disk.closed:
+        return disk.closed
     if disk.free_slots <= (reserved.slots(node, disk_type) if reserved else 0):
         return f"{node} has no free {kind} slot"
     if size + (reserved.bytes(node, disk_type) if reserved else 0) > disk.bytes_left:
@@ -221,11 +226,19 @@ class EcPlanner:
     than four while there is another way; disks of the volume's own type are preferred among equals. The placement's
     second digit limits the shards per rack and its third those per node, 0 for no limit, as long as that can be kept.
     `tags` are tried in turn: the whole plan on disks with the first one, with the first two, ..., on any.
+    `reserve` bytes stay free on every disk, as far as is known what is free there. Closed servers get nothing.
     The same input gives the same plans.
     """
 
-    def __init__(self, topology: Topology, placement: ReplicaPlacement | None = None, tags: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        placement: ReplicaPlacement | None = None,
+        tags: Sequence[str] = (),
+        reserve: int = 0,
+    ) -> None:
         self._topology = topology
+        self._reserve = reserve
         self._placement = placement or ReplicaPlacement()
         wanted = list(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
         self._tiers = [*(frozenset(wanted[: count + 1]) for count in range(len(wanted))), frozenset[str]()]
@@ -233,7 +246,8 @@ class EcPlanner:
             disk
             for node in sorted(topology.nodes.values(), key=lambda node: node.id)
             for name in sorted(node.disks)
-            for disk in _split(_Group(node, node.disks[name]), node.disks[name])
+            if not node.closed
+            for disk in _split(_Group(node, node.disks[name], reserve), node.disks[name], reserve)
         ]
         self._by_place = {(disk.group.node.id, disk.kind, disk.id): disk for disk in self._disks}
         self._views: dict[tuple[str, frozenset[str]], _View] = {}
@@ -255,13 +269,20 @@ class EcPlanner:
             if chosen is not None:
                 break
         else:
-            return f"no room for {TOTAL_SHARDS} shards of {shard_bytes >> 20} MiB, at most {MOST_TOGETHER} on a disk"
+            return self._why_none(shard_bytes)
         by_disk: dict[_Physical, list[int]] = {}
         for shard, disk in enumerate(chosen):
             by_disk.setdefault(disk, []).append(shard)
         for disk, shards in by_disk.items():
             self._take(disk, len(shards), shard_bytes)
         return [EcTarget(disk.group.node, disk.group.type, disk.id, tuple(shards)) for disk, shards in by_disk.items()]
+
+    def _why_none(self, shard_bytes: int) -> str:
+        words = f"no room for {TOTAL_SHARDS} shards of {shard_bytes >> 20} MiB, at most {MOST_TOGETHER} on a disk"
+        if self._reserve:
+            words += f" and {self._reserve >> 20} MiB left free on each"
+        closed = [node.closed for node in self._topology.nodes.values() if node.closed]
+        return words + "".join(f"; {reason}" for reason in closed[:3])
 
     def _view(self, preferred: str, tags: frozenset[str]) -> _View:
         view = self._views.get((preferred, tags))
@@ -273,6 +294,7 @@ class EcPlanner:
         for view in self._views.values():
             view.take(disk, count)
         disk.free -= count
+        disk.room -= count * shard_bytes
         disk.group.bytes_left -= count * shard_bytes
 
 
@@ -281,20 +303,23 @@ class _Group:
 
     __slots__ = ("bytes_left", "node", "tags", "type")
 
-    def __init__(self, node: Node, disk: Disk) -> None:
+    def __init__(self, node: Node, disk: Disk, reserve: int) -> None:
         self.node = node
         self.type = disk.type
         self.tags = frozenset(tag.strip().lower() for tag in disk.tags)
         self.bytes_left = disk.bytes_left
+        if disk.total_bytes:
+            self.bytes_left = min(self.bytes_left, disk.free_bytes - reserve)
 
 
 class _Physical:
-    """One physical disk. `free` is the shards that still fit, by slots."""
+    """One physical disk. `free` is the shards that still fit, by slots; `room` the bytes, where the server told."""
 
-    __slots__ = ("free", "group", "host", "id", "kind", "rack")
+    __slots__ = ("free", "group", "host", "id", "kind", "rack", "room")
 
-    def __init__(self, group: _Group, disk_id: int, free: int) -> None:
+    def __init__(self, group: _Group, disk_id: int, free: int, room: float) -> None:
         self.group = group
+        self.room = room
         self.id = disk_id
         self.kind = plain_type(group.type)
         self.free = free
@@ -302,9 +327,11 @@ class _Physical:
         self.host = (group.node.host,)
 
 
-def _split(group: _Group, disk: Disk) -> Iterator[_Physical]:
+def _split(group: _Group, disk: Disk, reserve: int) -> Iterator[_Physical]:
     for disk_id in sorted(disk.physical):
-        yield _Physical(group, disk_id, disk.free_shards(disk_id))
+        told = disk.free_by_disk.get(disk_id)
+        room = float("inf") if told is None else told - reserve - MOST_TOGETHER * ROUNDING
+        yield _Physical(group, disk_id, disk.free_shards(disk_id), room)
 
 
 _Name = tuple[str, ...]
@@ -499,6 +526,7 @@ class _Attempt:
             self._on[disk] < min(MOST_TOGETHER, disk.free + self._stale[disk])
             and (not limit or self._on[disk.group.node.id] < limit)
             and self._shard_bytes * (self._on[disk.group] + 1) <= disk.group.bytes_left
+            and self._shard_bytes * (self._on[disk] + 1) <= disk.room
         )
 
     def _rank(self, disk: _Physical) -> tuple[int, bool, int, int, str, str, int]:

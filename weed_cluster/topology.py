@@ -46,6 +46,9 @@ class Disk:
     physical: dict[int, int] = field(default_factory=dict)
     volumes: dict[int, int] = field(default_factory=dict)
     shards: dict[int, int] = field(default_factory=dict)
+    closed: str = ""  # why its server takes nothing just now, as Topology.close() was told
+    silent: bool = False  # it is closed because the server did not answer
+    free_by_disk: dict[int, int] = field(default_factory=dict)  # bytes by disk id, where the server itself was asked
 
     @property
     def free_slots(self) -> int:
@@ -80,6 +83,16 @@ class Node:
     def host(self) -> str:
         """The machine, as far as the address tells it."""
         return self.address.host
+
+    @property
+    def closed(self) -> str:
+        """Why it takes no orders just now, as Topology.close() was told; "" where nothing is known against it."""
+        return next((disk.closed for disk in self.disks.values() if disk.closed), "")
+
+    @property
+    def refuses(self) -> str:
+        """As `closed`, but "" for a server that only did not answer."""
+        return next((disk.closed for disk in self.disks.values() if disk.closed and not disk.silent), "")
 
     def disk(self, disk_type: str) -> Disk | None:
         """The disks of a type; "" and "hdd" are the same."""
@@ -244,6 +257,33 @@ class Topology:
     def node_at(self, address: Address) -> Node | None:
         """The node with this gRPC endpoint."""
         return self._by_address.get(address)
+
+    @cached_property
+    def _ec_collections(self) -> dict[int, set[str]]:
+        found: dict[int, set[str]] = defaultdict(set)
+        for volume_id, collection in self.ec:
+            found[volume_id].add(collection)
+        return dict(found)
+
+    def has_shards(self, volume_id: int) -> bool:
+        """Whether any server has shards of a volume with this id."""
+        return volume_id in self._ec_collections
+
+    def ambiguity(self, volume_id: int) -> str:
+        """Say, in words that follow its name, that a volume's id is in several collections; "" where it is in one."""
+        names = self._ec_collections.get(volume_id, set()) | {one.collection for one in self.replicas(volume_id)}
+        if len(names) < 2:
+            return ""
+        return (
+            f"has one id in several collections: {', '.join(sorted(map(repr, names)))}; servers tell volumes by their "
+            "id alone, so it is left alone"
+        )
+
+    def close(self, address: Address, why: str, silent: bool = False) -> None:
+        """Note why a server is to be left alone: what it says of itself, or what became of earlier jobs there."""
+        node = self.node_at(address)
+        for disk in node.disks.values() if node else ():
+            disk.closed, disk.silent = why, silent
 
     def replicas(self, volume_id: int) -> list[Replica]:
         """The copies of a volume, empty where the master knows none."""

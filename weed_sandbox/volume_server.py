@@ -52,6 +52,31 @@ POLL = 2.0
 PULSE = 0.1
 """Seconds within which the master learns of a change (5 in SeaweedFS)."""
 
+GUARDED = (
+    "BatchDelete",
+    "VacuumVolumeCompact",
+    "VacuumVolumeCommit",
+    "VacuumVolumeCleanup",
+    "AllocateVolume",
+    "VolumeMount",
+    "VolumeUnmount",
+    "VolumeDelete",
+    "VolumeMarkReadonly",
+    "VolumeMarkWritable",
+    "VolumeConfigure",
+    "VolumeCopy",
+    "VolumeEcShardsGenerate",
+    "VolumeEcShardsCopy",
+    "VolumeEcShardsDelete",
+    "VolumeEcShardsUnmount",
+    "VolumeNeedleStatus",
+    "VolumeTierMoveDatToRemote",
+    "VolumeTierMoveDatFromRemote",
+    "ScrubVolume",
+    "SetState",
+)
+"""Calls that 4.44 takes from hosts of its -whiteList only, where it has one."""
+
 QUIET_PULSE = 0.5
 """Seconds after which the master is told again though nothing changed."""
 
@@ -72,6 +97,12 @@ class VolumeServer(VolumeServerServicer):
         self._encoder = Encoder()
         self._remembers = 0.0  # seconds; ten minutes in a real server
         self._remembered: dict[int, tuple[float, list[Address]]] = {}  # when it forgets, and what
+        self._free: int | None = None  # bytes free on each disk, where a test says so
+        self._friends = [host for host in settings.get("whiteList", "").split(",") if host]
+        if self._friends and self.era == "4.44":
+            for name in GUARDED:
+                if hasattr(self, name):
+                    setattr(self, name, self._guarded(getattr(self, name)))
 
     # ---- other servers
 
@@ -150,6 +181,17 @@ class VolumeServer(VolumeServerServicer):
         return beat
 
     # ---- common refusals
+
+    def _guarded(self, behaviour: Any) -> Any:
+        """A call that only hosts of the white list may make."""
+
+        def call(request: Any, context: Any) -> Any:
+            host = context.peer().removeprefix("ipv4:").rpartition(":")[0]
+            if host not in self._friends:
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, f"not authorized: {host}")
+            return behaviour(request, context)
+
+        return call
 
     def _refuse_in_maintenance(self) -> None:
         if self.maintenance:
@@ -301,15 +343,18 @@ class VolumeServer(VolumeServerServicer):
         answer = v.VolumeServerStatusResponse(
             version=VERSIONS[self.era], data_center=self._beat().data_center, rack=self._beat().rack
         )
+        if self.era != "3.97":
+            answer.state.maintenance = self.maintenance
         for disk in self.store.disks:
             usage = shutil.disk_usage(disk.directory)
+            free = usage.free if self._free is None else self._free
             answer.disk_statuses.add(
                 dir=str(disk.directory.resolve()),
                 all=usage.total,
-                used=usage.used,
-                free=usage.free,
-                percent_free=usage.free / usage.total * 100,
-                percent_used=usage.used / usage.total * 100,
+                used=usage.total - free,
+                free=free,
+                percent_free=free / usage.total * 100,
+                percent_used=100 - free / usage.total * 100,
                 disk_type=disk.type,
             )
         return answer
@@ -924,15 +969,17 @@ class VolumeServer(VolumeServerServicer):
         return others
 
     def control(self, order: dict[str, Any]) -> Any:
-        """Orders of tests: be clean; somebody else's compaction of a volume; remember replicas for some seconds."""
+        """Orders of tests: be clean; somebody else compacts a volume; remember replicas for so long; free bytes."""
         if "clear" in order:
             self.maintenance = False
             self._remembers = 0.0
+            self._free = None
             for volume in list(self.store.volumes.values()):
                 volume.compacting = False
         if "compacting" in order:
             self._volume(order["compacting"]).pretend_compaction()
         self._remembers = order.get("remember", self._remembers)
+        self._free = order.get("free", self._free)
         return {}
 
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from proto_gen import worker_pb2
-from weed_cluster.placement import Reserved, no_room, plain_type, why_not_move
+from weed_cluster.placement import Reserved, no_room, plain_type
 from weed_cluster.topology import Node, Replica, Topology
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_tasks import Context, shut
+from weed_tasks.move import stays, why_not_there, why_unmovable
 from weed_tasks.parameters import source_of
+from weed_tasks.readiness import settle
 from weed_tasks.vacuum_plan import FULL_FROM, SCOPE, node_scope, scope_of
 from weed_values import as_float, as_int
 
@@ -114,7 +116,8 @@ class _Move:
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find moves that level the servers; changes nothing."""
-    return plan(request, ctx.topology())
+    topology = ctx.topology()
+    return settle(ctx, topology, DESCRIPTOR.name, lambda: plan(request, topology))
 
 
 def plan(request: DetectionRequest, topology: Topology, now_ns: int = 0) -> Detection:
@@ -128,9 +131,7 @@ def plan(request: DetectionRequest, topology: Topology, now_ns: int = 0) -> Dete
         for replica in replicas
         if in_scope(replica) and not replica.remote_name
     ]
-    barred = {volume_id for volume_id, _collection in topology.ec}
-    if request.volume_id:
-        barred |= set(topology.volumes) - {request.volume_id}
+    barred = set(topology.volumes) - {request.volume_id} if request.volume_id else set[int]()
     groups: list[list[Replica]] = [scoped]
     if str(config["collection_filter"]).strip() == EACH_COLLECTION:
         by_collection: dict[str, list[Replica]] = defaultdict(list)
@@ -206,6 +207,8 @@ class _Planner:
                 ),
                 key=lambda node: (use(node), node.id),
             )
+            if not targets:
+                self._note_no_target(source, nodes, candidates[source.id], disk_type)
             move = self._next(source, targets, candidates[source.id], disk_type) if targets else None
             if move is None:
                 exhausted.add(source.id)
@@ -228,27 +231,38 @@ class _Planner:
             replica = waiting.pop()
             if replica.volume_id in self._taken:
                 continue
-            others = [other.node for other in self._topology.replicas(replica.volume_id) if other is not replica]
-            hosts = {other.host for other in others}
+            if unmovable := why_unmovable(replica, self._topology):
+                self._skip(replica, unmovable, "not movable")
+                continue
+            hosts = {other.node.host for other in self._topology.replicas(replica.volume_id) if other is not replica}
             reasons = []
             for target in sorted(targets, key=lambda node: node.host in hosts):
-                reason = why_not_move(replica.placement, source, others, target) or no_room(
-                    target, disk_type, replica.size, self._reserved
-                )
+                reason = why_not_there(replica, target, self._topology, disk_type, replica.size, self._reserved)
                 if not reason:
                     return _Move(replica, target)
                 reasons.append(reason)
-            self.skipped.append(
-                Skipped(
-                    replica.volume_id,
-                    f"volume {replica.volume_id} stays on {source}: {'; '.join(dict.fromkeys(reasons))}",
-                    "no target",
-                    replica.collection,
-                    str(source),
-                    replica.size,
-                )
-            )
+            self._skip(replica, "; ".join(dict.fromkeys(reasons)), "no target")
         return None
+
+    def _note_no_target(self, source: Node, nodes: Sequence[Node], waiting: list[Replica], disk_type: str) -> None:
+        """Report, for the one that would have gone first, why no server may take a volume."""
+        replica = next((replica for replica in reversed(waiting) if replica.volume_id not in self._taken), None)
+        full = [no_room(node, disk_type, 0, self._reserved) for node in nodes if node is not source]
+        reasons = [reason for reason in dict.fromkeys(full) if reason]
+        if replica is not None and reasons:
+            self._skip(replica, why_unmovable(replica, self._topology) or "; ".join(reasons), "no target")
+
+    def _skip(self, replica: Replica, reason: str, key: str) -> None:
+        self.skipped.append(
+            Skipped(
+                replica.volume_id,
+                stays(replica, reason),
+                key,
+                replica.collection,
+                str(replica.node),
+                replica.size,
+            )
+        )
 
     def _disturbance(self, replica: Replica) -> tuple[bool, bool, int, int]:
         """Order volumes by how much their clients would notice a move: read-only, full, cold ones first."""

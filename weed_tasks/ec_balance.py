@@ -19,13 +19,15 @@ from weed_cluster.topology import Topology, collection_filter, ec_locations, sna
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import HIGH, LOW, NORMAL, Descriptor, Detection, DetectionRequest, Field, Job, Proposal, Result, Runtime
 from weed_storage.index import entries, read_ecj
+from weed_storage.volume_info import Generation
 from weed_tasks import Context
-from weed_tasks.ec_balance_plan import CROSS_RACK, DEDUP, Move, Plan, Wishes
+from weed_tasks.ec_balance_plan import CROSS_RACK, DEDUP, Move, Plan, Wishes, refused_shards, why_refused
 from weed_tasks.ec_shards import ALL_SHARDS, Shelf, fetch, file_time, look
 from weed_tasks.ec_stream import PIECE, read_piece
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.parameters import server_named, text_of, volume_id_of
+from weed_tasks.readiness import Answers, close_refusing, settle
 from weed_values import as_float, as_int, as_list, as_str, settings
 
 DESCRIPTOR = Descriptor(
@@ -151,9 +153,14 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
         accepts_collection=accepts,
         accepts_data_center=wildcard_filter(as_str(values["data_center_filter"], "")),
     )
-    plan = ctx.compute(Plan, _only(topology, request.volume_id), wishes)
-    moves = plan.moves[: request.max_results or None]
+    _only(topology, request.volume_id)
     rate = as_int(values["io_byte_per_second"], 0)
+    return settle(ctx, topology, DESCRIPTOR.name, lambda: _choose(request, topology, wishes, rate, ctx), _objection)
+
+
+def _choose(request: DetectionRequest, topology: Topology, wishes: Wishes, rate: int, ctx: Context) -> Detection:
+    plan = ctx.compute(Plan, topology, wishes)
+    moves = plan.moves[: request.max_results or None]
     summary = f"{len(plan.moves)} shards of {plan.seen} erasure-coded volumes should move"
     if plan.servers < wishes.min_servers:
         summary = f"only {plan.servers} servers take part, {wishes.min_servers} are asked for: nothing is moved"
@@ -166,6 +173,23 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     )
 
 
+def _objection(proposal: Proposal, answers: Answers) -> str:
+    """What the release of its servers has against a proposal."""
+    params = proposal.params
+    names = [row.node for row in params.sources] + [row.node for row in params.targets]
+    names.append(params.ec_balance_params.dedup_keep_node)
+    for server in (Address.parse(name) for name in names if name):
+        if server in answers and (reason := _too_old(server, answers[server].generation)):
+            return refused_shards(params.volume_id, reason)
+    return ""
+
+
+def _too_old(server: Address, generation: Generation) -> str:
+    if generation.knows_ecsum:
+        return ""
+    return f"{server} is too old to have its shards moved; SeaweedFS 4.44 or newer is needed"
+
+
 def _placement(text: str) -> ReplicaPlacement:
     try:
         return ReplicaPlacement.parse(text)
@@ -173,10 +197,9 @@ def _placement(text: str) -> ReplicaPlacement:
         return ReplicaPlacement()
 
 
-def _only(topology: Topology, volume_id: int) -> Topology:
+def _only(topology: Topology, volume_id: int) -> None:
     if volume_id:
         topology.ec = {key: holdings for key, holdings in topology.ec.items() if key[0] == volume_id}
-    return topology
 
 
 def _proposal(move: Move, rate: int, number: int) -> Proposal:
@@ -272,7 +295,9 @@ class Order:
 
 def run(job: Job, ctx: Context) -> Result:
     """Move or remove what the job names; on failure the source keeps its shards and the target loses its copies."""
-    order = read_order(job, snapshot(ctx.master(), volume_id=volume_id_of(job)))
+    topology = snapshot(ctx.master(), volume_id=volume_id_of(job))
+    order = read_order(job, topology)
+    _check_order(order, topology, ctx)
     if ctx.options.dry_run:
         return _look_only(order, ctx)
     with volume_lease(ctx, order.volume_id) as lease:
@@ -329,6 +354,15 @@ def read_order(job: Job, topology: Topology | None = None) -> Order:
     return Order(volume_id, collection, shards, here, there, 0 if dedup else disks[1], dedup, max(0, rate))
 
 
+def _check_order(order: Order, topology: Topology, ctx: Context) -> None:
+    """StaleTask where the master's view or one of the two servers is against the move; nothing was touched."""
+    if reason := why_refused(topology, order.volume_id, order.collection):
+        raise StaleTask(reason)
+    for server, answer in close_refusing(ctx, topology, (order.source, order.target)).items():
+        if reason := answer.refusal or _too_old(server, answer.generation):
+            raise StaleTask(refused_shards(order.volume_id, reason))
+
+
 def _look_only(order: Order, ctx: Context) -> Result:
     source, target = (look(ctx, server, order.volume_id, order.collection) for server in (order.source, order.target))
     held = {shelf.server: sorted({*order.shard_ids} & {*shelf.mounted}) or "none of them" for shelf in (source, target)}
@@ -378,9 +412,6 @@ def _look(order: Order, ctx: Context) -> tuple[Shelf, Shelf]:
     source, target = ctx.each(
         lambda server: look(ctx, server, order.volume_id, order.collection), (order.source, order.target)
     )
-    for shelf in (source, target):
-        if not shelf.generation.knows_ecsum:
-            raise BadTask(f"{shelf.server} is too old to have its shards moved; SeaweedFS 4.44 or newer is needed")
     if source.mounted and target.mounted and source.run != target.run:
         raise StaleTask(
             f"{source.server} and {target.server} hold shards of volume {order.volume_id} of different encode runs; "

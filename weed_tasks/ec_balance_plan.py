@@ -118,7 +118,8 @@ class Plan:
                 self._bytes[node.id, kind] = disk.bytes_left
                 tags = frozenset(tag.strip().lower() for tag in disk.tags)
                 for disk_id in sorted(disk.physical):
-                    spots[node.id, kind, disk_id] = Spot(node, disk_type, disk_id, disk.free_shards(disk_id), tags)
+                    free = 0 if node.closed else disk.free_shards(disk_id)
+                    spots[node.id, kind, disk_id] = Spot(node, disk_type, disk_id, free, tags)
         return spots
 
     def _take_up(self, key: Key) -> None:
@@ -128,15 +129,12 @@ class Plan:
             return
         self.seen += 1
         holdings = self._topology.ec[key]
-        runs = {holding.encode_ts_ns for holding in holdings}
-        reason = ""
-        if len(runs) > 1:
-            reason = f"its shards come from {len(runs)} encode runs; erasure coding has to settle that first"
-        elif self._topology.replicas(volume_id):
-            reason = "its regular volume still exists; erasure coding has to finish first"
-        if reason:
+        if reason := why_refused(self._topology, volume_id, collection):
             self.skipped.append(Skipped(volume_id, reason, "unsettled", collection))
             return
+        closed = dict.fromkeys(holding.node.closed for holding in holdings if holding.node.closed)
+        for why in closed:
+            self.skipped.append(Skipped(volume_id, refused_shards(volume_id, why), "not ready", collection))
         found = self._copies(key, holdings)
         held = self._held[key] = {shard: spots[0] for shard, spots in found.items()}
         for shard, spots in found.items():
@@ -168,7 +166,7 @@ class Plan:
         keep = min(spots, key=lambda spot: (racks[spot.rack], hosts[spot.node.host], -spot.free, spot.node.id))
         held[shard] = keep
         for spot in spots:
-            if spot is not keep:
+            if spot is not keep and not spot.node.closed and not keep.node.closed:
                 self._note(DEDUP, key, shard, spot, keep)
 
     # ---- one volume
@@ -194,8 +192,8 @@ class Plan:
                 better = [spot for spot in self._racks[rack] if counts[_host(spot)] < counts[high] - 1]
                 low = min((_host(spot) for spot in better), key=lambda host: (counts[host], host), default=None)
                 shard = self._pick(held, _host, high, low)
-                spot = self._best(better, key, shard, held)
-                if spot is not None:
+                spot = self._best(better, key, shard, held) if shard is not None else None
+                if shard is not None and spot is not None:
                     self._move(WITHIN_RACK if spot.rack == held[shard].rack else CROSS_RACK, key, shard, spot)
                     break
             else:
@@ -221,6 +219,8 @@ class Plan:
                 if gap < 2 or (gap / average <= self._wishes.threshold and counts[high] <= MOST_TOGETHER):
                     return
                 shard = self._pick(held, place_of, high, low)
+                if shard is None:
+                    return
                 spot = self._best(places[low], key, shard, held) if not limit or counts[low] < limit else None
                 if spot is not None:
                     self._move(phase, key, shard, spot)
@@ -232,13 +232,16 @@ class Plan:
 
     def _pick(
         self, held: Mapping[int, Spot], place_of: Callable[[Spot], Hashable], high: Hashable, low: Hashable
-    ) -> int:
-        """Choose the shard to move: of data and parity the kind that the two places share less evenly."""
+    ) -> int | None:
+        """Choose the shard to move: of data and parity the kind that the two places share less evenly.
+
+        None where the shards there lie on servers that take no orders.
+        """
         surplus = {True: 0, False: 0}
         for shard, spot in held.items():
             surplus[shard < DATA_SHARDS] += (place_of(spot) == high) - (place_of(spot) == low)
-        there = sorted(shard for shard, spot in held.items() if place_of(spot) == high)
-        return max(there, key=lambda shard: (surplus[shard < DATA_SHARDS], -shard))
+        there = sorted(shard for shard, spot in held.items() if place_of(spot) == high and not spot.node.closed)
+        return max(there, key=lambda shard: (surplus[shard < DATA_SHARDS], -shard), default=None)
 
     def _best(self, spots: Iterable[Spot], key: Key, shard: int, held: Mapping[int, Spot]) -> Spot | None:
         """Choose a disk for a shard: with room, then where host, server and disk have least of the volume."""
@@ -300,6 +303,8 @@ class Plan:
                 return
             if (used[low] + 1) / room[low] > (used[high] - 1) / room[high]:
                 return
+            if nodes[high][0].node.closed:
+                return
             chosen = self._candidate(sorted(on[high]), nodes[low])
             if chosen is None:
                 return
@@ -341,6 +346,25 @@ class Plan:
         source.free += 1
         self._moved[source.node.id] -= 1
         self.moves.append(Move(phase, *key, shard, self._sizes.get((key, shard), 0), source, target))
+
+
+def why_refused(topology: Topology, volume_id: int, collection: str) -> str:
+    """Say, in a sentence, why no shard of a volume may be moved; "" where they may."""
+    runs = {holding.encode_ts_ns for holding in topology.holdings(volume_id, collection)}
+    if ambiguity := topology.ambiguity(volume_id):
+        reason = f"the volume {ambiguity}"
+    elif len(runs) > 1:
+        reason = f"they come from {len(runs)} encode runs; erasure coding has to settle that first"
+    elif topology.replicas(volume_id):
+        reason = "its regular volume still exists; erasure coding has to finish first"
+    else:
+        return ""
+    return refused_shards(volume_id, reason)
+
+
+def refused_shards(volume_id: int, reason: str) -> str:
+    """Say that a volume's shards stay where they are, and why."""
+    return f"the shards of volume {volume_id} stay where they are: {reason}"
 
 
 def _shortened(moves: Iterable[Move]) -> list[Move]:

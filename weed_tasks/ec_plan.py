@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
+from weed_cluster.address import Address
 from weed_cluster.placement import EcPlanner, EcTarget, ReplicaPlacement, crowded
 from weed_cluster.topology import EcHolding, Replica, Topology, collection_filter, wildcard_filter
 from weed_errors import BadTask, ConfigError
@@ -18,6 +19,8 @@ from weed_model import LOW, Descriptor, Detection, DetectionRequest, Field, Prop
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS
 from weed_tasks import Context
+from weed_tasks.ec_targets import RESERVE, unplaced, why_not_there
+from weed_tasks.readiness import Answer, Answers, close_refusing, settle
 from weed_values import as_float, as_int, as_list, as_str, settings
 
 DESCRIPTOR = Descriptor(
@@ -99,13 +102,57 @@ SECONDS_PER_GIB = 600
 HOPELESS = 10
 """Failed plans in a row, after some that worked, after which the cluster counts as full for this time."""
 
+EMPTY, NO_FILE = "is empty; there is nothing to encode", "holds no file; there is nothing to encode"
+
 RULES = set("|^$()[]{}+\\.")
 """What a regular expression has and a collection's name with wildcards does not."""
 
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Propose volumes to encode and replicas to clear away; changes nothing. ConfigError for a bad filter."""
-    return plan(request, ctx.topology(), ctx)
+    topology = ctx.topology()
+    return settle(ctx, topology, DESCRIPTOR.name, lambda: plan(request, topology, ctx), _objection)
+
+
+def _objection(proposal: Proposal, answers: Answers) -> str:
+    """What the targets of a proposal have against it."""
+    params = proposal.params
+    need = {(Address.parse(row.node), row.disk_id): len(row.shard_ids) for row in params.targets}
+    return why_not_there(params.volume_id, params.volume_size, need, answers)
+
+
+def place(ctx: Context, topology: Topology, volume: Replica, config: Mapping[str, Value]) -> list[EcTarget] | str:
+    """Choose targets for one volume among servers that say they take its shards, or say why there are none."""
+    values, _warnings = settings(DESCRIPTOR, config)
+    answers: dict[Address, Answer] = {}
+    while True:
+        targets = planner_for(topology, values).plan(volume)
+        if isinstance(targets, str):
+            return targets
+        fresh = [target.node.address for target in targets if target.node.address not in answers]
+        answers |= close_refusing(ctx, topology, fresh)
+        need = {(target.node.address, target.disk_id): len(target.shard_ids) for target in targets}
+        if not fresh or not why_not_there(volume.volume_id, volume.size, need, answers):
+            return targets
+
+
+def planner_for(topology: Topology, config: Mapping[str, Value]) -> EcPlanner:
+    """The planner that an operator's settings ask for."""
+    return EcPlanner(topology, _placement(config, topology), as_list(config["preferred_tags"], []), RESERVE)
+
+
+def why_refused(replicas: Sequence[Replica], topology: Topology) -> tuple[str, str]:
+    """Say why a job to encode a volume is refused, as a key and in words after its name; both empty where not."""
+    volume_id = replicas[0].volume_id
+    if ambiguity := topology.ambiguity(volume_id):
+        return "two collections", ambiguity
+    if remote := next((replica.remote_name for replica in replicas if replica.remote_name), ""):
+        return "remote", f"is tiered to {remote}; it cannot be encoded"
+    if all(0 < replica.file_count <= replica.delete_count for replica in replicas):
+        return "no file", NO_FILE
+    if closed := next((replica.node.closed for replica in replicas if replica.node.closed), ""):
+        return "not ready", f"cannot be encoded now: {closed}"
+    return "", ""
 
 
 def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detection:
@@ -116,7 +163,7 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
     wanted = _filter(as_str(config["collection_filter"], ""))
     quiet, least = as_int(config["quiet_for_seconds"], 3600), as_int(config["min_size_mb"], 30) << 20
     fullness, now = as_float(config["fullness_ratio"], 0.95), time.time()
-    planner = EcPlanner(topology, _placement(config, topology), as_list(config["preferred_tags"], []))
+    planner = planner_for(topology, config)
     found = Detection([], seen=len(topology.volumes))
     holdings: dict[int, list[EcHolding]] = {}
     for (volume_id, _), held in topology.ec.items():
@@ -133,6 +180,8 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
         reason = ("collection", "not in the collections asked for") if not wanted(main.collection) else None
         if reason is None and not complete:
             reason = _unfit(main, topology, quiet, fullness, least, now)
+        if reason is None and (refused := why_refused(replicas, topology))[0]:
+            reason = refused
         if reason is None and request.max_results and len(found.proposals) >= request.max_results:
             has_more = True
             break
@@ -140,7 +189,7 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
         if reason is None and not complete:
             planned = planner.plan(main)
             if isinstance(planned, str):
-                reason = ("no room", planned)
+                reason = ("no room", unplaced(volume_id, planned))
                 failed += 1
             else:
                 targets, failed = planned, 0
@@ -150,7 +199,8 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
             counts["to clear away" if complete else "to encode"] += 1
             continue
         counts[reason[0]] += 1
-        found.skipped.append(Skipped(volume_id, reason[1], reason[0], main.collection, str(main.server), main.size))
+        words = reason[1] if reason[0] == "no room" else f"volume {volume_id} {reason[1]}"
+        found.skipped.append(Skipped(volume_id, words, reason[0], main.collection, str(main.server), main.size))
         if failed >= HOPELESS and len(found.proposals) >= HOPELESS:
             has_more = True
             break
@@ -185,10 +235,10 @@ def _unfit(
     main: Replica, topology: Topology, quiet: int, fullness: float, least: int, now: float
 ) -> tuple[str, str] | None:
     """Why a volume is not to be encoded, as a key and in words; None if it is."""
-    if main.size < max(least, SUPER_BLOCK_SIZE + 1):
+    if main.size <= SUPER_BLOCK_SIZE:
+        return "empty", EMPTY
+    if main.size < least:
         return "too small", f"has {main.size >> 20} MB, less than {least >> 20}"
-    if main.remote_name:
-        return "remote", f"is tiered to {main.remote_name}"
     if len(topology.nodes) < PARITY_SHARDS:
         return "few servers", f"needs {PARITY_SHARDS} servers or more, there are {len(topology.nodes)}"
     if now - main.modified_at < quiet:

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
-from weed_cluster.placement import EcPlanner
 from weed_cluster.topology import Topology, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask
 from weed_model import Job
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_tasks import Context
+from weed_tasks.ec_plan import place, why_refused
 from weed_tasks.ec_shards import Shelf, look_at_all
 from weed_tasks.ec_stream import Slot
 from weed_tasks.parameters import collection_of, server_named, text_of, volume_id_of
+from weed_tasks.readiness import close_refusing
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _read(ctx: Context, job: Job, topology: Topology) -> Order:
     replicas = topology.replicas(volume_id)
     no_slots = "the job names no targets"
     if not slots and replicas:
-        plan = EcPlanner(snapshot(ctx.master())).plan(max(replicas, key=lambda replica: replica.size))
+        plan = place(ctx, snapshot(ctx.master()), max(replicas, key=lambda replica: replica.size), job.config)
         if isinstance(plan, str):
             no_slots = plan
         else:
@@ -106,6 +107,11 @@ def survey(ctx: Context, job: Job) -> Scene:
     order = _read(ctx, job, topology)
     volume_id = order.volume_id
     replicas = topology.replicas(volume_id)
+    if replicas:
+        close_refusing(ctx, topology, (replica.server for replica in replicas))
+        _key, refusal = why_refused(replicas, topology)
+        if refusal:
+            raise StaleTask(f"volume {volume_id} {refusal}")
     told = {order.collection, *(replica.collection for replica in replicas)} - {None}
     told |= {name for number, name in topology.ec if number == volume_id} if not told else set()
     if len(told) > 1:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from secrets import token_bytes
@@ -33,10 +33,10 @@ from weed_model import Job, Result
 from weed_storage.checksums import Ecsum, dump_ecsum
 from weed_storage.index import TOMBSTONE, Live, compare, content_end, entries
 from weed_storage.needle import SUPER_BLOCK_SIZE, ttl_seconds
-from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS, shard_size
-from weed_storage.volume_info import Generation, dump_vif, server_generation
+from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
+from weed_storage.volume_info import Generation, dump_vif
 from weed_tasks import Context
-from weed_tasks.ec_plan import DESCRIPTOR, detect
+from weed_tasks.ec_plan import DESCRIPTOR, EMPTY, NO_FILE, detect
 from weed_tasks.ec_proof import Claim, check_vif, prove, prove_covered, prove_found
 from weed_tasks.ec_scene import Order, Scene, ask, awaken, survey
 from weed_tasks.ec_shards import (
@@ -53,12 +53,14 @@ from weed_tasks.ec_shards import (
 )
 from weed_tasks.ec_source import Source
 from weed_tasks.ec_stream import ShardSums, encode
+from weed_tasks.ec_targets import row_rule, unplaced, why_not_there
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, file_status, freeze, recover_freezes, same_files, wait_still
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.parameters import volume_id_of
 from weed_tasks.proof import Index, fetch_index, live_index
+from weed_tasks.readiness import answer_of
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]
 
@@ -82,9 +84,6 @@ STILL = 0.5
 
 SHOWN_WITHIN = 60.0
 """Seconds within which the master must show what servers have mounted: heartbeats come every 5."""
-
-RESERVE = 1 << 30
-"""Bytes that must stay free on a target's disk."""
 
 
 def run(job: Job, ctx: Context) -> Result:
@@ -126,6 +125,9 @@ def _preview(ctx: Context, scene: Scene) -> Result:
     if done is not None:
         return Result(f"{name} has all its shards; its replicas on {copies} would be compared with them and deleted")
     size = max(status.dat_file_size for status in scene.regular.values())
+    if not scene.order.slots:
+        raise StaleTask(unplaced(scene.volume_id, scene.order.no_slots))
+    _check_targets(ctx, scene, size)
     servers = len({slot.server for slot in scene.order.slots.values()})
     return Result(f"{name} ({size >> 20} MiB on {copies}) would be encoded to {servers} servers, then deleted there")
 
@@ -147,7 +149,7 @@ def _without_source(ctx: Context, scene: Scene, done: int | None) -> Result:
     volume_id = scene.volume_id
     if done is None:
         if scene.stubs and not any(shelf.shards for shelf in scene.shelves):
-            raise BadTask(f"volume {volume_id} is empty; there is nothing to encode")
+            raise BadTask(f"volume {volume_id} {EMPTY}")
         loose = [shelf for shelf in scene.shelves if set(shelf.files) - set(shelf.mounted)]
         if len({shard for shelf in scene.shelves for shard in shelf.shards}) < TOTAL_SHARDS or not loose:
             raise StaleTask(
@@ -235,10 +237,10 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
     volume_id, collection = scene.volume_id, scene.collection
     order = scene.order
     if not order.slots:
-        raise StaleTask(f"the shards of volume {volume_id} cannot be placed: {order.no_slots}; nothing was touched")
+        raise StaleTask(unplaced(volume_id, order.no_slots))
     biggest = max(status.dat_file_size for status in scene.regular.values())
     generations = _check_targets(ctx, scene, biggest)
-    strict = _row_rule(volume_id, biggest, generations.values())
+    strict = bool(row_rule(biggest, generations.values()))
     await_senders(ctx, scene.shelves, volume_id, collection)
 
     ctx.progress(0.05, "freezing replicas")
@@ -254,7 +256,7 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
             f"the index of volume {volume_id} on {server} points {end - source.dat_size} bytes past its data"
         )
     if not live:
-        raise BadTask(f"volume {volume_id} holds no file; there is nothing to encode")
+        raise BadTask(f"volume {volume_id} {NO_FILE}")
 
     run = max(time.time_ns(), *(shelf.run + 1 for shelf in scene.shelves))
     for shelf in scene.shelves:
@@ -304,51 +306,14 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
 
 
 def _check_targets(ctx: Context, scene: Scene, biggest: int) -> dict[Address, Generation]:
-    """Check that every target is alive, not in maintenance mode and has room; StaleTask if not, nothing was touched."""
-    need = Counter(scene.order.slots.values())
-    each = shard_size(biggest)
-    generations: dict[Address, Generation] = {}
-    for target in dict.fromkeys(slot.server for slot in need):
-        try:
-            status = ctx.volume(target).volume_server_status()
-            maintenance = status.state.maintenance or _in_maintenance(ctx, target)
-        except ServerFailed as error:
-            raise StaleTask(f"a target for shards of volume {scene.volume_id} does not answer: {error}") from error
-        generations[target] = server_generation(status.version)
-        if maintenance:
-            raise StaleTask(f"{target} is in maintenance mode and takes no shards; nothing was touched")
-        disks = status.disk_statuses
-        for slot, count in need.items():
-            if slot.server != target or not disks:
-                continue
-            known = generations[target].knows_ecsum and slot.disk_id < len(disks)
-            fitting = [disks[slot.disk_id]] if known and slot.disk_id else list(disks)
-            if slot.disk_id and not known and generations[target].knows_ecsum:
-                raise StaleTask(f"{target} has no disk {slot.disk_id}; nothing was touched")
-            room = max(disk.free for disk in fitting)
-            if room < each * count + RESERVE:
-                raise StaleTask(
-                    f"{target} has {room >> 20} MiB free, too little for {count} shards of {each >> 20} MiB; "
-                    "nothing was touched"
-                )
-    return generations
-
-
-def _in_maintenance(ctx: Context, server: Address) -> bool:
-    try:
-        return ctx.volume(server).get_state().state.maintenance
-    except ServerFailed as error:
-        if error.code == "UNIMPLEMENTED":
-            return False
-        raise
-
-
-def _row_rule(volume_id: int, dat_size: int, generations: Iterable[Generation]) -> bool:
-    """Whether rows are cut by the strict rule of servers before 4.44; BadTask where targets would disagree about it."""
-    rules = {generation.strict_rows for generation in generations}
-    if len(rules) > 1 and shard_size(dat_size, True) != shard_size(dat_size, False):
-        raise BadTask(f"volume {volume_id} has a size that its targets, of different releases, would read differently")
-    return rules == {True}
+    """Check that every target answers, takes orders and has room; StaleTask if not, nothing was touched."""
+    need = Counter((slot.server, slot.disk_id) for slot in scene.order.slots.values())
+    targets = list(dict.fromkeys(server for server, _disk in need))
+    answers = dict(zip(targets, ctx.each(lambda target: answer_of(ctx, target), targets)))
+    reason = why_not_there(scene.volume_id, biggest, need, answers)
+    if reason:
+        raise StaleTask(reason)
+    return {target: answer.generation for target, answer in answers.items()}
 
 
 def _source(scene: Scene, server: Address, status: ReadVolumeFileStatusResponse, strict: bool) -> Source:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
-from weed_errors import Mismatch, ServerFailed, TaskError, TimedOut
+from weed_errors import Mismatch, ServerFailed, TimedOut
 from weed_storage.volume_info import Generation, server_generation
 from weed_tasks import Context
 from weed_tasks.journal import Entry, Step
@@ -183,14 +183,6 @@ def figures(status: ReadVolumeFileStatusResponse) -> tuple[int, int, int, int]:
 def generation_of(ctx: Context, server: Address) -> Generation:
     """Ask a server which release it is."""
     return server_generation(ctx.volume(server).volume_server_status().version)
-
-
-def check_ready(ctx: Context, server: Address) -> Generation:
-    """Return a server's release; TaskError if it is in maintenance mode, in which it refuses every change."""
-    status = ctx.volume(server).volume_server_status()
-    if status.state.maintenance:
-        raise TaskError(f"volume server {server} is in maintenance mode and refuses changes; nothing was touched")
-    return server_generation(status.version)
 
 
 def _thaw(ctx: Context, frozen: Frozen) -> None:

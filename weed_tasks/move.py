@@ -17,15 +17,14 @@ from typing import Any
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.client import Master
-from weed_cluster.placement import no_room, why_not_move
-from weed_cluster.topology import Topology, locations, snapshot
+from weed_cluster.placement import Reserved, no_room, why_not_move
+from weed_cluster.topology import Node, Replica, Topology, locations, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_storage.volume_info import Generation
 from weed_tasks import Context, shut
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import (
     Frozen,
-    check_ready,
     file_status,
     freeze,
     freeze_for_long,
@@ -37,6 +36,7 @@ from weed_tasks.freeze import (
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.proof import prove_copy
+from weed_tasks.readiness import check_ready, close_refusing
 from weed_tasks.shut import Shut, check_over, forget, keep_shut, outlast, shut_steps, words
 
 COPY, DELETE = "copy", "delete"
@@ -137,10 +137,12 @@ def move_volume(
     if original is None and copy is not None:
         file_status(ctx, target, volume_id)
         return Moved(volume_id, source, target, copy.dat_file_size, already=True)
-    _check_plan(topology, volume_id, source, target, collection, disk_type, original, copy)
-    assert original is not None
     replicas = topology.replicas(volume_id) if topology else []
     others = [replica.server for replica in replicas if replica.server != source]
+    if topology is not None and original is not None and copy is None:
+        close_refusing(ctx, topology, (source, target, *others))
+    _check_plan(topology, volume_id, source, target, collection, disk_type, original, copy)
+    assert original is not None
     _check_others(ctx, volume_id, others)
     generation = min(check_ready(ctx, server) for server in (source, target))
     if topology is None:
@@ -415,8 +417,6 @@ def _check_plan(
         raise StaleTask(f"{plan}: its data is in remote storage; moving such volumes is not supported")
     if topology is None:
         return
-    if any(holder == volume_id for holder, _collection in topology.ec):
-        raise StaleTask(f"{plan}: it is erasure-coded or just becoming so")
     node = topology.node_at(target)
     if node is None:
         raise StaleTask(f"{plan}: the master does not know {target}")
@@ -424,12 +424,35 @@ def _check_plan(
     ours = next((replica for replica in replicas if replica.server == source), None)
     if ours is None:
         raise StaleTask(f"{plan}: the master does not list it on {source}")
-    others = [replica.node for replica in replicas if replica is not ours]
-    reason = why_not_move(ours.placement, ours.node, others, node) or no_room(
-        node, disk_type or ours.disk_type, original.dat_file_size
+    reason = why_unmovable(ours, topology) or why_not_there(
+        ours, node, topology, disk_type or ours.disk_type, original.dat_file_size
     )
     if reason:
-        raise StaleTask(f"{plan}: {reason}")
+        raise StaleTask(stays(ours, reason))
+
+
+def why_unmovable(replica: Replica, topology: Topology) -> str:
+    """Say why a replica may not move, wherever to; "" where it may."""
+    volume_id = replica.volume_id
+    if ambiguity := topology.ambiguity(volume_id):
+        return f"it {ambiguity}"
+    if topology.has_shards(volume_id):
+        return "it is erasure-coded or just becoming so"
+    # All of a volume's replicas are kept from taking writes while one of them moves.
+    return next((one.node.closed for one in topology.replicas(volume_id) if one.node.closed), "")
+
+
+def why_not_there(
+    replica: Replica, target: Node, topology: Topology, disk_type: str, size: int, reserved: Reserved | None = None
+) -> str:
+    """Say why a replica of `size` bytes may not move to a node; "" where it may."""
+    others = [other.node for other in topology.replicas(replica.volume_id) if other is not replica]
+    return why_not_move(replica.placement, replica.node, others, target) or no_room(target, disk_type, size, reserved)
+
+
+def stays(replica: Replica, reason: str) -> str:
+    """Say that a replica does not move, and why."""
+    return f"volume {replica.volume_id} stays on {replica.server}: {reason}"
 
 
 def _check_others(ctx: Context, volume_id: int, others: Iterable[Address]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from proto_gen import worker_pb2
+from weed_cluster.address import Address
 from weed_cluster.client import Master
 from weed_cluster.topology import Replica, Topology, collection_filter
 from weed_errors import ConfigError, TaskError
@@ -15,6 +16,7 @@ from weed_storage.volume_info import Generation
 from weed_tasks import Context
 from weed_tasks.freeze import generation_of
 from weed_tasks.parameters import source_of
+from weed_tasks.readiness import settle
 from weed_tasks.replica_faults import unfit
 from weed_values import as_float, as_int, as_str, settings
 
@@ -146,6 +148,17 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     backend = known_backend(ctx.master(), name)
     matches = collection_filter(as_str(wishes["collection_filter"], ""))
     topology = ctx.topology(request.volume_id)
+    return settle(ctx, topology, DESCRIPTOR.name, lambda: _choose(request, wishes, backend, matches, topology, ctx))
+
+
+def _choose(
+    request: DetectionRequest,
+    wishes: Mapping[str, Value],
+    backend: str,
+    matches: Callable[[str], bool],
+    topology: Topology,
+    ctx: Context,
+) -> Detection:
     proposals: list[Proposal] = []
     skipped: list[Skipped] = []
     seen, has_more = 0, False
@@ -154,6 +167,8 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
             continue
         seen += 1
         key, reason = why_leave(replicas, topology, wishes, backend, time.time())
+        if not key and (reason := why_refused(replicas, topology, wishes["direction"] == DOWNLOAD, _tiered(replicas))):
+            key = "unfit"
         if not key and len({replica.remote_name for replica in replicas}) > 1 and wishes["direction"] == UPLOAD:
             key, reason = _why_partly(ctx, replicas, backend)
         if key:
@@ -186,9 +201,6 @@ def why_leave(
     if remote == {backend}:
         return "remote", f"is in {backend} already"
     if remote != {"", backend}:  # else an upload that was broken off is to be finished
-        reason = unfit(replicas, topology)
-        if reason:
-            return "unfit", reason
         size = max(replica.size for replica in replicas)
         percent = 100 * size / topology.volume_size_limit if topology.volume_size_limit else 0.0
         quiet = now - max(replica.modified_at for replica in replicas)
@@ -203,6 +215,23 @@ def why_leave(
         if len(replicas) < first.placement.copies:
             return "incomplete", f"has {len(replicas)} of {first.placement.copies} copies; repair replication first"
     return "", ""
+
+
+def why_refused(replicas: Sequence[Replica], topology: Topology, download: bool, tiered: Collection[Address]) -> str:
+    """Say, in words that follow its name, why a job to move a volume is refused; "" where it is not.
+
+    `tiered` are the servers whose replica has its data in the backend already.
+    """
+    if ambiguity := topology.ambiguity(replicas[0].volume_id):
+        return ambiguity
+    if closed := next((replica.node.closed for replica in replicas if replica.node.closed), ""):
+        return f"cannot be moved now: {closed}"
+    local = [replica for replica in replicas if replica.server not in tiered]
+    return "" if download else unfit(local or replicas[:1], topology)
+
+
+def _tiered(replicas: Sequence[Replica]) -> list[Address]:
+    return [replica.server for replica in replicas if replica.remote_name]
 
 
 def _why_partly(ctx: Context, replicas: Sequence[Replica], backend: str) -> tuple[str, str]:

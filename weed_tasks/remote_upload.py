@@ -22,14 +22,14 @@ from weed_model import Job, Result, Value
 from weed_storage.volume_info import Generation
 from weed_tasks import Context
 from weed_tasks.freeze import STEP as FREEZE
-from weed_tasks.freeze import Frozen, check_ready, file_status, freeze, seal, thaw, wait_still
+from weed_tasks.freeze import Frozen, file_status, freeze, seal, thaw, wait_still
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease
 from weed_tasks.move import LEASE_PATIENCE, hold, probe, prove_unchanged
 from weed_tasks.parameters import collection_of, volume_id_of
 from weed_tasks.proof import CHECKSUMS, INDEX, compare_replicas, fetch_index, sample_of
-from weed_tasks.remote_plan import DESCRIPTOR, DOWNLOAD, backends, detect, known_backend
-from weed_tasks.replica_faults import unfit
+from weed_tasks.readiness import close_refusing
+from weed_tasks.remote_plan import DESCRIPTOR, DOWNLOAD, backends, detect, known_backend, why_refused
 from weed_values import as_bool, as_str, settings
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]
@@ -143,16 +143,16 @@ def _run(job: Job, ctx: Context, volume_id: int, lease: Lease | None) -> Result:
         as_bool(wishes["keep_remote"], False),
         lease,
     )
-    for replica in replicas:
-        volume.generation[replica.server] = check_ready(ctx, replica.server)
-        volume.look(replica.server)
-    _check_objects(volume)
-    if wishes["direction"] == DOWNLOAD:
-        return _download(volume)
-    reason = unfit([replica for replica in replicas if replica.server not in volume.tiered] or replicas[:1], topology)
+    answers = close_refusing(ctx, topology, (replica.server for replica in replicas))
+    if not any(answer.refusal for answer in answers.values()):
+        for replica in replicas:
+            volume.generation[replica.server] = answers[replica.server].generation
+            volume.look(replica.server)
+        _check_objects(volume)
+    reason = why_refused(replicas, topology, wishes["direction"] == DOWNLOAD, volume.tiered)
     if reason:
-        raise StaleTask(f"volume {volume_id} {reason}; nothing was changed")
-    return _upload(volume)
+        raise StaleTask(f"volume {volume_id} {reason}")
+    return _download(volume) if wishes["direction"] == DOWNLOAD else _upload(volume)
 
 
 def _check_objects(volume: _Volume) -> None:

@@ -87,10 +87,11 @@ def wanted_placement(placement: ReplicaPlacement, replica_count: int) -> Replica
 def unfit(replicas: Sequence[Replica], topology: Topology) -> str:
     """Say why a volume must be left alone, in words that follow its name; "" where it need not."""
     first = replicas[0]
-    if any(volume_id == first.volume_id for volume_id, _collection in topology.ec):
+    if ambiguity := topology.ambiguity(first.volume_id):
+        return ambiguity
+    if topology.has_shards(first.volume_id):
         return "has erasure-coded shards as well; clear that up first"
     for what, values in (
-        ("collections", {repr(replica.collection) for replica in replicas}),
         ("placements", {str(replica.placement) for replica in replicas}),
         ("times to live", {repr(replica.ttl) for replica in replicas}),
     ):
@@ -103,7 +104,8 @@ def unfit(replicas: Sequence[Replica], topology: Topology) -> str:
     remote = {replica.remote_name for replica in replicas}
     if len(remote) > 1:
         return f"has its data in remote storage on some servers only: {', '.join(sorted(remote - {''}))}"
-    return ""
+    refuses = next((replica.node.refuses for replica in replicas if replica.node.refuses), "")
+    return f"cannot be held still: {refuses}" if refuses else ""
 
 
 def choose_targets(
@@ -153,6 +155,19 @@ def why_no_target(topology: Topology, replicas: Sequence[Replica]) -> str:
     if len(full) == len(others):
         return "; ".join(full[:3])
     return f"placement {replica.placement} allows none of the servers that have room"
+
+
+def nowhere(topology: Topology, replicas: Sequence[Replica], fault: Fault) -> str:
+    """Say, in words that follow its name, that no server may take a volume's missing copy."""
+    return f"{fault.why}, and no server may take another one: {why_no_target(topology, replicas)}"
+
+
+def why_shared(replica: Replica, fault: Fault) -> str:
+    """Say, in words that follow its name, why a volume in remote storage gets no further copy on older servers."""
+    return (
+        f"{fault.why}, and its data is in {replica.remote_name}, which servers of its release delete with any of the "
+        "copies"
+    )
 
 
 class FirstSeen:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from proto_gen import worker_pb2
 from weed_cluster.address import Address
 from weed_cluster.placement import Reserved
 from weed_cluster.topology import Node, Replica, Topology, collection_filter
-from weed_errors import TaskError
+from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_storage.volume_info import Generation
 from weed_tasks import Context, shut
-from weed_tasks.freeze import generation_of
+from weed_tasks.freeze import file_status, generation_of
 from weed_tasks.parameters import source_of
 from weed_tasks.proof import BYTES, CHECKSUMS, INDEX
+from weed_tasks.readiness import settle
 from weed_tasks.replica_faults import (
     DIVERGED,
     MISPLACED,
@@ -29,9 +31,10 @@ from weed_tasks.replica_faults import (
     additions,
     choose_targets,
     examine,
+    nowhere,
     same_host,
     unfit,
-    why_no_target,
+    why_shared,
 )
 from weed_tasks.replica_repair import compare_all, names
 from weed_values import as_int, as_str, settings
@@ -167,28 +170,87 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
 
     # The volumes with the fewest copies left come first: they are the ones in danger.
     found.sort(key=lambda pair: (pair[0].kind != UNDER, len(pair[1]), pair[1][0].volume_id))
+    seen = _Seen(topology, len(volumes), found, skipped)
+    chosen = settle(ctx, topology, DESCRIPTOR.name, lambda: _choose(request, wishes, ctx, seen), spares_silent=True)
+    return _readable(ctx, topology, chosen)
+
+
+def unreadable(ctx: Context, volume_id: int, servers: Iterable[Address]) -> dict[Address, str]:
+    """Why the replica on each server cannot be read; "" where it can."""
+
+    def reason(server: Address) -> str:
+        try:
+            file_status(ctx, server, volume_id)
+        except (ServerFailed, Mismatch) as error:
+            return str(error)
+        return ""
+
+    todo = list(servers)
+    return dict(zip(todo, ctx.each(reason, todo)))
+
+
+def nowhere_readable(reasons: Mapping[Address, str]) -> str:
+    """Say, in words that follow its name, that no replica of a volume can be read, and why not; "" where one can."""
+    if not all(reasons.values()):
+        return ""
+    return f"has no replica that can be read: {'; '.join(reasons.values())}"
+
+
+def _readable(ctx: Context, topology: Topology, found: Detection) -> Detection:
+    """Pass over the proposals of volumes of which no replica can be read."""
+
+    def words(proposal: Proposal) -> str:
+        volume_id = proposal.params.volume_id
+        servers = [replica.server for replica in topology.replicas(volume_id)]
+        return nowhere_readable(unreadable(ctx, volume_id, servers))
+
+    words_of = dict(zip((one.id for one in found.proposals), ctx.each(words, found.proposals, most=4)))
+    skipped = [
+        _skip(topology.replicas(one.params.volume_id), words_of[one.id], "not readable")
+        for one in found.proposals
+        if words_of[one.id]
+    ]
+    kept = [proposal for proposal in found.proposals if not words_of[proposal.id]]
+    return replace(found, proposals=kept, skipped=[*found.skipped, *skipped])
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one look at the cluster found: volumes with a fault, the most pressing first, and others passed over."""
+
+    topology: Topology
+    volumes: int
+    found: list[tuple[Fault, list[Replica]]]
+    skipped: list[Skipped]
+
+
+def _choose(request: DetectionRequest, wishes: Mapping[str, Value], ctx: Context, seen: _Seen) -> Detection:
+    """Propose what may be repaired now."""
     patience = as_int(wishes["min_fault_age_seconds"], 600, 0)
     proposals: list[Proposal] = []
+    skipped = list(seen.skipped)
     reserved = Reserved()
     has_more = False
-    for fault, replicas in found:
+    for fault, replicas in seen.found:
         age = SEEN.age(replicas[0].volume_id, fault.kind)
         if wait := _too_fresh(ctx, request, fault, replicas, age, patience):
             skipped.append(_skip(replicas, wait, FRESH))
             continue
-        if fault.kind == UNDER and replicas[0].remote_name and not share_objects(ctx, replicas):
-            words = f"{fault.why}, and its data is in {replicas[0].remote_name}, which old servers cannot share safely"
-            skipped.append(_skip(replicas, words, "remote"))
+        if reason := unfit(replicas, seen.topology):
+            skipped.append(_skip(replicas, reason, "unfit"))
             continue
-        proposal = _propose(topology, fault, replicas, wishes, reserved, age)
+        if fault.kind == UNDER and replicas[0].remote_name and not share_objects(ctx, replicas):
+            skipped.append(_skip(replicas, why_shared(replicas[0], fault), "remote"))
+            continue
+        proposal = _propose(seen.topology, fault, replicas, wishes, reserved, age)
         if isinstance(proposal, Skipped):
             skipped.append(proposal)
         elif request.max_results and len(proposals) >= request.max_results:
             has_more = True
         else:
             proposals.append(proposal)
-    summary = f"{len(volumes)} volumes: {len(found)} with a fault, {len(proposals)} to repair now"
-    return Detection(proposals, skipped, has_more, len(volumes), summary)
+    summary = f"{seen.volumes} volumes: {len(seen.found)} with a fault, {len(proposals)} to repair now"
+    return Detection(proposals, skipped, has_more, seen.volumes, summary)
 
 
 def _too_fresh(
@@ -227,11 +289,7 @@ def _propose(
         count = additions(fault, replicas, placement, delete_surplus)
         targets = choose_targets(topology, fault, placement, count, replicas, reserved)
         if count and not targets:
-            return _skip(
-                replicas,
-                f"{fault.why}, and no server may take another one: {why_no_target(topology, replicas)}",
-                "no target",
-            )
+            return _skip(replicas, nowhere(topology, replicas, fault), "no target")
     size = max(replica.size for replica in replicas)
     params = worker_pb2.TaskParams(
         volume_id=first.volume_id,

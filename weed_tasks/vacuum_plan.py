@@ -11,6 +11,7 @@ from proto_gen import worker_pb2
 from weed_cluster.topology import Node, Replica, Topology, collection_filter, wildcard_filter
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_tasks import Context
+from weed_tasks.readiness import settle
 from weed_values import as_float, as_int, as_str
 
 VOLUME_STATES = (("ALL", "All volumes"), ("ACTIVE", "Active, not full"), ("FULL", "Full"))
@@ -66,7 +67,8 @@ URGENT = 0.6
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find volumes of which a replica in scope has enough garbage; propose each with all its replicas."""
-    return plan(request, ctx.topology(request.volume_id))
+    topology = ctx.topology(request.volume_id)
+    return settle(ctx, topology, DESCRIPTOR.name, lambda: plan(request, topology))
 
 
 def plan(request: DetectionRequest, topology: Topology, now: float | None = None) -> Detection:
@@ -91,7 +93,7 @@ def plan(request: DetectionRequest, topology: Topology, now: float | None = None
             skipped.append(
                 Skipped(
                     volume_id,
-                    f"volume {volume_id}: {reason}",
+                    reason,
                     key,
                     worst.collection,
                     str(worst.server),
@@ -137,17 +139,29 @@ def _why_not(
     worst: Replica, replicas: Sequence[Replica], topology: Topology, threshold: float, min_age: int, now: float
 ) -> tuple[str, str]:
     """Say in a sentence and in a key why a volume is passed over; empty where it is not."""
+    name = f"volume {worst.volume_id}"
     if worst.garbage_ratio < threshold or not worst.deleted_bytes:
-        return f"{worst.garbage_ratio:.0%} garbage, threshold {threshold:.0%}", "below the threshold"
+        return f"{name}: {worst.garbage_ratio:.0%} garbage, threshold {threshold:.0%}", "below the threshold"
     if now - worst.modified_at < min_age:
-        return f"written {now - worst.modified_at:.0f} s ago, minimum age {min_age} s", "too young"
-    if any(replica.remote_name for replica in replicas):
-        return "its data is in remote storage", "remote"
-    if any(volume_id == worst.volume_id for volume_id, _collection in topology.ec):
-        return "it is being erasure-coded", "erasure-coded"
-    if len(replicas) < worst.placement.copies:
-        return f"{len(replicas)} of {worst.placement.copies} copies, vacuumed when complete", "incomplete"
-    return "", ""
+        return f"{name}: written {now - worst.modified_at:.0f} s ago, minimum age {min_age} s", "too young"
+    return why_refused(replicas, topology)
+
+
+def why_refused(replicas: Sequence[Replica], topology: Topology) -> tuple[str, str]:
+    """Say why a job to vacuum a volume is refused, in a sentence and in a key; both empty where it is not."""
+    volume_id, servers = replicas[0].volume_id, [replica.server for replica in replicas]
+    wanted, reason, key = replicas[0].placement.copies, "", ""
+    if ambiguity := topology.ambiguity(volume_id):
+        reason, key = f"it {ambiguity}", "two collections"
+    elif any(replica.remote_name for replica in replicas):
+        reason, key = "its data is in remote storage", "remote"
+    elif topology.has_shards(volume_id):
+        reason, key = "it is erasure-coded or just becoming so", "erasure-coded"
+    elif len(servers) < wanted:
+        reason, key = f"it should have {wanted} copies, but is on {', '.join(map(str, servers))} only", "incomplete"
+    elif closed := next((replica.node.closed for replica in replicas if replica.node.closed), ""):
+        reason, key = closed, "not ready"
+    return (f"volume {volume_id} cannot be vacuumed: {reason}", key) if key else ("", "")
 
 
 def _proposal(worst: Replica, replicas: Sequence[Replica], threshold: float, now: float) -> Proposal:

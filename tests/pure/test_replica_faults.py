@@ -155,6 +155,7 @@ def test_volumes_that_must_be_left_alone_are_told_with_the_reason() -> None:
     tiered = replica(there)
     tiered.info.remote_storage_name = "s3.default"
     assert "in remote storage on some servers only: s3.default" in unfit([replica(here), tiered], topology)
+    topology = cluster_of(here, there)
     topology.ec[7, ""] = []
     assert "erasure-coded" in unfit([replica(here)], topology)
 
