@@ -22,6 +22,7 @@ LOOKING = {
     "VacuumVolumeCheck",
     "VolumeStatus",
     "ReadVolumeFileStatus",
+    "VolumeNeedleStatus",
     "VolumeServerStatus",
     "SendHeartbeat",
     "KeepConnected",

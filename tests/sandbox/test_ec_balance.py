@@ -22,7 +22,15 @@ from weed_tasks import Context, ec_balance, ec_shards, erasure_coding
 from weed_tasks.journal import Entry, Journal
 
 MODERN = [kind for kind in REAL_KINDS if kind.era == "4.44"]
-READING = {"CopyFile", "Ping", "VolumeEcShardRead", "VolumeEcShardsInfo", "VolumeServerStatus", "VolumeStatus"}
+READING = {
+    "CopyFile",
+    "Ping",
+    "VolumeNeedleStatus",
+    "VolumeEcShardRead",
+    "VolumeEcShardsInfo",
+    "VolumeServerStatus",
+    "VolumeStatus",
+}
 
 
 @pytest.fixture(scope="module", params=_params([SANDBOX_KIND, *MODERN]))

@@ -31,6 +31,7 @@ READING = {
     "ReadVolumeFileStatus",
     "VolumeEcShardRead",
     "VolumeEcShardsInfo",
+    "VolumeNeedleStatus",
     "VolumeServerStatus",
     "VolumeStatus",
 }
