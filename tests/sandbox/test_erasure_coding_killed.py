@@ -214,7 +214,8 @@ def test_nothing_is_left_to_finish_where_somebody_made_the_volume_of_its_shards_
     fresh(either)
     reaper, holders, files = run_and_die(either, tmp_path, deleted[1])
     volume_id = files.volume_ids[0]
-    assert reaper.is_dead and not any(server.files("*.dat") for server in holders)
+    assert reaper.is_dead
+    assert not any(server.files("*.dat") for server in holders)
     journal = reaper.power_back()
     for server in either.servers:
         volume = either.volume(server)
