@@ -21,7 +21,7 @@ import grpc
 
 from weed_cluster import admin as admin_http
 from weed_cluster.address import GRPC_OFFSET, Address
-from weed_cluster.client import open_channel
+from weed_cluster.client import CONNECT, open_channel
 from weed_errors import AdminError, AdminRefused, AdminUnavailable, ServerFailed
 from weed_protocol import classic, plugin
 from weed_protocol.commands import (
@@ -67,6 +67,9 @@ RESTING = 5.0
 
 _NO_GRPC = re.compile("Socket closed|HTTP/2|frame|handshake|Unwrap|SSL|TSI", re.IGNORECASE)
 """What gRPC says of a server that closes the connection instead of speaking with us."""
+
+_SILENT = re.compile("timed out|tcp handshaker shutdown|FD Shutdown", re.IGNORECASE)
+"""What gRPC says of a server from which nothing has come until the time was over."""
 
 TLS_HINT = (
     "admin and worker must both have certificates in security.toml, and [grpc] ca of each must have signed the other's"
@@ -202,7 +205,7 @@ class Session:
         try:
             options = [alone, *worker.security.options(address)]
         except ServerFailed as error:
-            raise AdminUnavailable(f"{error}; {TLS_HINT}") from None
+            raise AdminUnavailable(f"{error}; {TLS_HINT}" if "TLS" in error.call else str(error)) from None
         channel = open_channel(address, worker.security.credentials(), options)
         self._outbox = outbox = Outbox(lambda report: dialect.encode(report, who, time.time()), self._sent)
         for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.hand.keys):
@@ -376,6 +379,11 @@ def _failure(error: Any, address: Address, with_tls: bool) -> AdminError:
         return AdminRefused(f"the server at {address.grpc} does not speak this dialect; is it an admin? ({detail})")
     if code == grpc.StatusCode.CANCELLED:
         return AdminUnavailable(f"the stream to {address.grpc} was broken off")
+    if "failed to connect" in detail and _SILENT.search(detail):
+        return AdminUnavailable(
+            f"no answer came from {address.grpc} within {CONNECT:.0f} s; is it hung, is gRPC at another port, or does"
+            f" a firewall drop the packets? ({detail})"
+        )
     if "failed to connect" in detail and _NO_GRPC.search(detail):
         may_be = (
             f"it refuses our certificate, perhaps ({TLS_HINT})"

@@ -8,6 +8,7 @@ one channel per server is kept for all.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
@@ -22,6 +23,9 @@ from weed_errors import BadTask, ServerFailed, ServerTimedOut
 MAX_MESSAGE = 1 << 30
 """Largest message in bytes, both ways, as SeaweedFS's servers have it (grpc's own default is 4 MiB)."""
 
+CONNECT = 10.0
+"""Seconds for a connection and the handshakes on it: links with a round trip of two seconds exist."""
+
 OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -29,7 +33,8 @@ OPTIONS = (
     ("grpc.keepalive_time_ms", 75_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 500),
+    # How long connecting may take, whatever the name says: with TLS that is up to four round trips.
+    ("grpc.min_reconnect_backoff_ms", int(CONNECT * 1000)),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # A fixed window: the one gRPC would find by itself holds hundreds of MB on fast links. 1 MiB on the way at a time
     # still is 100 MB/s for each stream over a link with 10 ms.
@@ -208,12 +213,18 @@ class _Client:
         return self._result(call, method.future(request, timeout=self._leash.limit(timeout)))  # type: ignore[no-any-return]
 
     def _look(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Message:
-        """Send one message that is harmless to repeat; repeat it where the server was unreachable or reset it."""
+        """Send one message that is harmless to repeat; repeat it where the server was unreachable or reset it.
+
+        Not where it took long to find that out: a server from which nothing comes will not answer a second later.
+        """
         for pause in RETRY_PAUSES:
+            began = time.monotonic()
             try:
                 return self._unary(call, request, response, timeout)
             except ServerFailed as error:
                 if error.code != "UNAVAILABLE" and "RST_STREAM" not in error.detail:
+                    raise
+                if time.monotonic() - began > CONNECT / 2:
                     raise
             self._leash.wait(pause)
         return self._unary(call, request, response, timeout)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from proto_gen.master_pb2 import LeaseAdminTokenResponse
-from weed_cluster.client import Cluster, Master
+from weed_cluster.client import SHORT, Cluster, Master
 from weed_cluster.leash import Leash
 from weed_errors import Busy, ServerFailed
 
@@ -48,7 +48,7 @@ class ClusterLock:
                 message=self._message,
                 previous_token=self._token.token,
                 previous_lock_time=self._token.lock_ts_ns,
-                timeout=TIMEOUT,
+                timeout=TIMEOUT if self._token.token else SHORT,  # a connection may have to be made first
             )
         except ServerFailed as error:
             if "already locked" not in error.detail:

@@ -13,7 +13,6 @@ chain is verified, and a name that the certificate does carry is what gRPC is to
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import closing
@@ -25,6 +24,7 @@ import grpc
 import toml
 
 from weed_cluster.address import Address
+from weed_cluster.bounded import Dial, within
 from weed_errors import ConfigError, ServerFailed
 
 FILE = "security.toml"
@@ -36,8 +36,8 @@ PLAINTEXT = (
     " give it orders; set [grpc] ca and [grpc.worker] cert and key in security.toml"
 )
 
-PROBE_SECONDS = 5.0
-"""How long a server may take to show its certificate."""
+PROBE_SECONDS = 10.0
+"""How long a server may take to show its certificate: links with a round trip of two seconds exist."""
 
 # OpenSSL verification codes (X509_V_ERR_*) that say: signed by somebody else than this CA.
 _OTHER_ISSUER = (2, 18, 19, 20, 21)
@@ -253,12 +253,13 @@ def _handshake(ours: ssl.SSLContext, theirs: ssl.SSLContext) -> str:
 def _name_of(address: Address, context: ssl.SSLContext) -> str:
     """Verify a server's certificate and return a name it carries: the host's own where it does."""
     host = address.host.strip("[]")
+
+    def look(dial: Dial) -> Any:
+        with closing(context.wrap_socket(dial(), server_hostname=host)) as connection:
+            return connection.getpeercert()
+
     try:
-        with (
-            closing(socket.create_connection((host, address.grpc_port), PROBE_SECONDS)) as plain,
-            closing(context.wrap_socket(plain, server_hostname=host)) as connection,
-        ):
-            shown: Any = connection.getpeercert()
+        shown = within(PROBE_SECONDS, address, address.grpc_port, look)
     except ssl.SSLCertVerificationError as error:
         detail = f"its certificate is not trusted: {error.verify_message}"
         raise ServerFailed(str(address), "the TLS handshake", "UNAVAILABLE", detail) from None

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from proto_gen.master_pb2 import LeaseAdminTokenResponse
-from weed_cluster.client import Cluster, Master
+from weed_cluster.client import SHORT, Cluster, Master
 from weed_cluster.leash import Leash
 from weed_errors import Busy, ServerFailed
 from weed_tasks import Context
@@ -55,7 +55,7 @@ class Lease:
                     previous_token=self._token.token,
                     previous_lock_time=self._token.lock_ts_ns,
                     message=f"volume {self._volume_id}",
-                    timeout=5.0,
+                    timeout=5.0 if self._token.token else SHORT,  # a connection may have to be made first
                 )
             except ServerFailed as error:
                 if "already locked" not in error.detail:
