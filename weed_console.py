@@ -19,6 +19,7 @@ import grpc.experimental.gevent
 grpc.experimental.gevent.init_gevent()
 
 import gc
+import io
 import json
 import logging
 import re
@@ -53,6 +54,7 @@ from weed_settings import normalise
 from weed_state.last_topology import LastTopology
 from weed_tasks.journal import Entry, Journal
 from weed_tasks.replication_plan import FRESH
+from weed_text import escaped
 from weed_view import Screen, size_text, time_text
 from weed_wishes import USAGE, Wishes, parse
 
@@ -394,6 +396,8 @@ def _main(words: list[str]) -> int:
             print(USAGE)
             return 0
         wishes = parse(words)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
         weed_logging.set_up("text", wishes.verbosity)
         logging.getLogger().setLevel(logging.INFO if wishes.verbosity > 1 else logging.CRITICAL)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
@@ -406,11 +410,11 @@ def _main(words: list[str]) -> int:
         finally:
             console.close()
     except ConfigError as error:
-        print(f"weed_worker: {error}", file=sys.stderr)
+        print(f"weed_worker: {escaped(str(error))}", file=sys.stderr)
         return WRONG
     except WeedError as error:
         hint = "; weed_worker doctor tells what is in the way" if isinstance(error, ServerFailed) else ""
-        print(f"weed_worker: {error}{hint}", file=sys.stderr)
+        print(f"weed_worker: {escaped(str(error))}{hint}", file=sys.stderr)
         return BUSY if isinstance(error, Busy) else FAILED
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

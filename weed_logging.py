@@ -6,25 +6,38 @@ import json
 import logging
 import sys
 import time
+from typing import Any
+
+from weed_text import escaped
 
 
-class _Json(logging.Formatter):
+class _Form(logging.Formatter):
+    """Names from others neither end a line nor begin one: what follows a line is indented."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join("    " + escaped(line) for line in super().formatException(ei).splitlines())
+
+
+class _Json(_Form):
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": _name(record.levelno),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": escaped(record.getMessage()),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
 
 
-class _Text(logging.Formatter):
+class _Text(_Form):
     def format(self, record: logging.LogRecord) -> str:
         record.levelname = _name(record.levelno)
         return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return escaped(super().formatMessage(record))
 
 
 def _name(level: int) -> str:

@@ -21,7 +21,9 @@ from prometheus_client.exposition import choose_encoder
 
 from weed_model import Detection
 from weed_protocol.commands import Running, Status
+from weed_settings import TASK_TYPES
 from weed_status_port import open_port
+from weed_text import escaped
 
 if TYPE_CHECKING:
     from weed_session import Session
@@ -82,6 +84,7 @@ class Sight:
 
     def detection_ended(self, task_type: str, found: Detection | None) -> None:
         """Count what a detection saw; None for one that failed or was refused."""
+        task_type = task_type if task_type in TASK_TYPES else "unknown"  # each name would be a series for ever
         self._detections.labels(task_type, "failure" if found is None else "success").inc()
         if found is not None:
             self._seen.labels(task_type).inc(found.seen)
@@ -119,7 +122,7 @@ class Sight:
             return 200, text, b"ok\n"
         if path == "/ready":
             why = why_not_ready(worker)
-            return (503 if why else 200), text, f"{why or 'ready'}\n".encode()
+            return (503 if why else 200), text, f"{escaped(why) or 'ready'}\n".encode()
         if path == "/status":
             return 200, "application/json", json.dumps(status(worker), indent=2).encode() + b"\n"
         return 404, text, b"here are /metrics, /health, /ready and /status\n"

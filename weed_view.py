@@ -23,6 +23,8 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from weed_text import escaped
+
 RATE_SECONDS = 30.0
 """A rate is the mean of this many seconds."""
 
@@ -109,6 +111,7 @@ class Bar:
     told: float = 0.0  # when a plain line was last written
 
     def __post_init__(self) -> None:
+        self.name = escaped(self.name)
         self.pace = Pace()
 
 
@@ -139,6 +142,7 @@ class Screen:
 
     def say(self, text: str = "", style: str = "") -> None:
         """Write a sentence; a terminal wraps it, a file gets one line."""
+        text = escaped(text)
         if self.is_terminal:
             self._console.print(Text(text, style=STYLES.get(style, style)))
         else:
@@ -146,6 +150,7 @@ class Screen:
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
         """Write a table; `right` names the columns of figures. Where the last column has no room it goes below."""
+        rows = [[escaped(cell) for cell in row] for row in rows]
         if not self.is_terminal:
             for line in _aligned(heads, rows, right):
                 self._console.print(line, soft_wrap=True)
@@ -191,7 +196,7 @@ class Screen:
 
     def moved(self, bar: Bar, fraction: float, stage: str) -> None:
         """A job told how far it is."""
-        now = time.monotonic()
+        now, stage = time.monotonic(), escaped(stage)
         is_new, bar.fraction, bar.stage = stage != bar.stage, max(bar.fraction, min(fraction, 1.0)), stage
         if is_new:
             bar.pace = Pace()  # a stage's speed tells nothing of the next one's

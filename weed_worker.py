@@ -62,6 +62,7 @@ from weed_state import identity, leaks, task_log
 from weed_state.debts import Debts
 from weed_state.last_topology import LastTopology
 from weed_tasks.journal import Entry, Journal
+from weed_text import escaped
 
 __version__ = "0.1.0"
 
@@ -472,7 +473,7 @@ class Worker:
         """Print every greenlet's and thread's stack and all jobs to stderr (SIGUSR1)."""
         print(*format_run_info(), sep="\n", file=sys.stderr)
         for work in [*self.hand.running, *self.hand.waiting]:
-            print(f"job {work.name}: {work.fraction:.0%} {work.stage}", file=sys.stderr)
+            print(escaped(f"job {work.name}: {work.fraction:.0%} {work.stage}"), file=sys.stderr)
 
     # ---- duties ----------------------------------------------------------------------------------------------------
 
@@ -558,7 +559,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if settings.metrics_port:
             worker.sight.serve(worker, settings.metrics_ip, settings.metrics_port)
     except (ConfigError, OSError) as error:
-        print(f"weed_worker: {error}", file=sys.stderr)
+        print(f"weed_worker: {escaped(str(error))}", file=sys.stderr)
         return ConfigError.exit_code
 
     def reload() -> None:

@@ -170,7 +170,7 @@ def _complete(report: Completed, identity: Identity) -> worker_pb2.TaskComplete:
     if report.result is not None:
         message.result_metadata.update(_figures({"summary": report.result.summary, **report.result.outputs}))
     else:
-        message.error_message = retriable(printable(report.error or _unexplained(report)))
+        message.error_message = printable(retriable(report.error or _unexplained(report)))
     return message
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from weed_text import escaped
+
 LIMIT = 4000  # characters; an error may quote a server at length, an admin page need not
 
 _ABSENCE = re.compile(r"not\s+found", re.IGNORECASE)
@@ -18,8 +20,9 @@ def valid(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Make a text for people to read valid, and no longer than LIMIT characters."""
-    return valid(text if len(text) <= LIMIT else text[: LIMIT - 3] + "...")
+    """Make a text for people to read visible, and no longer than LIMIT characters."""
+    shown = escaped(text[: LIMIT + 1])
+    return shown if len(shown) <= LIMIT else shown[: LIMIT - 3] + "..."
 
 
 def retriable(text: str) -> str:

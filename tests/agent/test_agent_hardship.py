@@ -320,3 +320,14 @@ def test_a_classic_admin_is_offered_a_task_type_only_in_its_window(driver: Drive
     assert not driver.completions("j1")
     agent.says("registered as .* for balance, erasure_coding", timeout=opens + 20)
     assert "4711" in driver.ended("j1").error
+
+
+@pytest.mark.parametrize("dialect", ["plugin", "classic"])
+def test_a_job_id_with_a_line_break_writes_no_log_line(sandbox_cluster: Cluster, driver: Driver, agent: Agent) -> None:
+    (volume_id,) = garbage(sandbox_cluster).volume_ids
+    name = "j1\n2026-01-01 00:00:00,000 INFO forged\x1b[2J"
+    give(driver, sandbox_cluster, name, volume_id)
+    assert driver.ended(name).success
+    agent.says(r"completed vacuum j1\\n2026-01-01 00:00:00,000 INFO forged\\x1b\[2J \(volume")
+    assert "\x1b" not in agent.text
+    assert not [line for line in agent.text.splitlines() if line.startswith("2026-01-01")]

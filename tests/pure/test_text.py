@@ -1,0 +1,109 @@
+"""Names from others: whatever they hold, it is seen, and nothing is done that it says."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import unicodedata
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import weed_logging
+from weed_protocol.text import LIMIT, printable
+from weed_text import escaped
+from weed_view import Bar, Screen
+
+NASTY = "a\nWARNING forged\r\x1b[2J\x1b]0;title\x07\u202ecba\u200b\u2066\x85\u2028\udc80\ufeff\U000e0041"
+"""A name with all that must not be obeyed."""
+
+
+def is_harmless(text: str) -> bool:
+    return not any(unicodedata.category(one) in ("Cc", "Cf", "Cs", "Zl", "Zp") for one in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("pictures 2024_ä-日本 ✓", "pictures 2024_ä-日本 ✓"),
+        ("a\nb\tc\r", "a\\nb\\tc\\r"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("abc\u202edef", "abc\\u202edef"),
+        ("pho\u200btos", "pho\\u200btos"),
+        ("pho\u3164tos\ufe0f", "pho\\u3164tos\\ufe0f"),
+        ("\udcff", "\\udcff"),
+        ("back\\slash", "back\\slash"),
+    ],
+)
+def test_what_is_no_visible_character_is_shown_as_an_escape(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+@given(st.text())
+def test_whatever_comes_is_one_harmless_line_and_stays_so(text: str) -> None:
+    shown = escaped(text)
+    assert is_harmless(shown)
+    assert escaped(shown) == shown
+    shown.encode()
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """A logger; how logs are written is put back after the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield logging.getLogger("test")
+    root.handlers, root.level = handlers, level
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_name_makes_no_log_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], logger: logging.Logger, form: str
+) -> None:
+    weed_logging.set_up(form, 0)
+    logger.warning("took job %s", NASTY)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert is_harmless(line)
+    assert escaped(NASTY) in (json.loads(line)["message"] if form == "json" else line)
+
+
+def test_a_stack_trace_holds_nothing_that_looks_like_a_log_line(
+    capsys: pytest.CaptureFixture[str], logger: logging.Logger
+) -> None:
+    weed_logging.set_up("text", 0)
+    try:
+        raise ValueError("bad\n2026-01-01 00:00:00,000 INFO all is well\n\x1b[2J")
+    except ValueError:
+        logger.exception("it failed")
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.endswith("it failed")
+    assert rest
+    assert all(line.startswith("    ") and is_harmless(line) for line in rest)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_name_in_a_table_a_sentence_or_a_bar_does_not_reach_the_terminal_raw(is_terminal: bool) -> None:
+    out = io.StringIO()
+    out.isatty = lambda: is_terminal  # type: ignore[method-assign]
+    screen = Screen(stream=out)
+    screen.say(f"looked at {NASTY}")
+    screen.table(("VOLUME", "NAME"), [["7", NASTY], [NASTY, "x"]])
+    bar = Bar(NASTY)
+    screen.started(bar)
+    screen.moved(bar, 0.5, NASTY)
+    screen.ended(bar, "done", NASTY)
+    told = out.getvalue()
+    assert "\x1b[2J" not in told
+    assert "\x1b]0" not in told
+    assert not set("\x07\r\u202e\u200b\x85\u2028\ufeff") & set(told)
+    assert "forged" in told
+    assert not any(line.startswith("WARNING forged") for line in told.splitlines())
+
+
+def test_what_an_admin_shows_is_visible_and_bounded() -> None:
+    assert printable(NASTY) == escaped(NASTY)
+    assert len(printable("\x1b" * 100_000)) == LIMIT
+    assert printable("x" * 100_000).endswith("...")
