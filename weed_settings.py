@@ -16,6 +16,7 @@ import docopt
 
 from weed_cluster.address import Address
 from weed_errors import BadTask, ConfigError
+from weed_files import read_named
 
 USAGE = """\
 Maintenance worker for SeaweedFS: takes tasks from an admin server and runs them on the volume servers.
@@ -99,6 +100,12 @@ PROFILES = {  # (megabytes per second in all, per server, tasks at once, windows
 LONGEST_SILENCE = 30.0
 """Seconds: admins forget a worker that was silent for two minutes; a few beats may be lost before that."""
 
+LARGEST_FILE = 1 << 20
+"""Bytes of an options file or a pause file."""
+
+LONGEST_REASON = 200
+"""Characters of what a pause file says."""
+
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
@@ -154,11 +161,13 @@ class Settings:
 
     def paused(self) -> str:
         """Why -pauseFile holds new work back: its first line, or its name; "" where it does not exist."""
+        if self.pause_file is None:
+            return ""
         try:
-            text = self.pause_file.read_text(errors="replace") if self.pause_file else None
+            text = read_named(self.pause_file, LARGEST_FILE).decode(errors="replace")
         except OSError as error:
             return "" if isinstance(error, FileNotFoundError) else str(error)
-        return "" if text is None else text.partition("\n")[0].strip() or str(self.pause_file)
+        return text.partition("\n")[0].strip()[:LONGEST_REASON] or str(self.pause_file)
 
 
 def parse_duration(text: str) -> float:
@@ -206,7 +215,7 @@ def normalise(argv: Sequence[str], usage: str = USAGE) -> list[str]:
 def read_options(path: str) -> list[str]:
     """The flags in an options file: `name=value` or `name value` a line, with or without dashes, # for comments."""
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = read_named(Path(path).expanduser(), LARGEST_FILE).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read -options={path}: {error}") from None
     flags = []

@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from weed_errors import ConfigError
-from weed_files import safe_name, write_all_durably
-from weed_model import Result
+from weed_files import own_directory, read_ours, safe_name, set_aside, write_all_durably
+from weed_model import Result, Value
 from weed_protocol.commands import Completed, RunJob
 
 log = logging.getLogger(__name__)
 
 FORGOTTEN = 24 * 3600.0
 """Seconds after which no admin waits for a result any more (an admin expires a silent job after 24 hours)."""
+
+LATEST = 1e11
+"""Unix seconds of the last moment that is believed."""
 
 KILLED = "the worker was killed while this task ran; what it had changed is undone from its journal"
 
@@ -50,7 +53,7 @@ class Debts:
     def __init__(self, directory: Path, changed: Callable[[], None] = lambda: None) -> None:
         self._directory = directory
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            own_directory(directory)
         except OSError as error:
             raise ConfigError(f"cannot create {directory}: {error.strerror}") from None
         self._owed: dict[Key, Debt] = {}
@@ -61,16 +64,16 @@ class Debts:
         self._load()
 
     def _load(self) -> None:
-        for path in sorted(self._directory.glob("*.json"), key=lambda file: file.stat().st_mtime):
+        for path in sorted(self._directory.glob("*.json"), key=lambda file: file.lstat().st_mtime):
             try:
-                record = json.loads(path.read_bytes())
-                debt, taken_at = _from_record(record), float(record["taken_at"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                log.warning("cannot read the owed result %s (%s); it is set aside", path.name, error)
-                path.replace(path.with_suffix(".damaged"))
+                record = json.loads(read_ours(path))
+                debt, taken_at = _from_record(record), _moment(record, "taken_at")
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                log.warning("cannot use the owed result %s (%r); it is set aside", path.name, error)
+                _move_away(path)
                 continue
             if time.time() - taken_at > FORGOTTEN:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 continue
             self._owed[_key(debt.completed)] = debt
             self._paths[_key(debt.completed)] = path
@@ -175,16 +178,55 @@ def _to_record(debt: Debt) -> dict[str, Any]:
     }
 
 
+def _move_away(path: Path) -> None:
+    try:
+        set_aside(path)
+    except OSError as error:
+        log.warning("cannot set %s aside: %s", path.name, error)
+
+
 def _from_record(record: dict[str, Any]) -> Debt:
+    """Read a debt back. Whatever cannot be sent is refused here: no stream would outlive it."""
     result = record["result"]
     completed = Completed(
-        request_id=record["request_id"],
-        job_id=record["job_id"],
-        job_type=record["job_type"],
-        finished_at=record["finished_at"],
-        error=record["error"],
-        cancelled=record["cancelled"],
-        at_capacity=record.get("at_capacity", False),
-        result=Result(result["summary"], result["outputs"]) if result else None,
+        request_id=_text(record, "request_id"),
+        job_id=_text(record, "job_id"),
+        job_type=_text(record, "job_type"),
+        finished_at=_moment(record, "finished_at"),
+        error=_text(record, "error"),
+        cancelled=_flag(record, "cancelled"),
+        at_capacity=_flag(record, "at_capacity") if "at_capacity" in record else False,
+        result=Result(_text(result, "summary"), _outputs(result["outputs"])) if result else None,
     )
-    return Debt(record["dialect"], record["worker_id"], completed)
+    return Debt(_text(record, "dialect"), _text(record, "worker_id"), completed)
+
+
+def _text(record: dict[str, Any], key: str) -> str:
+    value = record[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is no text")
+    value.encode()  # ValueError for what no message can carry
+    return value
+
+
+def _flag(record: dict[str, Any], key: str) -> bool:
+    if not isinstance(record[key], bool):
+        raise TypeError(f"{key} is neither true nor false")
+    return bool(record[key])
+
+
+def _moment(record: dict[str, Any], key: str) -> float:
+    value = record[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < LATEST:
+        raise ValueError(f"{key} is no moment")
+    return float(value)
+
+
+def _outputs(values: Any) -> dict[str, Value]:
+    if not isinstance(values, dict):
+        raise TypeError("outputs are no record")
+    for value in values.values():
+        texts = value if isinstance(value, list) else []
+        if not isinstance(value, (bool, int, float, str, list)) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"{value!r} is no figure")
+    return values

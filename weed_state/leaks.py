@@ -10,24 +10,27 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from weed_files import safe_name
+from weed_files import read_ours, safe_name, write_durably
 
 log = logging.getLogger(__name__)
+
+MOST = 1_000_000
+"""Failures that are believed; more must not be told, since an admin counts in 32 bits."""
 
 
 def leaked(working_dir: Path, worker_id: str) -> int:
     """The failures told so far."""
     try:
-        text = _file(working_dir, worker_id).read_text()
-    except (OSError, UnicodeDecodeError):
+        told = int(read_ours(_file(working_dir, worker_id), 32))
+    except (OSError, ValueError):
         return 0
-    return int(text) if text.isdecimal() else 0
+    return told if 0 <= told <= MOST else 0
 
 
 def leak(working_dir: Path, worker_id: str) -> None:
     """Count one more; a disk that does not take it is said."""
     try:
-        _file(working_dir, worker_id).write_text(str(leaked(working_dir, worker_id) + 1))
+        write_durably(_file(working_dir, worker_id), str(leaked(working_dir, worker_id) + 1).encode())
     except OSError as error:
         log.error("cannot count the failures of %s: %s", worker_id, error)
 

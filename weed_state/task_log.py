@@ -14,14 +14,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from weed_files import safe_name
+from weed_files import read_ours, safe_name
 from weed_model import Job
 from weed_protocol.commands import Log, LogEntry, LogMetadata, SendLog
+from weed_values import as_int
 
 log = logging.getLogger(__name__)
 
 KEPT = 100
 """Task logs kept; the oldest are removed when a new one is opened."""
+
+LARGEST = 1 << 20
+"""Bytes of a task's log; what comes then is left out, but for how the task ended."""
+
+LONGEST = 4000
+"""Characters of one text in a log."""
 
 
 def _now() -> datetime:
@@ -39,16 +46,17 @@ class TaskLog:
         stamp = f"{_now():%Y%m%d_%H%M%S_%f}"
         self._path = directory / f"{safe_name(job.id)}_{job.type}_{safe_name(worker_id)}_{stamp}"
         self._broken = False
+        self._left = LARGEST
         self._metadata: dict[str, Any] = {
-            "task_id": job.id,
+            "task_id": job.id[:LONGEST],
             "task_type": job.type,
             "worker_id": worker_id,
             "start_time": _now().isoformat(),
             "status": "started",
             "progress": 0.0,
             "volume_id": job.volume_ids[0] if job.volume_ids else 0,
-            "server": server,
-            "collection": job.params.collection,
+            "server": server[:LONGEST],
+            "collection": job.params.collection[:LONGEST],
             "log_file_path": str(self._path / "task.log"),
             "created_at": _now().isoformat(),
         }
@@ -61,16 +69,18 @@ class TaskLog:
 
     def line(self, message: str, level: str = "INFO", fields: Mapping[str, object] | None = None, **more: Any) -> None:
         """Append one line; `more` may hold progress (percent) and status."""
-        record: dict[str, Any] = {"timestamp": _now().isoformat(), "level": level, "message": message}
+        record: dict[str, Any] = {"timestamp": _now().isoformat(), "level": level, "message": message[:LONGEST]}
         if fields:
-            record["fields"] = {name: str(value) for name, value in fields.items()}
+            record["fields"] = {name: str(value)[:LONGEST] for name, value in fields.items()}
         record.update(more)
         self._metadata["progress"] = more.get("progress", self._metadata["progress"])
-        if self._broken:
+        text = json.dumps(record) + "\n"
+        if self._broken or (len(text) > self._left and "status" not in more):
             return
+        self._left -= len(text)
         try:
             with (self._path / "task.log").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(text)
         except OSError as error:
             self._give_up(error)
 
@@ -100,7 +110,8 @@ class TaskLog:
 
 def _remove_oldest(directory: Path, keep: int) -> None:
     if directory.is_dir():
-        logs = sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        logs = [path for path in directory.iterdir() if path.is_dir() and not path.is_symlink()]
+        logs.sort(key=lambda path: path.lstat().st_mtime, reverse=True)
         for path in logs[keep:]:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -115,9 +126,9 @@ def answer(directory: Path, request: SendLog) -> Log:
     metadata = None
     try:
         if request.include_metadata:
-            metadata = _read_metadata(json.loads((path / "metadata.json").read_text(encoding="utf-8")))
+            metadata = _read_metadata(json.loads(read_ours(path / "metadata.json")))
         entries = _read_entries(path / "task.log")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         return Log(request.task_id, request.worker_id, error=f"cannot read the log of task {request.task_id}: {error}")
     wanted = [
         entry
@@ -135,35 +146,35 @@ def _read_entries(path: Path) -> list[LogEntry]:
     entries: list[LogEntry] = []
     if not path.exists():
         return entries
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_ours(path).decode(errors="replace").splitlines():
         try:
             record = json.loads(line)
             entries.append(
                 LogEntry(
                     timestamp=_seconds(record["timestamp"]),
-                    level=record["level"],
-                    message=record["message"],
-                    fields=record.get("fields", {}),
+                    level=str(record["level"]),
+                    message=str(record["message"]),
+                    fields={str(name): str(value) for name, value in dict(record.get("fields", {})).items()},
                     progress=float(record.get("progress", 0.0)),
-                    status=record.get("status", ""),
+                    status=str(record.get("status", "")),
                 )
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             break
     return entries
 
 
 def _read_metadata(record: Mapping[str, Any]) -> LogMetadata:
     return LogMetadata(
-        task_type=record["task_type"],
+        task_type=str(record["task_type"]),
         start_time=_seconds(record["start_time"]),
         end_time=_seconds(record.get("end_time")),
-        duration_ms=int(record.get("duration", 0) / 1e6),
-        status=record["status"],
+        duration_ms=as_int(record.get("duration"), 0, 0, 1 << 62) // 1_000_000,
+        status=str(record["status"]),
         progress=float(record["progress"]),
-        volume_id=record["volume_id"],
-        server=record["server"],
-        collection=record["collection"],
-        log_file_path=record["log_file_path"],
+        volume_id=as_int(record["volume_id"], 0, 0, 0xFFFFFFFF),
+        server=str(record["server"]),
+        collection=str(record["collection"]),
+        log_file_path=str(record["log_file_path"]),
         created_at=_seconds(record["created_at"]),
     )

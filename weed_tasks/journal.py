@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from weed_errors import TaskError
-from weed_files import safe_name, sync, sync_directory
+from weed_files import Untrusted, open_ours, own_directory, read_ours, safe_name, set_aside, sync, sync_directory
 
 SUFFIX = ".journal"
 DAMAGED = ".damaged"
+LARGEST = 64 << 20  # bytes of an entry
+
+_DAMAGE = (ValueError, KeyError, TypeError, RecursionError)
+"""What reading a file raises that no journal wrote."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Entry:
 
     def _create(self, path: Path) -> None:
         """Open the file for appending; write the first line where it is new, cut off a torn last line where not."""
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_APPEND, 0o600)
+        self._file = open_ours(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         os.ftruncate(self._file, self._length)
         if not self._length:
             about = {
@@ -128,14 +132,14 @@ class Entry:
 
     def _replay(self, lines: Iterable[bytes]) -> None:
         for text in lines:
-            line = json.loads(text)
+            line = _record(json.loads(text))
             if "plan" in line:
-                self._last = line["plan"]
-                self._open[self._last] = Step(self._last, line["what"], line["facts"])
+                self._last = _whole(line["plan"])
+                self._open[self._last] = Step(self._last, _text(line["what"]), _facts(line["facts"]))
             elif "settle" in line:
-                self._open.pop(line["settle"], None)
+                self._open.pop(_whole(line["settle"]), None)
             else:
-                self.facts.update(line["facts"])
+                self.facts.update(_facts(line["facts"]))
             self._length += len(text)
 
 
@@ -144,7 +148,7 @@ class Journal:
 
     def __init__(self, directory: Path | str) -> None:
         self._directory = Path(directory)
-        self._directory.mkdir(parents=True, exist_ok=True)
+        own_directory(self._directory)
 
     @staticmethod
     def memory(job_id: str = "", job_type: str = "", volume_id: int = 0, **facts: Any) -> Entry:
@@ -193,8 +197,8 @@ def peek(directory: Path) -> list[Entry]:
     found = []
     for path in sorted(directory.glob("*" + SUFFIX), key=_age):
         try:
-            entry = _parse(path, path.read_bytes())
-        except (OSError, ValueError, KeyError, TypeError):
+            entry = _parse(path, read_ours(path, LARGEST))
+        except (OSError, *_DAMAGE):
             continue
         if entry is not None:
             found.append(entry)
@@ -204,11 +208,11 @@ def peek(directory: Path) -> list[Entry]:
 def _read(path: Path) -> Entry | None:
     """Read an entry back; None where there is none or it told nothing yet."""
     try:
-        entry = _parse(path, path.read_bytes())
+        entry = _parse(path, read_ours(path, LARGEST))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
-        path.rename(path.with_suffix(DAMAGED))
+    except (Untrusted, *_DAMAGE):
+        set_aside(path, DAMAGED)
         sync_directory(path.parent)
         return None
     if entry is None:
@@ -217,22 +221,51 @@ def _read(path: Path) -> Entry | None:
 
 
 def _parse(path: Path, content: bytes) -> Entry | None:
-    """Make an entry of a file's content; None if that told nothing yet. ValueError and such where it is damaged."""
+    """Make an entry of a file's content; None if that told nothing yet. One of _DAMAGE where it is damaged."""
     whole = content.splitlines(keepends=True)
     if whole and not whole[-1].endswith(b"\n"):
         whole.pop()
     if not whole:
         return None
-    about = json.loads(whole[0])
-    entry = Entry(about["job_id"], about["job_type"], about["volume_id"], about["facts"], path)
+    about = _record(json.loads(whole[0]))
+    names, volume_id = (_text(about["job_id"]), _text(about["job_type"])), _whole(about["volume_id"])
+    entry = Entry(*names, volume_id, _facts(about["facts"]), path)
     entry._length = len(whole[0])
     entry._replay(whole[1:])
     return entry
 
 
+def _record(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no record")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 32:
+        raise ValueError(f"{value!r} is no number of a step or a volume")
+    return value
+
+
+def _facts(value: Any) -> dict[str, Any]:
+    """Facts, of which those that every entry is asked for are what they should be."""
+    facts = _record(value)
+    _whole(facts.get("volume_id", 0))
+    masters = facts.get("masters", [])
+    if not isinstance(masters, list) or not all(isinstance(master, str) for master in masters):
+        raise TypeError(f"{masters!r} are no masters")
+    return facts
+
+
 def _age(path: Path) -> tuple[float, str]:
     try:
-        return path.stat().st_mtime, path.name
+        return path.lstat().st_mtime, path.name
     except FileNotFoundError:  # its job ended meanwhile
         return 0.0, path.name
 
