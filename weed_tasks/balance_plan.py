@@ -21,6 +21,7 @@ from weed_tasks import Context, shut
 from weed_tasks.move import stays, why_not_there, why_unmovable
 from weed_tasks.parameters import source_of
 from weed_tasks.readiness import settle
+from weed_tasks.untold import KEY, closed_disks, why_untold
 from weed_tasks.vacuum_plan import FULL_FROM, SCOPE, node_scope, scope_of
 from weed_values import as_float, as_int
 
@@ -158,6 +159,7 @@ class _Planner:
         self.verdicts: list[str] = []
         self.truncated = False
         self._topology = topology
+        self._closed = closed_disks(topology)
         self._nodes = nodes
         self._threshold = as_float(config["imbalance_threshold"], 0.2, 0, 1)
         self._min_servers = as_int(config["min_server_count"], 2, 2)
@@ -234,6 +236,9 @@ class _Planner:
             if unmovable := why_unmovable(replica, self._topology):
                 self._skip(replica, unmovable, "not movable")
                 continue
+            if untold := why_untold(self._topology.replicas(replica.volume_id), self._closed):
+                self._skip(replica, f"it {untold}", KEY)
+                continue
             hosts = {other.node.host for other in self._topology.replicas(replica.volume_id) if other is not replica}
             reasons = []
             for target in sorted(targets, key=lambda node: node.host in hosts):
@@ -264,11 +269,10 @@ class _Planner:
             )
         )
 
-    def _disturbance(self, replica: Replica) -> tuple[bool, bool, int, int]:
-        """Order volumes by how much their clients would notice a move: read-only, full, cold ones first."""
+    def _disturbance(self, replica: Replica) -> tuple[bool, int, int]:
+        """Order volumes by how much their clients would notice a move: full, cold ones first."""
         limit = self._topology.volume_size_limit
         return (
-            not replica.read_only,
             not (limit and replica.size >= FULL_FROM * limit),
             replica.modified_at,
             replica.volume_id,

@@ -21,6 +21,7 @@ from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS
 from weed_tasks import Context
 from weed_tasks.ec_targets import RESERVE, unplaced, why_not_there
 from weed_tasks.readiness import Answer, Answers, close_refusing, settle
+from weed_tasks.untold import KEY, closed_disks, why_untold
 from weed_values import as_float, as_int, as_list, as_str, settings
 
 DESCRIPTOR = Descriptor(
@@ -165,6 +166,7 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
     fullness, now = as_float(config["fullness_ratio"], 0.95), time.time()
     planner = planner_for(topology, config)
     found = Detection([], seen=len(topology.volumes))
+    closed = closed_disks(topology)
     holdings: dict[int, list[EcHolding]] = {}
     for (volume_id, _), held in topology.ec.items():
         holdings.setdefault(volume_id, []).extend(held)
@@ -182,6 +184,8 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
             reason = _unfit(main, topology, quiet, fullness, least, now)
         if reason is None and (refused := why_refused(replicas, topology))[0]:
             reason = refused
+        if reason is None and not complete and (untold := why_untold(replicas, closed)):
+            reason = (KEY, untold)
         if reason is None and request.max_results and len(found.proposals) >= request.max_results:
             has_more = True
             break

@@ -61,6 +61,7 @@ from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.parameters import volume_id_of
 from weed_tasks.proof import Index, fetch_index, live_index
 from weed_tasks.readiness import answer_of
+from weed_tasks.untold import check_told
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]
 
@@ -124,6 +125,7 @@ def _preview(ctx: Context, scene: Scene) -> Result:
     copies = ", ".join(map(str, scene.regular))
     if done is not None:
         return Result(f"{name} has all its shards; its replicas on {copies} would be compared with them and deleted")
+    check_told(ctx, scene.volume_id, scene.regular)
     size = max(status.dat_file_size for status in scene.regular.values())
     if not scene.order.slots:
         raise StaleTask(unplaced(scene.volume_id, scene.order.no_slots))
@@ -238,6 +240,7 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
     order = scene.order
     if not order.slots:
         raise StaleTask(unplaced(volume_id, order.no_slots))
+    check_told(ctx, volume_id, scene.regular)
     biggest = max(status.dat_file_size for status in scene.regular.values())
     generations = _check_targets(ctx, scene, biggest)
     strict = bool(row_rule(biggest, generations.values()))

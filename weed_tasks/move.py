@@ -38,6 +38,7 @@ from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.proof import prove_copy
 from weed_tasks.readiness import check_ready, close_refusing
 from weed_tasks.shut import Shut, check_over, forget, keep_shut, outlast, shut_steps, words
+from weed_tasks.untold import check_told
 
 COPY, DELETE = "copy", "delete"
 """Journal steps: a copy that the target was asked to pull, and the deletion of its source, once that was proved.
@@ -144,6 +145,7 @@ def move_volume(
     _check_plan(topology, volume_id, source, target, collection, disk_type, original, copy)
     assert original is not None
     _check_others(ctx, volume_id, others)
+    check_told(ctx, volume_id, [source, *others])
     generation = min(check_ready(ctx, server) for server in (source, target))
     if topology is None:
         ctx.log(f"no master is known, so free slots and placement of volume {volume_id}'s target are not checked")

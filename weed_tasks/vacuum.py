@@ -32,6 +32,7 @@ from weed_tasks.move import LEASE_PATIENCE, hold, known_master, probe
 from weed_tasks.parameters import collection_of, server_named, servers_known, source_names, text_of, volume_id_of
 from weed_tasks.proof import live_index, sample_needles
 from weed_tasks.readiness import check_ready, close_refusing
+from weed_tasks.untold import check_told
 from weed_tasks.vacuum_plan import DESCRIPTOR, detect, why_refused
 from weed_values import as_bool, as_float
 
@@ -85,6 +86,7 @@ def _vacuum(job: Job, ctx: Context, volume_id: int, wishes: tuple[float, bool, b
         _clear_up_entry(ctx)
     master = known_master(ctx)
     copies = _replicas(job, ctx, master, volume_id)
+    check_told(ctx, volume_id, [copy.server for copy in copies])
     ctx.progress(0.05, "checking for garbage")
     for copy in copies:
         copy.ratio = ctx.volume(copy.server).vacuum_volume_check(volume_id=volume_id).garbage_ratio

@@ -12,6 +12,7 @@ from weed_cluster.topology import Node, Replica, Topology, collection_filter, wi
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_tasks import Context
 from weed_tasks.readiness import settle
+from weed_tasks.untold import KEY, closed_disks, why_untold
 from weed_values import as_float, as_int, as_str
 
 VOLUME_STATES = (("ALL", "All volumes"), ("ACTIVE", "Active, not full"), ("FULL", "Full"))
@@ -77,6 +78,7 @@ def plan(request: DetectionRequest, topology: Topology, now: float | None = None
     threshold = as_float(config["garbage_threshold"], 0.3, 0, 1)
     min_age = as_int(config.get("min_volume_age_seconds"), 0, 0)
     in_scope = scope_of(config, topology)
+    closed = closed_disks(topology)
     now = time.time() if now is None else now
     proposals: list[Proposal] = []
     skipped: list[Skipped] = []
@@ -89,6 +91,8 @@ def plan(request: DetectionRequest, topology: Topology, now: float | None = None
             continue
         worst = max(scoped, key=lambda replica: replica.garbage_ratio)
         reason, key = _why_not(worst, replicas, topology, threshold, min_age, now)
+        if not reason and (untold := why_untold(replicas, closed)):
+            reason, key = f"volume {volume_id} {untold}", KEY
         if reason:
             skipped.append(
                 Skipped(

@@ -69,17 +69,24 @@ def test_a_level_cluster_is_left_alone() -> None:
     assert moves(planned(cluster)) == []
 
 
-def test_read_only_then_full_then_cold_volumes_are_preferred() -> None:
+def test_full_then_cold_volumes_are_preferred_and_one_that_is_read_only_for_no_known_reason_is_passed_over() -> None:
     volumes = [
         volume(1, modified_at_second=500),
-        volume(2, modified_at_second=900, read_only=True),
+        volume(2, modified_at_second=50, read_only=True),
         volume(3, modified_at_second=100),
         volume(4, modified_at_second=900, size=31 * GB),
         volume(5, modified_at_second=700),
         volume(6, modified_at_second=800),
     ]
-    found = moves(planned(topology({"volumes": volumes}, {"volumes": []})))
-    assert [volume_id for volume_id, _source, _target in found] == [2, 4, 3]
+    detection = planned(topology({"volumes": volumes}, {"volumes": []}))
+    assert [volume_id for volume_id, _source, _target in moves(detection)] == [4, 3, 1]
+    assert [(skip.volume_id, skip.key) for skip in detection.skipped] == [(2, "read-only")]
+    assert "read-only on 10.0.0.0:8080, and nobody can tell why" in detection.skipped[0].reason
+
+
+def test_volumes_of_a_disk_that_closed_them_all_are_moved_away() -> None:
+    volumes = [volume(number, read_only=True) for number in range(1, 7)]
+    assert len(moves(planned(topology({"volumes": volumes}, {"volumes": []})))) == 3
 
 
 def test_disk_types_are_levelled_apart() -> None:

@@ -207,18 +207,18 @@ def test_replicas_that_each_hold_something_alone_are_refused(five: Cluster) -> N
     assert_as_before(five, both, five.servers[:2])
 
 
-def test_a_volume_that_was_read_only_before_stays_so_when_the_job_fails(five: Cluster) -> None:
+def test_a_volume_that_is_read_only_for_a_reason_nobody_can_tell_is_not_encoded(five: Cluster) -> None:
     both = five.fill(count=5, replication="001", servers=five.servers[:2])
     volume_id = both.volume_ids[0]
-    for server in five.servers[:2]:
-        five.write(Files(), volume_id, 2, 1000, [server])
     five.volume(five.servers[0]).volume_mark_readonly(volume_id=volume_id, persist=True)
 
-    with pytest.raises(Mismatch):
+    with pytest.raises(StaleTask, match="nobody can tell why"):
         erasure_coding.run(job(five, volume_id), five.context())
 
     states = [five.volume(server).volume_status(volume_id=volume_id).is_read_only for server in five.servers[:2]]
     assert states == [True, False]
+    assert shard_files(five) == {}
+    five.check(both)
 
 
 def test_a_volume_that_expires_does_so_as_shards_too(five: Cluster) -> None:

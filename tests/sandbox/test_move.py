@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -91,13 +92,16 @@ def test_an_empty_volume_can_be_moved(cluster: Cluster) -> None:
     assert a.files() == []
 
 
-def test_a_volume_that_was_read_only_for_good_stays_so_when_moved(cluster: Cluster) -> None:
+@pytest.mark.parametrize("persist", [True, False])
+def test_a_volume_that_is_read_only_for_a_reason_nobody_can_tell_is_not_moved(cluster: Cluster, persist: bool) -> None:
     a, b, _c = cluster.servers
     files = cluster.fill(servers=[a])
     (volume_id,) = files.volume_ids
-    cluster.volume(a).volume_mark_readonly(volume_id=volume_id, persist=True)
-    move(cluster, volume_id, a, b)
-    assert is_read_only(cluster, b, volume_id)
+    cluster.volume(a).volume_mark_readonly(volume_id=volume_id, persist=persist)
+    with pytest.raises(StaleTask, match=f"read-only on {re.escape(str(a.address))}, and nobody can tell why"):
+        move(cluster, volume_id, a, b)
+    assert is_read_only(cluster, a, volume_id)
+    assert b.files() == []
     cluster.check(files)
 
 
@@ -154,17 +158,14 @@ def test_a_replica_moves_while_its_sibling_stays(cluster: Cluster) -> None:
     cluster.check(files)
 
 
-def test_replicas_that_were_read_only_stay_so_and_nobody_waits(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shut, "CACHED_FOR", 3600.0)
+def test_a_volume_of_which_another_replica_is_read_only_for_no_known_reason_is_not_moved(cluster: Cluster) -> None:
     a, b, c = cluster.servers
     files = cluster.fill(servers=[a, b], replication="001")
     (volume_id,) = files.volume_ids
-    for server in (a, b):
-        cluster.volume(server).volume_mark_readonly(volume_id=volume_id, persist=True)
-    move(cluster, volume_id, b, c)
-    assert [is_read_only(cluster, server, volume_id) for server in (a, c)] == [True, True]
+    cluster.volume(a).volume_mark_readonly(volume_id=volume_id, persist=True)
+    with pytest.raises(StaleTask, match="nobody can tell why"):
+        move(cluster, volume_id, b, c)
+    assert [is_read_only(cluster, server, volume_id) for server in (a, b)] == [True, False]
     cluster.check(files)
 
 

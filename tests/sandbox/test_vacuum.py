@@ -109,12 +109,13 @@ def test_a_volume_vacuumed_twice_has_both_revisions(cluster: Cluster) -> None:
     cluster.check(files)
 
 
-def test_a_read_only_volume_is_vacuumed_and_stays_read_only(cluster: Cluster) -> None:
+def test_a_volume_that_is_read_only_for_a_reason_nobody_can_tell_is_refused_untouched(cluster: Cluster) -> None:
     a = cluster.servers[0]
     volume_id, files = half_deleted(cluster, [a])
     cluster.volume(a).volume_mark_readonly(volume_id=volume_id, persist=True)
-    run(cluster, job_for(cluster, volume_id, [a]))
-    assert revision_on(cluster, a, volume_id) == 1
+    with pytest.raises(StaleTask, match="nobody can tell why"):
+        run(cluster, job_for(cluster, volume_id, [a]))
+    assert revision_on(cluster, a, volume_id) == 0
     assert is_read_only(cluster, a, volume_id)
     cluster.check(files)
 
