@@ -52,6 +52,7 @@ from weed_errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, W
 from weed_model import Detection, DetectionRequest, Skipped, Value
 from weed_settings import normalise
 from weed_state.last_topology import LastTopology
+from weed_state.setbacks import Setbacks
 from weed_tasks.journal import Entry, Journal
 from weed_tasks.replication_plan import FRESH
 from weed_text import escaped
@@ -111,6 +112,8 @@ class Console:
         request = DetectionRequest(
             wishes.job, config, tuple(map(str, wishes.masters)), sequence=time.time_ns(), volume_id=only, is_single=True
         )
+        if wishes.working_dir and not (wishes.command == "run" and wishes.volume_ids):
+            request = Setbacks(wishes.working_dir).told(request, wishes.job)
         found: Detection = weed_tasks.load([wishes.job])[wishes.job].detect(
             request, self.context(Leash(DEADLINE), Journal.memory())
         )

@@ -8,6 +8,9 @@ Cancellation is no error: see Cancelled, which is not an Exception a task may sw
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class WeedError(Exception):
     """Something went wrong."""
@@ -44,6 +47,9 @@ class HttpFailed(WeedError):
 
 class TaskError(WeedError):
     """A task failed."""
+
+    by_volume: Mapping[int, TaskError] = MappingProxyType({})
+    """What failed on which volume, where a job is about several."""
 
 
 class BadTask(TaskError):

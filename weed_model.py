@@ -54,6 +54,17 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Setback:
+    """Jobs of one type that failed on a volume. `words` say so while it has to wait; "" once it may be tried again.
+
+    `holders` held the volume then: where one of them no longer does, the volume is another thing now.
+    """
+
+    words: str = ""
+    holders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class DetectionRequest:
     """One look for work.
 
@@ -68,6 +79,8 @@ class DetectionRequest:
     sequence: int = 0  # the admin's clock in nanoseconds, stamped into encodes
     volume_id: int = 0  # 0: all; the console narrows a plan to one volume
     is_single: bool = False  # whether no later look follows, as in the console's
+    setbacks: Mapping[int, Setback] = field(default_factory=dict)  # what failed before, by volume
+    avoided: Mapping[str, str] = field(default_factory=dict)  # servers at which much failed, and the words for it
 
 
 @dataclass(frozen=True)

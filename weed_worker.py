@@ -61,6 +61,7 @@ from weed_slots import Slots
 from weed_state import identity, leaks, task_log
 from weed_state.debts import Debts
 from weed_state.last_topology import LastTopology
+from weed_state.setbacks import Setbacks
 from weed_tasks.journal import Entry, Journal
 from weed_text import escaped
 
@@ -123,6 +124,7 @@ class Worker:
         self.debts = Debts(settings.working_dir / "owed", self._answer_soon)
         self.journal = Journal(settings.working_dir / "journal")
         self.last_topology = LastTopology(settings.working_dir)
+        self.setbacks = Setbacks(settings.working_dir)
         self.rates = Rates(settings.total_rate, settings.server_rate)
         self.channels = Channels(secure.credentials, secure.options, self._observe)
         self.started = time.monotonic()
@@ -313,12 +315,14 @@ class Worker:
                 context.report = lambda fraction, stage, figures: self._progress(work, lines, fraction, stage, figures)
                 log.log(STAGES, "starting %s", work.name)
                 outcome["result"] = task.run(job, context)
+                self.setbacks.succeeded(job)
             finally:
                 entry.close()
                 self._recovery.take(entry)
         except Cancelled as error:
             outcome.update(error=f"{error.reason}, while {work.stage}", cancelled=True)
         except TaskError as error:
+            self.setbacks.failed(job, error)
             outcome["error"] = f"{error} (while {work.stage})" if work.stage != "queued" else str(error)
         except Exception as error:
             log.exception("%s failed unexpectedly", work.name)
@@ -449,7 +453,7 @@ class Worker:
                 leash.expire(self.settings.task_timeout)
                 masters = tuple(map(str, self.masters(request.masters)))
                 entry = Journal.memory(request_id, name, 0)
-                asked = replace(request, config=config, masters=masters)
+                asked = self.setbacks.told(replace(request, config=config, masters=masters), name)
                 found = task.detect(asked, self._context(leash, masters, entry))
                 log.info("looked for %s: %s", name, found.summary or f"{len(found.proposals)} found")
                 for skip in found.skipped:

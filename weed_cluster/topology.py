@@ -249,6 +249,8 @@ class Topology:
     nodes: dict[str, Node] = field(default_factory=dict)  # by node id
     volumes: dict[int, list[Replica]] = field(default_factory=dict)
     ec: dict[tuple[int, str], list[EcHolding]] = field(default_factory=dict)  # by volume id and collection
+    barred: dict[int, str] = field(default_factory=dict)  # volumes that wait because jobs on them failed, and the words
+    late: set[int] = field(default_factory=set)  # volumes that may be tried again, after others
 
     @cached_property
     def _by_address(self) -> dict[Address, Node]:
@@ -278,6 +280,10 @@ class Topology:
             f"has one id in several collections: {', '.join(sorted(map(repr, names)))}; servers tell volumes by their "
             "id alone, so it is left alone"
         )
+
+    def turn(self, volume_id: int) -> tuple[bool, int]:
+        """Orders volumes: by id, behind all others those on which jobs failed."""
+        return volume_id in self.late, volume_id
 
     def close(self, address: Address, why: str, silent: bool = False) -> None:
         """Note why a server is to be left alone: what it says of itself, or what became of earlier jobs there."""

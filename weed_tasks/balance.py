@@ -176,10 +176,12 @@ def _sum_up(ctx: Context, orders: Sequence[_Order], outcomes: dict[_Order, Moved
     volumes = ", ".join(str(move.volume_id) for move in moved) or "none"
     if failed:
         kind = StaleTask if all(isinstance(error, StaleTask) for _order, error in failed) and not moved else TaskError
-        raise kind(
+        error = kind(
             f"{len(moved)} of {len(orders)} volumes moved ({volumes}); "
-            + "; ".join(f"volume {order.volume_id}: {error}" for order, error in failed)
+            + "; ".join(f"volume {order.volume_id}: {why}" for order, why in failed)
         )
+        error.by_volume = {order.volume_id: why for order, why in failed}
+        raise error
     verb = "would be moved" if ctx.options.dry_run else "moved successfully"
     return Result(
         f"{len(moved)}/{len(orders)} volumes {verb}: {volumes}",

@@ -118,7 +118,7 @@ class _Move:
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find moves that level the servers; changes nothing."""
     topology = ctx.topology()
-    return settle(ctx, topology, DESCRIPTOR.name, lambda: plan(request, topology))
+    return settle(ctx, request, topology, DESCRIPTOR.name, lambda: plan(request, topology))
 
 
 def plan(request: DetectionRequest, topology: Topology, now_ns: int = 0) -> Detection:
@@ -269,10 +269,11 @@ class _Planner:
             )
         )
 
-    def _disturbance(self, replica: Replica) -> tuple[bool, int, int]:
-        """Order volumes by how much their clients would notice a move: full, cold ones first."""
+    def _disturbance(self, replica: Replica) -> tuple[bool, bool, int, int]:
+        """Order volumes by how much their clients would notice a move: full, cold ones first, what failed last."""
         limit = self._topology.volume_size_limit
         return (
+            replica.volume_id in self._topology.late,
             not (limit and replica.size >= FULL_FROM * limit),
             replica.modified_at,
             replica.volume_id,

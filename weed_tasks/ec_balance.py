@@ -155,7 +155,9 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     )
     _only(topology, request.volume_id)
     rate = as_int(values["io_byte_per_second"], 0)
-    return settle(ctx, topology, DESCRIPTOR.name, lambda: _choose(request, topology, wishes, rate, ctx), _objection)
+    return settle(
+        ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, topology, wishes, rate, ctx), _objection
+    )
 
 
 def _choose(request: DetectionRequest, topology: Topology, wishes: Wishes, rate: int, ctx: Context) -> Detection:

@@ -89,7 +89,7 @@ class Plan:
         self.servers = len({spot.node.id for spot in self._spots.values()})
         if self.servers < wishes.min_servers:
             return
-        for key in sorted(topology.ec):
+        for key in sorted(topology.ec, key=lambda key: (topology.turn(key[0]), key[1])):
             self._take_up(key)
         for key, held in self._held.items():
             self._spread_volume(key, held)
@@ -357,6 +357,8 @@ def why_refused(topology: Topology, volume_id: int, collection: str) -> str:
         reason = f"they come from {len(runs)} encode runs; erasure coding has to settle that first"
     elif topology.replicas(volume_id):
         reason = "its regular volume still exists; erasure coding has to finish first"
+    elif words := topology.barred.get(volume_id, ""):
+        reason = f"a job on them {words}"
     else:
         return ""
     return refused_shards(volume_id, reason)

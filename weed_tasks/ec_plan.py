@@ -20,7 +20,7 @@ from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS
 from weed_tasks import Context
 from weed_tasks.ec_targets import RESERVE, unplaced, why_not_there
-from weed_tasks.readiness import Answer, Answers, close_refusing, settle
+from weed_tasks.readiness import SETBACK, Answer, Answers, close_refusing, settle
 from weed_tasks.untold import KEY, closed_disks, why_untold
 from weed_values import as_float, as_int, as_list, as_str, settings
 
@@ -112,7 +112,7 @@ RULES = set("|^$()[]{}+\\.")
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Propose volumes to encode and replicas to clear away; changes nothing. ConfigError for a bad filter."""
     topology = ctx.topology()
-    return settle(ctx, topology, DESCRIPTOR.name, lambda: plan(request, topology, ctx), _objection)
+    return settle(ctx, request, topology, DESCRIPTOR.name, lambda: plan(request, topology, ctx), _objection)
 
 
 def _objection(proposal: Proposal, answers: Answers) -> str:
@@ -153,6 +153,8 @@ def why_refused(replicas: Sequence[Replica], topology: Topology) -> tuple[str, s
         return "no file", NO_FILE
     if closed := next((replica.node.closed for replica in replicas if replica.node.closed), ""):
         return "not ready", f"cannot be encoded now: {closed}"
+    if words := topology.barred.get(volume_id, ""):
+        return SETBACK, words
     return "", ""
 
 
@@ -173,7 +175,7 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
     counts: Counter[str] = Counter()
     failed, has_more = 0, False
 
-    for volume_id in [request.volume_id] if request.volume_id else sorted(topology.volumes):
+    for volume_id in [request.volume_id] if request.volume_id else sorted(topology.volumes, key=topology.turn):
         replicas = topology.replicas(volume_id)
         if not replicas:
             continue

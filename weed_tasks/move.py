@@ -440,6 +440,8 @@ def why_unmovable(replica: Replica, topology: Topology) -> str:
         return f"it {ambiguity}"
     if topology.has_shards(volume_id):
         return "it is erasure-coded or just becoming so"
+    if words := topology.barred.get(volume_id, ""):
+        return f"it {words}"
     # All of a volume's replicas are kept from taking writes while one of them moves.
     return next((one.node.closed for one in topology.replicas(volume_id) if one.node.closed), "")
 

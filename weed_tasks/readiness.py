@@ -7,6 +7,7 @@ nothing of what is to be ordered.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,9 +15,10 @@ from proto_gen.volume_server_pb2 import VolumeServerStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.topology import Topology
 from weed_errors import ServerFailed, StaleTask, TaskError
-from weed_model import Detection, Job, Proposal, Skipped
+from weed_model import Detection, DetectionRequest, Job, Proposal, Skipped
 from weed_storage.volume_info import Generation, server_generation
 from weed_tasks import Context
+from weed_tasks.parameters import servers_known
 
 ASK = 5.0
 """Deadline in seconds of each question of a detection."""
@@ -26,6 +28,9 @@ AT_ONCE = 16
 
 BUDGET = 30.0
 """Seconds after which a detection asks no further server; a job asks again before it begins."""
+
+SETBACK = "failed before"
+"""The key of volumes passed over because jobs on them failed."""
 
 ROUNDS = 8
 """Plans made anew because servers of the one before refuse; then what is left of it is passed over."""
@@ -95,6 +100,7 @@ def close_refusing(ctx: Context, topology: Topology, servers: Iterable[Address])
 
 def settle(
     ctx: Context,
+    request: DetectionRequest,
     topology: Topology,
     job_type: str,
     plan: Callable[[], Detection],
@@ -107,6 +113,7 @@ def settle(
     `objection` says what else the answers have against a proposal. What is still objected to is passed over.
     `spares_silent`: a holder of the volume need not answer.
     """
+    _heed(request, topology)
     answers: dict[Address, Answer] = {}
     ends = time.monotonic() + BUDGET
     for _round in range(ROUNDS):
@@ -133,6 +140,25 @@ def settle(
         if not objections or not fresh:
             break
     return _without(found, job_type, objections)
+
+
+def _heed(request: DetectionRequest, topology: Topology) -> None:
+    """Note in the topology what failed before, as far as it is still the same thing."""
+    for name, words in request.avoided.items():
+        for server in servers_known([name], topology):
+            topology.close(server, words)
+    shards: dict[int, set[Address]] = defaultdict(set)
+    for (volume_id, _collection), holdings in topology.ec.items() if request.setbacks else ():
+        shards[volume_id].update(one.server for one in holdings)
+    for volume_id, setback in request.setbacks.items():
+        then = servers_known(setback.holders, topology)
+        now = shards[volume_id].union(one.server for one in topology.replicas(volume_id))
+        if len(then) < len(setback.holders) or not now.issuperset(then):
+            continue
+        if setback.words:
+            topology.barred[volume_id] = setback.words
+        else:
+            topology.late.add(volume_id)
 
 
 def _parties(proposal: Proposal, job_type: str, topology: Topology) -> list[Address]:

@@ -148,7 +148,9 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     backend = known_backend(ctx.master(), name)
     matches = collection_filter(as_str(wishes["collection_filter"], ""))
     topology = ctx.topology(request.volume_id)
-    return settle(ctx, topology, DESCRIPTOR.name, lambda: _choose(request, wishes, backend, matches, topology, ctx))
+    return settle(
+        ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, wishes, backend, matches, topology, ctx)
+    )
 
 
 def _choose(
@@ -162,7 +164,7 @@ def _choose(
     proposals: list[Proposal] = []
     skipped: list[Skipped] = []
     seen, has_more = 0, False
-    for volume_id, replicas in sorted(topology.volumes.items()):
+    for volume_id, replicas in sorted(topology.volumes.items(), key=lambda pair: topology.turn(pair[0])):
         if not matches(replicas[0].collection):
             continue
         seen += 1
@@ -226,6 +228,8 @@ def why_refused(replicas: Sequence[Replica], topology: Topology, download: bool,
         return ambiguity
     if closed := next((replica.node.closed for replica in replicas if replica.node.closed), ""):
         return f"cannot be moved now: {closed}"
+    if words := topology.barred.get(replicas[0].volume_id, ""):
+        return words
     local = [replica for replica in replicas if replica.server not in tiered]
     return "" if download else unfit(local or replicas[:1], topology)
 

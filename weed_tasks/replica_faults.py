@@ -104,6 +104,8 @@ def unfit(replicas: Sequence[Replica], topology: Topology) -> str:
     remote = {replica.remote_name for replica in replicas}
     if len(remote) > 1:
         return f"has its data in remote storage on some servers only: {', '.join(sorted(remote - {''}))}"
+    if words := topology.barred.get(first.volume_id, ""):
+        return words
     refuses = next((replica.node.refuses for replica in replicas if replica.node.refuses), "")
     return f"cannot be held still: {refuses}" if refuses else ""
 

@@ -171,7 +171,9 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     # The volumes with the fewest copies left come first: they are the ones in danger.
     found.sort(key=lambda pair: (pair[0].kind != UNDER, len(pair[1]), pair[1][0].volume_id))
     seen = _Seen(topology, len(volumes), found, skipped)
-    chosen = settle(ctx, topology, DESCRIPTOR.name, lambda: _choose(request, wishes, ctx, seen), spares_silent=True)
+    chosen = settle(
+        ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, wishes, ctx, seen), spares_silent=True
+    )
     return _readable(ctx, topology, chosen)
 
 
@@ -231,7 +233,8 @@ def _choose(request: DetectionRequest, wishes: Mapping[str, Value], ctx: Context
     skipped = list(seen.skipped)
     reserved = Reserved()
     has_more = False
-    for fault, replicas in seen.found:
+    # Nothing is late before settle() has looked at what failed; the sort is stable.
+    for fault, replicas in sorted(seen.found, key=lambda pair: pair[1][0].volume_id in seen.topology.late):
         age = SEEN.age(replicas[0].volume_id, fault.kind)
         if wait := _too_fresh(ctx, request, fault, replicas, age, patience):
             skipped.append(_skip(replicas, wait, FRESH))

@@ -49,6 +49,9 @@ COMPACT_MINUTES = 3
 IDLE_AFTER = 3.0
 """Seconds without a change in a compaction's files after which nobody writes them."""
 
+OUTGROWN = "unexpected new data size"
+"""What a server says of a compaction whose result is smaller than what the volume has grown to meanwhile."""
+
 ANY_REVISION = 0xFFFFFFFF
 
 
@@ -339,12 +342,21 @@ def _compact_all(ctx: Context, volume_id: int, copies: Sequence[_Copy], lease: L
         copy.step = ctx.journal.plan(
             COMPACT, server=str(copy.server), volume_id=volume_id, revision=copy.status.compaction_revision
         )
-        for reply in ctx.volume(copy.server).vacuum_volume_compact(
-            volume_id=volume_id, timeout=_minutes(copy, COMPACT_MINUTES)
-        ):
-            copy.done = reply.processed_bytes
-            done = sum(other.done for other in copies)
-            ctx.progress(0.1 + 0.7 * min(1.0, done / max(total, 1)), "compacting", processed_bytes=done)
+        try:
+            for reply in ctx.volume(copy.server).vacuum_volume_compact(
+                volume_id=volume_id, timeout=_minutes(copy, COMPACT_MINUTES)
+            ):
+                copy.done = reply.processed_bytes
+                done = sum(other.done for other in copies)
+                ctx.progress(0.1 + 0.7 * min(1.0, done / max(total, 1)), "compacting", processed_bytes=done)
+        except ServerFailed as error:
+            if OUTGROWN not in error.detail:
+                raise
+            raise TaskError(
+                f"volume {volume_id} is written to faster than {copy.server} compacts it, which that server takes for "
+                "a loss and gives up; nothing was changed. Vacuum it at a quieter time (-window), or with writes held "
+                f"off: volume.mark -volumeId={volume_id} -readonly in weed shell, -writable afterwards. {error}"
+            ) from error
         _prove_compacted(ctx, copy, volume_id)
         copy.done = copy.status.dat_file_size
 

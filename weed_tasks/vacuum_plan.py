@@ -11,7 +11,7 @@ from proto_gen import worker_pb2
 from weed_cluster.topology import Node, Replica, Topology, collection_filter, wildcard_filter
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_tasks import Context
-from weed_tasks.readiness import settle
+from weed_tasks.readiness import SETBACK, settle
 from weed_tasks.untold import KEY, closed_disks, why_untold
 from weed_values import as_float, as_int, as_str
 
@@ -69,7 +69,7 @@ URGENT = 0.6
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find volumes of which a replica in scope has enough garbage; propose each with all its replicas."""
     topology = ctx.topology(request.volume_id)
-    return settle(ctx, topology, DESCRIPTOR.name, lambda: plan(request, topology))
+    return settle(ctx, request, topology, DESCRIPTOR.name, lambda: plan(request, topology))
 
 
 def plan(request: DetectionRequest, topology: Topology, now: float | None = None) -> Detection:
@@ -83,7 +83,7 @@ def plan(request: DetectionRequest, topology: Topology, now: float | None = None
     proposals: list[Proposal] = []
     skipped: list[Skipped] = []
     has_more = False
-    for volume_id, replicas in sorted(topology.volumes.items()):
+    for volume_id, replicas in sorted(topology.volumes.items(), key=lambda pair: topology.turn(pair[0])):
         if request.volume_id not in (0, volume_id):
             continue
         scoped = [replica for replica in replicas if in_scope(replica)]
@@ -165,6 +165,8 @@ def why_refused(replicas: Sequence[Replica], topology: Topology) -> tuple[str, s
         reason, key = f"it should have {wanted} copies, but is on {', '.join(map(str, servers))} only", "incomplete"
     elif closed := next((replica.node.closed for replica in replicas if replica.node.closed), ""):
         reason, key = closed, "not ready"
+    elif words := topology.barred.get(volume_id, ""):
+        reason, key = f"it {words}", SETBACK
     return (f"volume {volume_id} cannot be vacuumed: {reason}", key) if key else ("", "")
 
 

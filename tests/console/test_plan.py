@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import weed_console
+from proto_gen.worker_pb2 import TaskParams, TaskSource
 from tests.cluster import Cluster, Files
 from tests.console.console import Console, Ended, Running
 from tests.support import free_port
+from weed_errors import TaskError
+from weed_model import Job
+from weed_state.setbacks import Setbacks
 
 ConsoleOf = Callable[[Cluster | None], Console]
 Here = Callable[..., Ended]
@@ -168,3 +173,26 @@ def _doctor_on_terminal(console: Console, started: Callable[[Running], Running])
     running.says("all is well")
     running.wait()
     return running.raw
+
+
+def test_a_plan_knows_what_failed_for_the_worker_of_a_directory_and_a_person_may_try_all_the_same(
+    cluster: Cluster, here: Callable[..., Ended], tmp_path: Path
+) -> None:
+    files = garbage(cluster)
+    failed, other = files.volume_ids[:2]
+    holder = str(cluster.locations(failed)[0].address)
+    params = TaskParams(volume_id=failed, sources=[TaskSource(node=holder, volume_id=failed)])
+    Setbacks(tmp_path).failed(Job("job", "vacuum", params), TaskError("the disk is broken"))
+
+    def planned(*flags: str) -> list[int]:
+        document = here(cluster, "plan", "vacuum", "-json", *flags).json()
+        return [number for proposal in document["proposals"] for number in proposal["volumes"]]
+
+    assert planned() == [failed, other]
+    assert planned(f"-workingDir={tmp_path}") == [other]
+    told = here(cluster, "plan", "vacuum", f"-workingDir={tmp_path}", f"-volumeId={failed}").out
+    assert "failed once" in told
+    assert "the disk is broken" in told
+    ended = here(cluster, "run", "vacuum", "-yes", f"-volumeId={failed}")
+    assert ended.status == 0, ended.out
+    assert "vacuumed" in ended.out

@@ -15,8 +15,8 @@ from tests.cluster import Cluster, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.s3 import MASTER_TOML, Store, free_address, start_stand_in
 from tests.support import eventually
-from weed_errors import BadTask, StaleTask
-from weed_model import DetectionRequest, Job, Value
+from weed_errors import BadTask, StaleTask, TaskError
+from weed_model import DetectionRequest, Job, Setback, Value
 from weed_sandbox.launcher import Launcher
 from weed_tasks import balance, ec_balance, erasure_coding, remote_upload, replication, vacuum
 
@@ -378,3 +378,78 @@ def test_a_server_that_hangs_costs_a_detection_its_deadline_once(
     assert [proposal.params.volume_id for proposal in found.proposals] == [sound]
     (skip,) = [skip for skip in found.skipped if skip.volume_id == silent]
     assert "does not answer" in skip.reason
+
+
+# ---- what failed before
+
+
+def failing(volume_id: int, holder: Server, words: str) -> dict[int, Setback]:
+    return {volume_id: Setback(words, (str(holder.address),))}
+
+
+@pytest.mark.parametrize(
+    ("task", "config"),
+    [
+        (vacuum, {}),
+        (balance, {}),
+        (erasure_coding, SMALL),
+        (replication, {"min_fault_age_seconds": 0}),
+    ],
+)
+def test_a_volume_that_failed_waits_while_others_are_planned_and_comes_last_when_it_may(
+    four: Cluster, task: ModuleType, config: dict[str, Value]
+) -> None:
+    a = four.servers[0]
+    files = four.fill(
+        count=10, size=200_000, volumes=4, servers=[a], replication="001" if task is replication else "000"
+    )
+    for volume_id in files.volume_ids:
+        four.delete(files.of(volume_id)[:6], [a])
+    four.settle()
+    first = min(files.volume_ids)
+
+    def planned(setbacks: dict[int, Setback], most: int) -> tuple[list[int], list[str]]:
+        wishes = {**config, "batch_size": 1}
+        request = DetectionRequest(task.DESCRIPTOR.name, wishes, (), max_results=most, setbacks=setbacks)
+        found = task.detect(request, four.context(timeout=60))
+        reasons = [skip.reason for skip in found.skipped if skip.volume_id == first]
+        return [proposal.params.volume_id for proposal in found.proposals], reasons
+
+    ids, _reasons = planned({}, 1)
+    assert ids == [first]
+    ids, reasons = planned(failing(first, a, "failed twice, last at 10:00: no; tried again after 10:10 UTC"), 0)
+    assert ids
+    assert first not in ids
+    assert any("failed twice, last at 10:00: no; tried again after 10:10 UTC" in reason for reason in reasons)
+    ids, _reasons = planned(failing(first, a, ""), 1)
+    assert ids
+    assert first not in ids
+    ids, _reasons = planned(failing(first, four.servers[3], "failed once"), 1)
+    assert ids == [first]
+
+
+def test_a_server_at_which_much_failed_is_left_alone(four: Cluster) -> None:
+    a, b, c, d = four.servers
+    four.fill(count=2, volumes=4, servers=[a])
+    four.settle()
+    words = "failed jobs on 3 volumes"
+    request = DetectionRequest("balance", {}, (), avoided={str(one.address): words for one in (b, c)})
+    found = balance.detect(request, four.context(timeout=60))
+    targets = {
+        name
+        for proposal in found.proposals
+        for name in [row.node for row in proposal.params.targets]
+        + [move.target_node for move in proposal.params.balance_params.moves]
+    }
+    assert targets == {str(d.address)}
+
+
+def test_a_vacuum_that_writers_outrun_says_what_to_do(sandbox_cluster: Cluster) -> None:
+    a = sandbox_cluster.servers[0]
+    volume_id = with_garbage(sandbox_cluster, [a])
+    text = f"volume {volume_id} unexpected new data size: 9 does not match size of content minus deleted: 12"
+    sandbox_cluster.faults(a).fail("VacuumVolumeCompact", code="UNKNOWN", text=text)
+    with pytest.raises(TaskError, match="is written to faster than") as refused:
+        vacuum.run(vacuum_of(volume_id), sandbox_cluster.context())
+    assert "-window" in str(refused.value)
+    assert text in str(refused.value)
