@@ -77,7 +77,13 @@ class Console:
     def __init__(self, wishes: Wishes) -> None:
         self.wishes = wishes
         self.screen = Screen(quiet=wishes.json)
-        self.security = security.load(wishes.config_dir)
+        self.tls_problem = ""  # for the doctor, who goes on without
+        try:
+            self.security = security.load(wishes.config_dir)
+        except ConfigError as error:
+            if wishes.command != "doctor":
+                raise
+            self.security, self.tls_problem = security.Security({}, ""), str(error)
         self.channels = Channels(self.security.credentials, self.security.options)
         self.native = ThreadPool(2)
         self.rates = Rates(*wishes.rates)
@@ -311,6 +317,8 @@ class Console:
             if not self.last_topology.forget(str(server)):
                 raise ConfigError(f"-forget={server}: no such server is missed")
         findings = weed_doctor.examine(cluster, self.security, wishes.admin, places, self.last_topology.look)
+        if self.tls_problem:
+            findings = weed_doctor.with_tls_problem(findings, self.tls_problem)
         if wishes.json:
             _print_json([found.document() for found in findings])
         else:

@@ -105,6 +105,12 @@ def examine(
     return _missing(remember(topology, True), topology) + findings
 
 
+def with_tls_problem(findings: Sequence[Finding], problem: str) -> list[Finding]:
+    """What was found without TLS because it cannot be used as configured: that comes first, and explains the rest."""
+    fix = "mend that file, or name another directory with -config_dir; until then no worker starts with it"
+    return [Finding(PROBLEM, "TLS", problem, fix), *(found for found in findings if found.where != "TLS")]
+
+
 # ---- what is ours -------------------------------------------------------------------------------------------------
 
 

@@ -43,7 +43,7 @@ Options:
   -workingDir=<dir>        keeps worker.id, results not yet delivered, the journal, task logs [default: .]
   -protocol=<dialect>      auto, plugin (admins from 4.14) or classic (before) [default: auto]
   -master=<addresses>      masters, comma separated; otherwise as admin names them
-  -config_dir=<dir>        where security.toml is looked for first
+  -config_dir=<dir>        the directory with security.toml; one that is named must hold it
   -tlsFallback             where TLS is configured but cannot be used: plaintext and a warning, as weed worker does it
   -maxMBps=<n>             megabytes per second that all tasks together may move, 0 for no limit [default: 0]
   -maxMBpsPerServer=<n>    the same for each volume server [default: 0]

@@ -50,7 +50,7 @@ Options:
   -workingDir=<dir>        where run keeps its journal and what the cluster last looked like, and where a worker's
                            are looked for; otherwise
                            ~/.local/state/weed_worker, or a directory in the temporary one
-  -config_dir=<dir>        where security.toml is looked for first
+  -config_dir=<dir>        the directory with security.toml; one that is named must hold it
   -maxMBps=<n>             megabytes per second that all jobs together may move, 0 for no limit [default: 0]
   -maxMBpsPerServer=<n>    the same for each volume server [default: 0]
   -ecWindowMB=<n>          memory that one erasure coding job may fill with volume data [default: 20]

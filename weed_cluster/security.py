@@ -26,6 +26,7 @@ import toml
 from weed_cluster.address import Address
 from weed_cluster.bounded import Dial, within
 from weed_errors import ConfigError, ServerFailed
+from weed_files import read_named
 
 FILE = "security.toml"
 KEYS = ("ca", "cert", "key", "client_cert", "client_key", "server_name")
@@ -35,6 +36,9 @@ PLAINTEXT = (
     "no TLS is configured: everything this worker says and hears crosses the network in the clear, and anyone there can"
     " give it orders; set [grpc] ca and [grpc.worker] cert and key in security.toml"
 )
+
+LARGEST = 1 << 20
+"""Bytes of a configuration file or a certificate."""
 
 PROBE_SECONDS = 10.0
 """How long a server may take to show its certificate: links with a round trip of two seconds exist."""
@@ -94,8 +98,11 @@ class Security:
         """Read the files again; raise ConfigError, and keep what was, where they cannot be used."""
         if not self._config.get("ca"):
             return
-        material = _Material(*(_read(self._config, key) for key in ("ca", "cert", "key")))
-        self._expires = _check(self._config)
+        try:
+            material = _Material(*(_read(self._config, key) for key in ("ca", "cert", "key")))
+            self._expires = _check(self._config)
+        except ConfigError as error:
+            raise ConfigError(f"{self._source}: {error}") from None
         self._material = material
         self._names.clear()
 
@@ -172,18 +179,26 @@ def _load(config_dir: Path | None, environ: Mapping[str, str]) -> Security:
 
 
 def _find(config_dir: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file that counts: the one in the directory that was named, or the first where SeaweedFS looks for it.
+
+    A link that leads nowhere is there, and cannot be read: passing over it would mean plaintext.
+    """
+    if config_dir:
+        if not os.path.lexists(config_dir / FILE):
+            what = f"holds no {FILE}" if config_dir.is_dir() else "is no directory"
+            raise ConfigError(f"-config_dir={config_dir} {what}; it is not looked for elsewhere when it is named")
+        return config_dir / FILE
     places = [Path(), Path("/usr/local/etc/seaweedfs"), Path("/etc/seaweedfs")]
     if environ.get("HOME"):
         places.insert(1, Path(environ["HOME"], ".seaweedfs"))
-    if config_dir:
-        places.insert(0, config_dir)
-    return next((place / FILE for place in places if (place / FILE).exists()), None)
+    return next((place / FILE for place in places if os.path.lexists(place / FILE)), None)
 
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return toml.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, toml.TomlDecodeError, IndexError) as error:  # toml trips over some typos
+        return toml.loads(read_named(path, LARGEST).decode())
+    except (OSError, UnicodeDecodeError, toml.TomlDecodeError, IndexError, RecursionError) as error:
+        # toml trips over some typos with an IndexError
         raise ConfigError(f"{path} cannot be read: {error}") from None
 
 
@@ -194,7 +209,7 @@ def _table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _read(config: Mapping[str, str], key: str) -> bytes:
     try:
-        content = Path(config[key]).read_bytes()
+        content = read_named(Path(config[key]), LARGEST)
     except OSError as error:
         raise ConfigError(f"{key} = {config[key]!r} cannot be read: {error.strerror}") from None
     if b"-----BEGIN " not in content:

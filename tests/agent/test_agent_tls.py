@@ -77,6 +77,7 @@ def test_a_worker_of_another_authority_is_told_that_admin_refuses_its_certificat
 def test_a_worker_without_certificates_is_told_that_admin_may_want_tls(
     secure_admin: Admin, start_agent: Start, tmp_path: Path
 ) -> None:
+    (tmp_path / "security.toml").write_text("")
     agent = start_agent(flags_for(secure_admin), f"-config_dir={tmp_path}")
     agent.says("it wants TLS .*must both have certificates in security.toml")
     agent.says("connecting to admin again")

@@ -228,11 +228,21 @@ def test_doctor_changes_nothing(sandbox_cluster: Cluster, here: Here, tmp_path: 
     assert kept.name == "last_topology.json", "what the cluster looks like is kept, and nothing else"
 
 
-@pytest.mark.parametrize("content", ["[grpc", '[grpc]\nca = "/nowhere/ca.crt"\n'])
-def test_a_configuration_that_cannot_be_used_ends_with_status_2(
-    sandbox_cluster: Cluster, here: Here, tmp_path: Path, content: str
+@pytest.mark.parametrize("content", [None, "[grpc", '[grpc]\nca = "/nowhere/ca.crt"\n'])
+def test_a_tls_configuration_that_cannot_be_used_is_the_first_problem_and_the_doctor_goes_on(
+    sandbox_cluster: Cluster, here: Here, tmp_path: Path, content: str | None
 ) -> None:
-    (tmp_path / "security.toml").write_text(content)
-    ended = here(sandbox_cluster, "doctor", f"-config_dir={tmp_path}")
-    assert ended.status == 2
-    assert "security.toml" in ended.err
+    folder = tmp_path / "conf"
+    if content is not None:
+        folder.mkdir()
+        (folder / "security.toml").write_text(content)
+    ended = here(sandbox_cluster, "doctor", "-json", f"-config_dir={folder}")
+    assert ended.status == 1
+    first, *others = ended.json()
+    assert (first["level"], first["where"]) == ("problem", "TLS")
+    assert str(folder) in first["what"]
+    assert "TLS" not in [found["where"] for found in others]
+    assert f"master {sandbox_cluster.master}" in [found["where"] for found in others]
+    planned = here(sandbox_cluster, "plan", "vacuum", f"-config_dir={folder}")
+    assert planned.status == 2
+    assert str(folder) in planned.err

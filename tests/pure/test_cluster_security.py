@@ -221,3 +221,28 @@ def test_a_reload_takes_new_files_and_keeps_the_old_ones_where_they_are_broken(
         file.write_bytes(source.read_bytes())
     found.reload()
     assert found.describe() != before
+
+
+@pytest.mark.parametrize(("made", "says"), [(False, "is no directory"), (True, r"holds no security\.toml")])
+def test_a_directory_that_is_named_and_configures_nothing_is_refused(tmp_path: Path, made: bool, says: str) -> None:
+    write(tmp_path / "cwd")
+    if made:
+        (tmp_path / "conf").mkdir()
+    with pytest.raises(ConfigError, match=f"-config_dir={tmp_path}/conf {says}"):
+        security.load(tmp_path / "conf", environ={})
+
+
+def test_a_link_that_leads_nowhere_does_not_mean_plaintext(tmp_path: Path) -> None:
+    (tmp_path / "cwd" / "security.toml").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        security.load(environ={})
+
+
+def test_a_file_that_cannot_be_used_is_named_with_the_file_that_names_it(
+    tmp_path: Path, authority: Authority, pair: tuple[Path, Path]
+) -> None:
+    file = write(tmp_path / "conf", authority.ca, pair[0], tmp_path / "gone.key")
+    with pytest.raises(ConfigError, match=rf"{file}: key = '{tmp_path}/gone\.key' cannot be read"):
+        security.load(tmp_path / "conf", environ={})
+    with pytest.raises(ConfigError, match="is no plain file"):
+        security.load(tmp_path / "conf", environ={"WEED_GRPC_WORKER_KEY": "/dev/zero"})
