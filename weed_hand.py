@@ -12,6 +12,7 @@ from weed_protocol import commands
 
 if TYPE_CHECKING:
     from weed_cluster.leash import Leash
+    from weed_model import Job
     from weed_session import Session
     from weed_slots import Slots
 
@@ -28,6 +29,7 @@ class Work:
     fraction: float = 0.0
     stage: str = "queued"
     told_at: float = 0.0
+    started: float = 0.0
     is_kept: bool = False  # that its completion is owed is on disk; it must not start before
     has_ended: bool = False
 
@@ -36,6 +38,13 @@ class Work:
         """The job in words for a log line."""
         volumes = ", ".join(map(str, self.volume_ids[:5])) + (", ..." if len(self.volume_ids) > 5 else "")
         return f"{self.command.job.type} {self.command.job.id}" + (f" (volume {volumes})" if volumes else "")
+
+    def outlook(self, now: float) -> str:
+        """How far it is and how long it needs at this pace, in words."""
+        spent = now - self.started
+        if self.fraction < 0.02:
+            return f"{self.stage}, for {spent:.0f} s so far; nobody can tell how long it needs"
+        return f"{self.fraction:.0%} done, {self.stage}; needs about {spent * (1 / self.fraction - 1):.0f} s more"
 
     @property
     def key(self) -> tuple[str, str]:
@@ -95,6 +104,14 @@ class Hand:
     def under_way(self, job_id: str) -> bool:
         """Whether a work with this job id runs or waits."""
         return any(work in self._running or work in self._waiting for work in self._named.get(job_id, ()))
+
+    def why_full(self, job: Job, held: frozenset[int]) -> str:
+        """Why this job cannot start at once; "" if it can. `held`: volumes that others than works hold."""
+        if self.under_way(job.id):
+            return "an earlier request for this job is still under way"
+        if busy := self.holds(job.volume_ids) | held.intersection(job.volume_ids):
+            return f"volume {min(busy)} is held by another job, or by what a killed one left to undo"
+        return "" if self.room > 0 else "every slot is taken"
 
     def holds(self, volume_ids: Collection[int]) -> set[int]:
         """Which of these volumes belong to what runs."""

@@ -6,9 +6,14 @@ import json
 import logging
 import sys
 import time
-from typing import Any
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from weed_text import escaped
+
+if TYPE_CHECKING:
+    from weed_settings import Settings
 
 
 class _Form(logging.Formatter):
@@ -44,10 +49,24 @@ def _name(level: int) -> str:
     return "INFO" if logging.INFO - 4 <= level <= logging.INFO else logging.getLevelName(level)
 
 
-def set_up(form: str, verbosity: int) -> None:
-    """Log to stderr in this form; -v=0 shows INFO, each level above it one more."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)s %(message)s"))
+def set_up(form: str, verbosity: int, directory: Path | None = None, size: int = 0, files: int = 1) -> None:
+    """Log to stderr in this form; -v=0 shows INFO, each level above it one more.
+
+    With a directory also to `weed_worker.log` there, which begins anew at `size` bytes; so many `files` are kept.
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if directory is not None:
+        handlers.append(RotatingFileHandler(directory / "weed_worker.log", "a", size, files - 1 or 1, "utf-8"))
     root = logging.getLogger()
-    root.handlers = [handler]
+    for old in root.handlers:
+        old.close()
+    for handler in handlers:
+        handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)s %(message)s"))
+    root.handlers = handlers
     root.setLevel(logging.INFO - verbosity)
+
+
+def set_up_as(settings: Settings) -> None:
+    """Log as the worker's flags have it."""
+    files = (settings.log_dir, settings.log_file_size, settings.log_files)
+    set_up(settings.log_format, settings.verbosity, *files)

@@ -1,13 +1,14 @@
 """The command line: Go-style flags, read by docopt, checked before anything is dialled.
 
-Flags are those of `weed worker`, letter for letter; `-flag=value`, `-flag value` and `--flag=value` mean the same.
+Flags are those of `weed worker`, letter for letter; `-flag=value`, `-flag value` and `--flag=value` mean the same. What
+weed itself takes before that word, its log's flags above all, is taken on both sides of it.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
@@ -22,7 +23,7 @@ USAGE = """\
 Maintenance worker for SeaweedFS: takes tasks from an admin server and runs them on the volume servers.
 
 Usage:
-  weed_worker [worker] [options]
+  weed_worker [options] [worker] [options]
   weed_worker (plan | run | status | doctor) ...   one-shot commands; see `weed_worker plan -h`
 
 Options:
@@ -37,7 +38,9 @@ Options:
   -taskInterval=<duration>  how often to ask admin for tasks [default: 5s]
   -taskTimeout=<duration>  deadline of a task that neither names one nor has a volume size [default: 2h]
   -reconnect=<duration>    first pause before connecting again; doubles up to 1m, with jitter [default: 5s]
-  -grace=<duration>        how long a stopping worker lets running tasks finish [default: 8h]
+  -grace=<duration>        how long stopping may take in all: running tasks finish, and in the last two minutes, or the
+                           last half where it is short, what has not ended is undone; in a pod 25s unless given
+                           [default: 8h]
   -id=<name>               worker id; otherwise the one kept in worker.id under -workingDir
   -address=<host>          address to show in admin; otherwise the host's name
   -workingDir=<dir>        keeps worker.id, results not yet delivered, the journal, task logs [default: .]
@@ -56,11 +59,27 @@ Options:
   -metricsPort=<n>         serve /metrics, /health, /ready and /status here, 0 for not at all [default: 0]
   -metricsIp=<ip>          where the metrics port listens [default: 0.0.0.0]
   -logFormat=<format>      text or json [default: text]
+  -logdir=<dir>            write the log into weed_worker.log in this directory, too
   -v=<level>               0: connections, tasks, errors; 1: stages; 2: decisions; 3: messages; 4: calls [default: 0]
+  -debug                   serve the stacks of all threads and tasks at http://127.0.0.1:6060/
+  -debug.port=<n>          serve them on this port [default: 6060]
   -options=<file>          more flags, one name=value a line; SIGHUP reads it again for rates and -v
   -version                 print the version
   -h, -help                print this text
+
+Flags of weed itself: -config_dir as above; -log_json, -log_max_size_mb and -log_max_files as weed has them;
+-logtostderr and -alsologtostderr name what is done anyway; -stderrthreshold, -vmodule, -log_backtrace_at,
+-log_rotate_hours and -log_compress are taken and ignored, with a warning.
 """
+
+WEED_FLAGS = {
+    **dict.fromkeys(("logtostderr", "alsologtostderr", "log_json", "log_compress"), ""),
+    **dict.fromkeys(("stderrthreshold", "vmodule", "log_backtrace_at", "log_rotate_hours"), "="),
+    **dict.fromkeys(("log_max_size_mb", "log_max_files"), "="),
+}
+"""Flags that every weed command takes, beside ours; "=": with a value."""
+
+IGNORED = ("stderrthreshold", "vmodule", "log_backtrace_at", "log_rotate_hours", "log_compress")
 
 TASK_TYPES = ("vacuum", "erasure_coding", "balance", "ec_balance", "replication", "remote_upload")
 
@@ -91,6 +110,19 @@ CATEGORIES = {
     "heavy": ("erasure_coding", "remote_upload"),
 }
 
+OF_WEED = {  # its category and other names
+    "admin_script": ("default", "admin-script", "admin.script", "script", "admin"),
+    "s3_lifecycle": ("default", "s3-lifecycle", "s3.lifecycle", "lifecycle"),
+    "iceberg_maintenance": ("heavy", "iceberg-maintenance", "iceberg.maintenance", "iceberg"),
+}
+"""Job types of `weed worker` that this one lacks."""
+
+UNDO_TIME = 120.0
+"""Seconds that tasks broken off by a second signal or by the end of the grace time get to undo what they did."""
+
+POD_GRACE = 25.0
+"""Seconds of -grace in a pod: Kubernetes kills after 30 unless told otherwise."""
+
 PROFILES = {  # (megabytes per second in all, per server, tasks at once, windows); each flag given goes before it
     "background": (20.0, 10.0, 1, "heavy=22:00-06:00"),
     "balanced": (200.0, 100.0, 2, ""),
@@ -108,6 +140,7 @@ LONGEST_REASON = 200
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
@@ -157,7 +190,18 @@ class Settings:
     metrics_port: int
     metrics_ip: str
     log_format: str
+    log_dir: Path | None
+    log_file_size: int  # bytes
+    log_files: int
     verbosity: int
+    debug_port: int  # 0: none
+    warnings: tuple[str, ...] = ()  # sentences that an operator should see at the start
+
+    @property
+    def finish_and_undo(self) -> tuple[float, float]:
+        """Seconds of -grace for tasks to finish, and then to undo what did not; the last tenth is for telling it."""
+        undo = min(UNDO_TIME, self.grace / 2)
+        return max(0.0, self.grace - undo - min(10.0, self.grace / 10)), undo or UNDO_TIME
 
     def paused(self) -> str:
         """Why -pauseFile holds new work back: its first line, or its name; "" where it does not exist."""
@@ -185,14 +229,17 @@ def normalise(argv: Sequence[str], usage: str = USAGE) -> list[str]:
     docopt reads `-admin=h:1` as seven short flags, and takes any prefix of a long one. `usage` lists the flags; words
     that are no flags go through where it is another than the worker's.
     """
-    takes_value = dict(re.findall(r"^  -(\w+)(=)?", usage, re.M)) | {"help": ""}
+    takes_value = dict(re.findall(r"^  -([\w.]+)(=)?", usage, re.M)) | {"help": ""}
+    takes_value |= WEED_FLAGS if usage is USAGE else {}
     out: list[str] = []
     words = iter(argv)
+    seen: list[str] = []
     for word in words:
+        seen.append(word)
         if not word.startswith("-") or word == "-":
             if usage is not USAGE:
                 out.append(word)
-            elif word != "worker" or out:
+            elif word != "worker" or seen.count(word) > 1:
                 raise ConfigError(f"unexpected argument {word!r}; flags start with a dash, -h lists them")
             continue
         name, equals, value = word.lstrip("-").partition("=")
@@ -200,9 +247,10 @@ def normalise(argv: Sequence[str], usage: str = USAGE) -> list[str]:
         if name not in takes_value:
             raise ConfigError(f"unknown flag -{name}; -h lists the flags")
         if not takes_value[name]:
-            if value not in ("", "true", "false"):
+            if value not in ("", *_TRUE, *_FALSE):
                 raise ConfigError(f"flag -{name} is either given or not; {value!r} is neither true nor false")
-            out += [] if value == "false" else [f"--{name}"]
+            is_on = value not in _FALSE
+            out += [f"--{name}"] if is_on else [f"--{name}=false"] if usage is USAGE else []
             continue
         if not equals:
             value = next(words, "-")
@@ -212,31 +260,44 @@ def normalise(argv: Sequence[str], usage: str = USAGE) -> list[str]:
     return out
 
 
-def read_options(path: str) -> list[str]:
-    """The flags in an options file: `name=value` or `name value` a line, with or without dashes, # for comments."""
+def read_options(path: str) -> tuple[list[str], list[str]]:
+    """The flags in an options file, and the names there that no flag has, which weed passes over too.
+
+    `name=value`, `name value` or `name:value` a line, with or without dashes, # for comments.
+    """
     try:
         lines = read_named(Path(path).expanduser(), LARGEST_FILE).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read -options={path}: {error}") from None
-    flags = []
+    known = set(re.findall(r"^  -([\w.]+)", USAGE, re.M)) | set(WEED_FLAGS)
+    given, unknown = [], []
     for line in lines:
-        text = line.split("#", 1)[0].strip()
+        text = re.sub(r"(^|\s)#.*", "", line).strip()
         if text:
-            name, _, value = re.sub(r"^-*(\w+)\s*[= ]?\s*", r"\1=", text).partition("=")
-            flags.append(f"-{name}={value.strip()}")
-    return flags
+            name, _, value = re.sub(r"^-*([\w.]+)\s*[=: ]?\s*", r"\1=", text).partition("=")
+            if name in known:
+                given.append(f"-{name}={value.strip()}")
+            else:
+                unknown.append(name)
+    return given, unknown
+
+
+def _merged(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Every flag that was given, by name, as docopt has it: command line over options file; and the names unknown."""
+    given = normalise(argv)
+    from_file = [word.partition("=")[2] for word in given if word.startswith("--options=")]
+    more, unknown = read_options(from_file[-1]) if from_file else ([], [])
+    return {word[2:].partition("=")[0]: word for word in [*normalise(more), *given]}, unknown
 
 
 def flags(argv: Sequence[str]) -> dict[str, str]:
-    """Every flag's text by name: command line over options file over default."""
-    given = normalise(argv)
-    from_file = [word.partition("=")[2] for word in given if word.startswith("--options=")]
-    merged: dict[str, str] = {}
-    for word in [*(normalise(read_options(from_file[-1])) if from_file else ()), *given]:
-        merged[word.partition("=")[0]] = word
+    """Every flag's text by name: command line over options file over default; what is off is left out."""
+    merged, _unknown = _merged(argv)
+    of_weed = {name: word.partition("=")[2] or "true" for name, word in merged.items() if name in WEED_FLAGS}
+    ours = [word for name, word in merged.items() if name not in WEED_FLAGS and word != f"--{name}=false"]
     options = USAGE[USAGE.index("Options:") : USAGE.index("  -version")].replace("\n  -", "\n  --")
-    parsed = docopt.docopt(f"Usage:\n  weed_worker [options]\n\n{options}", list(merged.values()))
-    return {name[2:]: str(value) for name, value in parsed.items() if value not in (None, False)}
+    parsed = docopt.docopt(f"Usage:\n  weed_worker [options]\n\n{options}", ours)
+    return of_weed | {name[2:]: str(value) for name, value in parsed.items() if value not in (None, False)}
 
 
 def _number(given: Mapping[str, str], name: str, kind: type[int] | type[float], least: float) -> float:
@@ -279,12 +340,21 @@ def parse_task_types(text: str, flag: str = "capabilities") -> tuple[str, ...]:
         if not word:
             continue
         names = CATEGORIES.get(word) or (ALIASES.get(word, word),)
+        if lacking(word) and word not in CATEGORIES:
+            continue
         if names[0] not in TASK_TYPES:
             raise ConfigError(f"-{flag}: unknown task type {word!r}; known are {', '.join(TASK_TYPES)}")
         found += [name for name in names if name not in found]
     if not found:
-        raise ConfigError(f"-{flag} names no task type; known are {', '.join(TASK_TYPES)}")
+        other = f" but what this worker lacks ({', '.join(lacking(text))})" if lacking(text) else ""
+        raise ConfigError(f"-{flag} names no task type{other}; known are {', '.join(TASK_TYPES)}")
     return tuple(found)
+
+
+def lacking(text: str) -> tuple[str, ...]:
+    """The job types of `weed worker` that these words name and this worker lacks."""
+    words = {part.strip().lower() for part in text.split(",")}
+    return tuple(name for name, others in OF_WEED.items() if words & {"all", name, *others})
 
 
 def parse_windows(text: str) -> dict[str, Window]:
@@ -310,6 +380,36 @@ def _working_dir(text: str) -> Path:
     return path.resolve()
 
 
+def _log_dir(given: Mapping[str, str]) -> Path | None:
+    if "logdir" not in given or given.get("logtostderr") == "true":
+        return None
+    path = Path(given["logdir"]).expanduser()
+    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"-logdir={path} is no directory that this user may write to")
+    return path
+
+
+def _in_pod(explicit: Collection[str]) -> bool:
+    return "grace" not in explicit and "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def _warnings(explicit: set[str], unknown: list[str], given: Mapping[str, str], which: str) -> Iterator[str]:
+    if ignored := [f"-{name}" for name in IGNORED if name in explicit]:
+        yield f"{', '.join(ignored)} mean nothing to this worker and are ignored"
+    if unknown:
+        yield f"-options={given['options']} names what is no flag here, and is ignored: {', '.join(unknown)}"
+    if which in explicit and (missing := lacking(given[which])):
+        yield (
+            f"-{which}={given[which]}: this worker has no {', '.join(missing)}, and does the rest; where they are"
+            f" wanted, let a `weed worker -jobType={','.join(missing)}` serve the same admin"
+        )
+    if _in_pod(explicit):
+        yield (
+            f"this is a pod, and -grace is not given: a stop takes {POD_GRACE:.0f} s at most, so tasks that need longer"
+            " are undone; with a longer terminationGracePeriodSeconds set -grace to five seconds less than that"
+        )
+
+
 def parse_data_dirs(text: str) -> tuple[Path, ...] | None:
     """The directories of -dataDir; None for those that servers name themselves."""
     if text == "auto":
@@ -320,6 +420,8 @@ def parse_data_dirs(text: str) -> tuple[Path, ...] | None:
 def parse(argv: Sequence[str]) -> Settings:
     """Read and check every flag; raise ConfigError with one clear line for the first that is wrong."""
     given = flags(argv)
+    merged, unknown = _merged(argv)
+    explicit = set(merged)
     admin = _addresses(given, "admin")
     if len(admin) != 1:
         raise ConfigError(f"-admin={given['admin']} names {len(admin)} servers; expected one host:port")
@@ -327,9 +429,6 @@ def parse(argv: Sequence[str]) -> Settings:
     profile: tuple[float, float, int, str] = (0.0, 0.0, 0, "")
     if "profile" in given:
         profile = PROFILES[_one_of(given, "profile", tuple(PROFILES))]
-    explicit = {word[2:].partition("=")[0] for word in normalise(argv)}
-    if "options" in given:
-        explicit |= {word[2:].partition("=")[0] for word in normalise(read_options(given["options"]))}
     total, per_server = (
         _number(given, name, float, 0) if name in explicit else of_profile
         for name, of_profile in (("maxMBps", profile[0]), ("maxMBpsPerServer", profile[1]))
@@ -345,7 +444,7 @@ def parse(argv: Sequence[str]) -> Settings:
         task_interval=_duration(given, "taskInterval", 0.05),
         task_timeout=_duration(given, "taskTimeout", 1),
         reconnect=_duration(given, "reconnect", 0.05),
-        grace=_duration(given, "grace", 0),
+        grace=POD_GRACE if _in_pod(explicit) else _duration(given, "grace", 0),
         worker_id=given.get("id", ""),
         address=given.get("address", ""),
         working_dir=_working_dir(given["workingDir"]),
@@ -361,6 +460,11 @@ def parse(argv: Sequence[str]) -> Settings:
         pause_file=Path(given["pauseFile"]).expanduser() if "pauseFile" in given else None,
         metrics_port=int(_number(given, "metricsPort", int, 0)),
         metrics_ip=given["metricsIp"],
-        log_format=_one_of(given, "logFormat", ("text", "json")),
+        log_format="json" if given.get("log_json") == "true" else _one_of(given, "logFormat", ("text", "json")),
+        log_dir=_log_dir(given),
+        log_file_size=int(_number({"log_max_size_mb": "10"} | given, "log_max_size_mb", int, 0)) << 20 or 10 << 20,
+        log_files=int(_number({"log_max_files": "5"} | given, "log_max_files", int, 0)) or 5,
         verbosity=int(_number(given, "v", int, 0)),
+        debug_port=int(_number(given, "debug.port", int, 1)) if "debug" in given else 0,
+        warnings=tuple(_warnings(explicit, unknown, given, which)),
     )

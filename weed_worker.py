@@ -51,17 +51,18 @@ from weed_cluster.leash import Leash
 from weed_cluster.rates import Rates
 from weed_errors import Cancelled, ConfigError, TaskError
 from weed_hand import Hand, Work
-from weed_model import Detection, Job, Value
+from weed_model import Detection, Value
 from weed_protocol import classic, commands
 from weed_recovery import Recovery
 from weed_session import Session, sessions_for
 from weed_settings import Settings
 from weed_sight import Sight, look
 from weed_slots import Slots
-from weed_state import identity, leaks, task_log
+from weed_state import identity, leaks, mounts, task_log
 from weed_state.debts import Debts
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
+from weed_status_port import open_port
 from weed_tasks.journal import Entry, Journal
 from weed_text import escaped
 
@@ -86,9 +87,6 @@ RECOVERY_TIME = 600.0
 
 SHORTEST_BEAT = 0.05
 """Seconds between heartbeats, at least: what changes in between is told by one."""
-
-UNDO_TIME = 120.0
-"""Seconds that tasks broken off by a second signal or by the end of the grace time get to undo what they did."""
 
 COMMANDS = ("plan", "run", "status", "doctor")
 """One-shot commands, which weed_console answers."""
@@ -179,7 +177,13 @@ class Worker:
             self._cancel_all("the worker was told to stop at once")
             return
         self.stopping = why
-        log.info("%s: taking no new work; %d tasks finish first", why, len(self.hand.running))
+        finish, undo = self.settings.finish_and_undo
+        text = (
+            "%s: taking no new work; %d tasks finish first, within %.0f s; what does not is undone, within %.0f s more"
+        )
+        log.info(text, why, len(self.hand.running), finish, undo)
+        for work in self.hand.running[:20]:
+            log.info("%s: %s", work.name, work.outlook(time.monotonic()))
         for work in self.hand.waiting:
             self._finish(work, error=f"the worker stops ({why}); the task was not started", at_capacity=True)
         for _command, leash in self.detecting.values():
@@ -188,9 +192,12 @@ class Worker:
         self._asked_to_stop.set()
 
     def _drain(self) -> None:
-        if not self._pool.join(timeout=self.settings.grace):
-            self._cancel_all(f"the worker stops and the task ran longer than -grace={self.settings.grace:.0f}s")
-            self._pool.join(timeout=UNDO_TIME)
+        finish, undo = self.settings.finish_and_undo
+        if not self._pool.join(timeout=finish):
+            self._cancel_all(f"the worker stops, and the task did not end within the {finish:.0f} s for that")
+            if not self._pool.join(timeout=undo):
+                names = ", ".join(work.name for work in self.hand.running)
+                log.error("not undone within %.0f s: %s; the next start with this -workingDir does it", undo, names)
         with gevent.Timeout(10, False):
             while self.hand.keys or self.detecting or not all(session.is_drained for session in self.sessions):
                 gevent.sleep(0.05)
@@ -243,7 +250,7 @@ class Worker:
         if any(waits or work.command.request_id == command.request_id for work in self.hand.under(job.id)):
             log.info("task %s is assigned again; it is under way, and its result will be sent", job.id)
             return
-        is_again = self.hand.under_way(job.id)
+        full = "" if waits else self.hand.why_full(job, self._recovery.volumes)
         work = Work(command, session, session.dialect, Leash(), job.volume_ids)
         self.hand.enter(work)
         self.debts.take(session.dialect.NAME, session.worker_id, command)
@@ -251,21 +258,12 @@ class Worker:
             known = ", ".join(self.tasks)
             self._finish(work, error=command.problem or f"no task type {job.type!r} here; this worker does {known}")
             return
-        reason = self.why_not(job.type) or ("" if waits else self._why_full(job, is_again))
-        if reason:
+        if reason := self.why_not(job.type) or full:
             self._finish(work, error=f"not started: {reason}", at_capacity=True)
             return
         log.info("took %s", work.name)
         self.hand.wait(work)
         self._untold.append((work, None))
-
-    def _why_full(self, job: Job, is_again: bool) -> str:
-        """Why this job cannot start at once; "" if it can."""
-        if is_again:
-            return "an earlier request for this job is still under way"
-        if busy := self.hand.holds(job.volume_ids) | self._recovery.volumes.intersection(job.volume_ids):
-            return f"volume {min(busy)} is held by another job, or by what a killed one left to undo"
-        return "" if self.hand.room > 0 else "every slot is taken"
 
     def why_not(self, job_type: str) -> str:
         """Why no work of this type is started now; "" if it is."""
@@ -291,7 +289,7 @@ class Worker:
 
     def _run_job(self, work: Work) -> None:
         """Run one task to its end and tell how it went. Whatever happens, exactly one completion."""
-        job, started = work.command.job, time.monotonic()
+        job, work.started = work.command.job, time.monotonic()
         task = self.tasks[job.type]
         lines = task_log.TaskLog(
             self.settings.working_dir / "task_logs",
@@ -329,7 +327,7 @@ class Worker:
             outcome["error"] = f"{type(error).__name__}: {error}"
         lines.close("completed" if "result" in outcome else "failed", outcome.get("error", ""))
         kind = "success" if "result" in outcome else "cancelled" if "cancelled" in outcome else "failure"
-        self.sight.task_ended(job.type, kind, time.monotonic() - started, work.leash.read, work.leash.written)
+        self.sight.task_ended(job.type, kind, time.monotonic() - work.started, work.leash.read, work.leash.written)
         self._finish(work, **outcome)
 
     def _context(self, leash: Leash, masters: Iterable[str], entry: Entry) -> weed_tasks.Context:
@@ -473,11 +471,11 @@ class Worker:
         session.send(commands.Detected(request_id, name, found, error))
         self._beat()
 
-    def print_stacks(self) -> None:
-        """Print every greenlet's and thread's stack and all jobs to stderr (SIGUSR1)."""
-        print(*format_run_info(), sep="\n", file=sys.stderr)
-        for work in [*self.hand.running, *self.hand.waiting]:
-            print(escaped(f"job {work.name}: {work.fraction:.0%} {work.stage}"), file=sys.stderr)
+    def stacks(self) -> bytes:
+        """Every greenlet's and thread's stack and all jobs, as text."""
+        works = [*self.hand.running, *self.hand.waiting]
+        jobs = [escaped(f"job {work.name}: {work.fraction:.0%} {work.stage}") for work in works]
+        return "\n".join([*format_run_info(), *jobs, ""]).encode(errors="replace")
 
     # ---- duties ----------------------------------------------------------------------------------------------------
 
@@ -521,14 +519,14 @@ class Worker:
     def reload(self, settings: Settings) -> None:
         """Take over rates, log level and certificates; calls under way end with the old ones."""
         self.rates.set(settings.total_rate, settings.server_rate)
-        self.security.reload()
-        self.channels.renew()
-        log.info(
-            "reloaded: %.0f MB/s in all, %.0f MB/s per server, -v=%d, certificates",
-            settings.total_rate / 1e6,
-            settings.server_rate / 1e6,
-            settings.verbosity,
-        )
+        rates = f"{settings.total_rate / 1e6:.0f} MB/s in all, {settings.server_rate / 1e6:.0f} MB/s per server"
+        try:
+            self.security.reload()
+        except ConfigError as error:
+            log.error("certificates not reloaded: %s; what was stays in use: %s", error, self.security.describe())
+        else:
+            self.channels.renew()
+        log.info("reloaded: %s, -v=%d; connections: %s", rates, settings.verbosity, self.security.describe())
 
     def _observe(self, server: str, call: str, outcome: str) -> None:
         self.sight.call(server, call, outcome)
@@ -544,14 +542,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return weed_console.main(words)
     try:
-        asked = {word.partition("=")[0] for word in weed_settings.normalise(words)}
+        asked = set(weed_settings.normalise(words))
         if asked & {"--help", "--version"}:
             print(weed_settings.USAGE if "--help" in asked else f"weed_worker {__version__}")
             return 0
         settings = weed_settings.parse(words)
-        weed_logging.set_up(settings.log_format, settings.verbosity)
+        weed_logging.set_up_as(settings)
         secure = security.load(settings.config_dir, settings.tls_fallback)
-        for warning in secure.warnings:
+        for warning in filter(None, (*settings.warnings, *secure.warnings, mounts.warning(settings.working_dir))):
             log.warning("%s", warning)
         claimed = identity.claim(settings.working_dir, settings.worker_id)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
@@ -562,6 +560,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         worker = Worker(settings, claimed.worker_id, secure)
         if settings.metrics_port:
             worker.sight.serve(worker, settings.metrics_ip, settings.metrics_port)
+        if settings.debug_port:
+            open_port("127.0.0.1", settings.debug_port, lambda *_: (200, "text/plain; charset=utf-8", worker.stacks()))
     except (ConfigError, OSError) as error:
         print(f"weed_worker: {escaped(str(error))}", file=sys.stderr)
         return ConfigError.exit_code
@@ -569,7 +569,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def reload() -> None:
         try:
             again = weed_settings.parse(words)
-            weed_logging.set_up(again.log_format, again.verbosity)
+            weed_logging.set_up_as(again)
             worker.reload(again)
         except ConfigError as error:
             log.error("not reloaded: %s", error)
@@ -577,7 +577,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     gevent.signal_handler(signal.SIGTERM, worker.stop, "SIGTERM")
     gevent.signal_handler(signal.SIGINT, worker.stop, "SIGINT")
     gevent.signal_handler(signal.SIGHUP, reload)
-    gevent.signal_handler(signal.SIGUSR1, worker.print_stacks)
+    gevent.signal_handler(signal.SIGUSR1, lambda: print(worker.stacks().decode(), file=sys.stderr))
     return worker.run()
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +67,9 @@ class Security:
         self._names: dict[Address, str] = {}
         self._expires = ""
         self._material: _Material | None = None
+        self._find: Callable[[], Security] | None = None  # looks for the configuration anew
         if config.get("ca"):
-            self.reload()
+            self._read_files()
 
     @property
     def is_on(self) -> bool:
@@ -95,7 +96,21 @@ class Security:
         return [("grpc.ssl_target_name_override", name)]
 
     def reload(self) -> None:
-        """Read the files again; raise ConfigError, and keep what was, where they cannot be used."""
+        """Read security.toml and what it names again; raise ConfigError, and keep what was, where they cannot be used.
+
+        TLS is never given up so: a worker that began with it goes on with it until it is started anew.
+        """
+        if self._find is None:
+            self._read_files()
+            return
+        fresh = self._find()
+        if self.is_on and not fresh.is_on:
+            raise ConfigError(f"{fresh._source}: no certificates are configured there any more")
+        self._config, self._source, self._material = fresh._config, fresh._source, fresh._material
+        self._expires = fresh._expires
+        self._names.clear()
+
+    def _read_files(self) -> None:
         if not self._config.get("ca"):
             return
         try:
@@ -129,16 +144,19 @@ def load(config_dir: Path | None = None, fallback: bool = False, environ: Mappin
 
     With `fallback` what cannot be used means plaintext and a warning, as SeaweedFS has it.
     """
+    here = Path.cwd()
     try:
-        return _load(config_dir, environ)
+        security = _load(config_dir, environ, here)
     except ConfigError as error:
         if not fallback:
             raise
-        return Security({}, "", (f"TLS is off although it is configured: {error}", PLAINTEXT))
+        security = Security({}, "", (f"TLS is off although it is configured: {error}", PLAINTEXT))
+    security._find = lambda: _load(config_dir, environ, here)
+    return security
 
 
-def _load(config_dir: Path | None, environ: Mapping[str, str]) -> Security:
-    path = _find(config_dir, environ)
+def _load(config_dir: Path | None, environ: Mapping[str, str], here: Path) -> Security:
+    path = _find(config_dir, environ, here)
     tables = _parse(path) if path else {}
     worker = _table(_table(tables, "grpc"), "worker")
     warnings = [
@@ -172,13 +190,13 @@ def _load(config_dir: Path | None, environ: Mapping[str, str]) -> Security:
                 f"{where}: {section} {key} is not set, but {' and '.join(config)} set; TLS needs all three"
             )
     # Relative paths are the working directory's, as SeaweedFS has it; fixed now, for later reloads.
-    config = {key: os.path.abspath(name) for key, name in config.items()}
+    config = {key: os.path.join(here, name) for key, name in config.items()}
     if found.get("server_name"):
         config["server_name"] = found["server_name"]
     return Security(config, where, tuple(warnings))
 
 
-def _find(config_dir: Path | None, environ: Mapping[str, str]) -> Path | None:
+def _find(config_dir: Path | None, environ: Mapping[str, str], here: Path) -> Path | None:
     """The file that counts: the one in the directory that was named, or the first where SeaweedFS looks for it.
 
     A link that leads nowhere is there, and cannot be read: passing over it would mean plaintext.
@@ -188,7 +206,7 @@ def _find(config_dir: Path | None, environ: Mapping[str, str]) -> Path | None:
             what = f"holds no {FILE}" if config_dir.is_dir() else "is no directory"
             raise ConfigError(f"-config_dir={config_dir} {what}; it is not looked for elsewhere when it is named")
         return config_dir / FILE
-    places = [Path(), Path("/usr/local/etc/seaweedfs"), Path("/etc/seaweedfs")]
+    places = [here, Path("/usr/local/etc/seaweedfs"), Path("/etc/seaweedfs")]
     if environ.get("HOME"):
         places.insert(1, Path(environ["HOME"], ".seaweedfs"))
     return next((place / FILE for place in places if os.path.lexists(place / FILE)), None)

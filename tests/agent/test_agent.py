@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
 from tests.agent.work import compactions, garbage, hold, server_of
 from tests.cluster import Admin, Cluster
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 Start = Callable[..., Agent]
 
@@ -325,6 +327,41 @@ def test_failures_do_not_use_up_the_slots_that_a_classic_admin_counts(driver: Dr
     for number in range(3):
         driver.give(f"j{number}", "vacuum", 999, "127.0.0.11:1")
         assert not driver.ended(f"j{number}").success
+
+
+@pytest.mark.parametrize("dialect", ["plugin"])
+def test_the_line_of_seaweedfs_own_chart_works_and_its_log_is_written_where_it_says(
+    driver: Driver, start_agent: Start, tmp_path: Path
+) -> None:
+    logs, port = tmp_path / "logs", free_port()
+    logs.mkdir()
+    line = [f"-logdir={logs}", "-v=1", "worker", flags_for(driver.admin), "-jobType=default,iceberg", "-debug"]
+    agent = start_agent(*line, "-maxDetect=1", "-maxExecute=4", f"-debug.port={port}")
+    agent.says("registered as .* for vacuum, balance, ec_balance, replication")
+    agent.says("WARNING -jobType=default,iceberg: this worker has no admin_script, s3_lifecycle, iceberg_maintenance")
+    assert "registered as" in (logs / "weed_worker.log").read_text()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/debug/pprof/goroutine?debug=2", timeout=10) as answer:
+        assert b"Greenlet" in answer.read()
+
+
+def test_what_does_not_end_within_the_grace_time_is_undone_within_it(
+    sandbox_cluster: Cluster, driver: Driver, start_agent: Start
+) -> None:
+    files = garbage(sandbox_cluster)
+    (volume_id,) = files.volume_ids
+    hold(sandbox_cluster, volume_id, 60.0)
+    agent = start_agent(flags_for(driver.admin), "-capabilities=vacuum", "-grace=10s")
+    agent.says("registered as")
+    driver.give("j1", "vacuum", volume_id, server_of(sandbox_cluster, volume_id))
+    eventually(lambda: compactions(sandbox_cluster) == 1)
+    began = time.monotonic()
+    agent.terminate()
+    agent.says(f"vacuum j1 \\(volume {volume_id}\\): .*(needs about|nobody can tell)")
+    assert agent.wait(20) == 0
+    assert time.monotonic() - began < 10
+    assert "the task did not end within the 4 s for that" in driver.ended("j1").error
+    assert not list((agent.working_dir / "journal").iterdir())
+    sandbox_cluster.check(files)
 
 
 def test_sighup_and_sigusr1_leave_the_worker_running(driver: Driver, agent: Agent) -> None:

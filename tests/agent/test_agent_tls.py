@@ -105,7 +105,10 @@ def test_new_certificates_are_taken_over_by_sighup(
     agent.says("registered as", 40)
     (folder / "own.key").write_text("no key")
     agent.process.send_signal(signal.SIGHUP)
-    agent.says("not reloaded: .*own.key")
+    agent.says("certificates not reloaded: .*own.key.*; what was stays in use: mTLS with .*own.crt")
+    (folder / "security.toml").write_text("[grpc")
+    agent.process.send_signal(signal.SIGHUP)
+    agent.says("certificates not reloaded: .*security.toml cannot be read.*; what was stays in use: mTLS")
     assert eventually(Driver(secure_admin, dialect).workers)
 
 

@@ -74,3 +74,9 @@ def test_a_directory_that_is_not_writable_is_refused(tmp_path: Path) -> None:
     ended = run(f"-workingDir={blocked}")
     assert ended.returncode == 2
     assert str(blocked) in ended.stderr
+
+
+def test_a_line_that_names_only_what_this_worker_lacks_is_refused(tmp_path: Path) -> None:
+    ended = run("-logtostderr=true", "-v=1", "worker", f"-workingDir={tmp_path}", "-jobType=iceberg")
+    assert ended.returncode == 2
+    assert "iceberg_maintenance" in ended.stderr

@@ -23,8 +23,8 @@ COMMANDS = [line.split("#")[0].strip() for line in SESSION.splitlines() if line.
 
 def test_the_table_of_flags_names_every_flag_and_no_other() -> None:
     table = README.split("## Flags")[1].split("## Capabilities")[0]
-    told = {name for row in re.findall(r"^\| (`-.*?) \|", table, re.M) for name in re.findall(r"`-(\w+)`", row)}
-    known = set(re.findall(r"^  -(\w+)", weed_settings.USAGE, re.M))
+    told = {name for row in re.findall(r"^\| (`-.*?) \|", table, re.M) for name in re.findall(r"`-([\w.]+)`", row)}
+    known = set(re.findall(r"^  -([\w.]+)", weed_settings.USAGE, re.M))
     assert told == known - {"options"}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import weed_settings
-from weed_worker import UNDO_TIME
+from weed_settings import UNDO_TIME
 
 UNIT = Path(__file__).parents[2] / "deploy" / "weed-worker.service"
 LINES = [line for line in UNIT.read_text().splitlines() if "=" in line and not line.startswith("#")]

@@ -246,3 +246,35 @@ def test_a_file_that_cannot_be_used_is_named_with_the_file_that_names_it(
         security.load(tmp_path / "conf", environ={})
     with pytest.raises(ConfigError, match="is no plain file"):
         security.load(tmp_path / "conf", environ={"WEED_GRPC_WORKER_KEY": "/dev/zero"})
+
+
+def test_a_reload_reads_security_toml_again_and_keeps_what_was_where_that_cannot_be_read(
+    tmp_path: Path, authority: Authority, pair: tuple[Path, Path]
+) -> None:
+    file = tmp_path / "cwd" / "security.toml"
+    write(tmp_path / "cwd", authority.ca, *pair)
+    found = security.load(environ={})
+    before = found.describe()
+    for broken, says in (("[grpc\n", "cannot be read"), ("", "no certificates are configured there any more")):
+        file.write_text(broken)
+        with pytest.raises(ConfigError, match=says):
+            found.reload()
+        assert (found.describe(), found.is_on) == (before, True)
+    file.unlink()
+    with pytest.raises(ConfigError, match="no certificates are configured there any more"):
+        found.reload()
+    other = authority.issue("other")
+    write(tmp_path / "cwd", authority.ca, *other)
+    found.reload()
+    assert str(other[0]) in found.describe()
+
+
+def test_a_worker_that_began_in_plaintext_takes_over_tls(
+    tmp_path: Path, authority: Authority, pair: tuple[Path, Path]
+) -> None:
+    found = security.load(environ={})
+    found.reload()
+    assert not found.is_on
+    write(tmp_path / "cwd", authority.ca, *pair)
+    found.reload()
+    assert found.is_on

@@ -74,7 +74,7 @@ def test_a_file_is_read_no_further_than_its_bound(tmp_path: Path) -> None:
 def test_a_file_that_an_operator_names_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("v=1\n")
     (tmp_path / "named").symlink_to("real")
-    assert read_options(str(tmp_path / "named")) == ["-v=1"]
+    assert read_options(str(tmp_path / "named")) == (["-v=1"], [])
 
 
 def test_an_options_file_that_would_never_end_is_refused(tmp_path: Path) -> None:

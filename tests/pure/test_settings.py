@@ -21,6 +21,7 @@ from weed_settings import USAGE, flags, normalise, parse, parse_duration, parse_
         ["-admin", "host:23646", "-maxConcurrent", "3"],
         ["--admin=host:23646", "--maxConcurrent", "3"],
         ["worker", "-admin=host:23646", "-maxConcurrent=3"],
+        ["-v=1", "-logtostderr=true", "worker", "-admin=host:23646", "-maxConcurrent=3"],
     ],
 )
 def test_every_go_spelling_of_a_flag_means_the_same(words: list[str]) -> None:
@@ -53,6 +54,9 @@ def test_the_line_from_the_manual_is_understood() -> None:
         (["-v"], "-v needs a value"),
         (["-admin", "-v=1"], "-admin needs a value"),
         (["extra"], "unexpected argument 'extra'"),
+        (["worker", "-v=1", "worker"], "unexpected argument 'worker'"),
+        (["-debug=6060"], "neither true nor false"),
+        (["-logdir=/nonexistent"], "-logdir=/nonexistent is no directory"),
         (["-admin=host"], "'host' is no server address"),
         (["-admin=a:1,b:2"], "names 2 servers"),
         (["-heartbeat=30"], "'30' is no duration"),
@@ -125,11 +129,91 @@ def test_an_options_file_gives_flags_that_the_command_line_overrides(tmp_path: P
     assert (settings.total_rate, settings.verbosity) == (40e6, 0)
 
 
-def test_an_unknown_name_in_an_options_file_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_name_in_an_options_file_is_passed_over_as_weed_does_and_told(tmp_path: Path) -> None:
     file = tmp_path / "options"
-    file.write_text("admim=night:23646\n")
-    with pytest.raises(ConfigError, match="unknown flag -admim"):
-        parse([f"-options={file}"])
+    file.write_text("admim=night:23646\nadmin: day:23646\ndebug\ndebug.port 6061\n")
+    settings = parse([f"-options={file}"])
+    assert (str(settings.admin), settings.debug_port) == ("day:23646", 6061)
+    (warning,) = settings.warnings
+    assert f"-options={file} names what is no flag here, and is ignored: admim" == warning
+
+
+def test_a_value_in_an_options_file_may_hold_what_begins_a_comment(tmp_path: Path) -> None:
+    file = tmp_path / "options"
+    file.write_text(f"pauseFile={tmp_path}/pause#1   # a comment\ntlsFallback\n")
+    settings = parse([f"-options={file}"])
+    assert (settings.pause_file, settings.tls_fallback) == (tmp_path / "pause#1", True)
+    assert not parse([f"-options={file}", "-tlsFallback=false"]).tls_fallback
+
+
+CHART = "-v=1 worker -admin=sw-admin.ns:23646.33646 -jobType=all -maxDetect=1 -maxExecute=4 -workingDir={dir}"
+"""What SeaweedFS's own Helm chart has behind `weed -logtostderr=true` or `weed -logdir=/logs`."""
+
+
+@pytest.mark.parametrize("first", ["-logtostderr=true", "-logdir={dir}"])
+def test_the_line_of_seaweedfs_own_chart_is_understood(tmp_path: Path, first: str) -> None:
+    line = f"{first} {CHART} -metricsPort=9327 -metricsIp=0.0.0.0 -heartbeat=15s -debug".format(dir=tmp_path)
+    settings = parse(line.split())
+    assert (settings.admin.host, settings.admin.grpc_port) == ("sw-admin.ns", 33646)
+    assert (settings.task_types, settings.max_execute, settings.verbosity) == (weed_settings.TASK_TYPES, 4, 1)
+    assert settings.log_dir == (tmp_path if "logdir" in first else None)
+    assert settings.debug_port == 6060
+    (warning,) = settings.warnings
+    assert "no admin_script, s3_lifecycle, iceberg_maintenance" in warning
+
+
+WEED_ITSELF = (
+    "-logtostderr -alsologtostderr=false -stderrthreshold=ERROR -vmodule=a=2 -log_backtrace_at=a.go:1 -log_max_files=3"
+    " -log_max_size_mb=7 -log_rotate_hours=24 -log_json=t -log_compress=T -config_dir=/nonexistent"
+)
+WEED_WORKER = {
+    "3.97": "-admin=h:1 -capabilities=vacuum,ec,remote,replication,balance -maxConcurrent=2 -heartbeat=30s"
+    " -taskInterval=5s -workingDir=.",
+    "4.13": "-admin=h:1 -capabilities=vacuum,ec,balance -maxConcurrent=2 -heartbeat=30s -taskInterval=5s -workingDir=."
+    " -metricsPort=0 -metricsIp=0.0.0.0 -debug -debug.port=6060",
+    "4.44": "-admin=h:1 -id=w1 -workingDir=. -jobType=default,iceberg -heartbeat=15s -reconnect=5s -maxDetect=1"
+    " -maxExecute=4 -address=h -metricsPort=0 -metricsIp=0.0.0.0 -debug=true -debug.port=6060",
+}
+
+
+@pytest.mark.parametrize("release", WEED_WORKER)
+@pytest.mark.parametrize("before", [True, False])
+def test_every_flag_of_weed_worker_and_of_weed_itself_is_taken_on_both_sides_of_the_word(
+    release: str, before: bool
+) -> None:
+    words = [*WEED_ITSELF.split(), "worker"] if before else ["worker", *WEED_ITSELF.split()]
+    settings = parse([*words, *WEED_WORKER[release].split()])
+    assert (settings.log_format, settings.log_files, settings.log_file_size) == ("json", 3, 7 << 20)
+    said = settings.warnings[0]
+    assert said.startswith(
+        "-stderrthreshold, -vmodule, -log_backtrace_at, -log_rotate_hours, -log_compress mean nothing"
+    )
+
+
+def test_job_types_that_only_weed_worker_has_are_skipped_and_told() -> None:
+    settings = parse(["-jobType=default,iceberg"])
+    assert settings.task_types == weed_settings.CATEGORIES["default"]
+    (warning,) = settings.warnings
+    assert "no admin_script, s3_lifecycle, iceberg_maintenance, and does the rest" in warning
+    assert parse(["-jobType=vacuum,lifecycle"]).task_types == ("vacuum",)
+    with pytest.raises(ConfigError, match="no task type but what this worker lacks \\(iceberg_maintenance\\)"):
+        parse(["-jobType=iceberg"])
+    assert parse(["-jobType=vacuum,ec"]).warnings == ()
+
+
+def test_in_a_pod_a_stop_fits_into_the_time_before_the_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    settings = parse([])
+    assert sum(settings.finish_and_undo) < settings.grace < 30
+    assert "terminationGracePeriodSeconds" in settings.warnings[0]
+    assert (parse(["-grace=55s"]).grace, parse(["-grace=55s"]).warnings) == (55, ())
+
+
+@pytest.mark.parametrize(
+    ("grace", "parts"), [("8h", (28670, 120)), ("60s", (24, 30)), ("20s", (8, 10)), ("0", (0, 120))]
+)
+def test_undoing_fits_into_the_grace_time(grace: str, parts: tuple[float, float]) -> None:
+    assert parse([f"-grace={grace}"]).finish_and_undo == parts
 
 
 def test_a_profile_sets_what_no_flag_sets() -> None:
