@@ -256,7 +256,7 @@ class Jobs:
         console, row, began = self._console, work.row, time.monotonic()
         wishes = console.wishes
         task = weed_tasks.load([wishes.job])[wishes.job]
-        config, masters = dict(wishes.config), tuple(map(str, wishes.masters))
+        config, masters = dict(wishes.config), tuple(map(str, console.masters))
         job = Job(row.proposal.id, wishes.job, row.proposal.params, row.proposal.parameters, config, masters)
         bar = Bar(f"{wishes.job} {ids_text(row.volume_ids)}", row.moves)
         console.screen.started(bar)

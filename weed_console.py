@@ -41,11 +41,13 @@ import weed_overview
 import weed_tasks
 from weed_batch import DEADLINE, Jobs, Row, Work, ids_text, own_directory, state_dir
 from weed_cluster import security
+from weed_cluster.address import Address
 from weed_cluster.client import Channels, Cluster
 from weed_cluster.descriptors import allow_many
 from weed_cluster.heap import share_one_heap
 from weed_cluster.leash import Leash
 from weed_cluster.lock import cluster_lock
+from weed_cluster.masters import Masters
 from weed_cluster.rates import Rates
 from weed_cluster.topology import wildcard_filter
 from weed_errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
@@ -85,6 +87,7 @@ class Console:
                 raise
             self.security, self.tls_problem = security.Security({}, ""), str(error)
         self.channels = Channels(self.security.credentials, self.security.options)
+        self.masters = Masters(wishes.masters)
         self.native = ThreadPool(2)
         self.rates = Rates(*wishes.rates)
         self.last_topology = LastTopology(state_dir(wishes), [wishes.working_dir] if wishes.working_dir else [])
@@ -98,7 +101,7 @@ class Console:
         """What a task gets."""
         wishes = self.wishes
         return weed_tasks.Context(
-            cluster=Cluster(self.channels, wishes.masters, leash),
+            cluster=Cluster(self.channels, self.masters, leash),
             journal=entry,
             compute=lambda function, *args: self.native.apply(function, args),
             rates=self.rates,
@@ -269,7 +272,7 @@ class Console:
         """Hold the cluster's lock, renewed; Busy names its holder."""
         what = f"weed_worker run {self.wishes.job}"
         client = f"{what} ({socket.gethostname()}, process {os.getpid()})"
-        with cluster_lock(Cluster(self.channels, self.wishes.masters, _Watched(lost)), client, what, patience, wait):
+        with cluster_lock(Cluster(self.channels, self.masters, _Watched(lost)), client, what, patience, wait):
             yield
 
     def recover(self, unfinished: Iterable[Entry]) -> list[frozenset[int]]:
@@ -280,6 +283,7 @@ class Console:
             for entry in unfinished:
                 what, volumes = f"{entry.job_type} {entry.job_id}", frozenset(entry.volume_ids)
                 try:
+                    self.masters.hear(map(Address.parse, entry.facts.get("masters", ())))
                     weed_tasks.load([entry.job_type])[entry.job_type].recover(entry, self.context(leash, entry))
                     self.screen.say(f"undid what an earlier run of {what} left behind")
                 except (TaskError, Cancelled, KeyError) as error:
@@ -310,7 +314,7 @@ class Console:
     def doctor(self) -> int:
         """Look for what keeps maintenance from working."""
         wishes = self.wishes
-        cluster = Cluster(self.channels, wishes.masters, Leash(300.0))
+        cluster = Cluster(self.channels, self.masters, Leash(300.0))
         places = [wishes.working_dir] if wishes.working_dir else []
         places += [state_dir(wishes)]
         for server in wishes.forget:

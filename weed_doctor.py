@@ -19,7 +19,7 @@ from typing import Any
 
 from weed_cluster import admin as admin_http
 from weed_cluster.address import Address
-from weed_cluster.client import Cluster, Master
+from weed_cluster.client import Cluster, MasterAt
 from weed_cluster.past import Past, ranges
 from weed_cluster.placement import DATA_SHARDS, TOTAL_SHARDS
 from weed_cluster.security import Security
@@ -252,8 +252,12 @@ def _masters(cluster: Cluster) -> tuple[list[Finding], bool]:
     """What each master says; and whether any answers."""
     findings: list[Finding] = []
     leaders: dict[str, list[str]] = defaultdict(list)
+    try:
+        cluster.master().find()  # so that its peers are looked at, too
+    except WeedError:
+        pass
     for address in cluster.masters:
-        where, master = f"master {address}", Master(cluster.channels, [address], cluster.leash)
+        where, master = f"master {address}", MasterAt(cluster.channels, address, cluster.leash)
         try:
             leader = master.get_master_configuration(timeout=ASK).leader
             skew = _skew(lambda master=master: master.ping(timeout=ASK).start_time_ns)  # type: ignore[misc]

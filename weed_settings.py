@@ -45,7 +45,7 @@ Options:
   -address=<host>          address to show in admin; otherwise the host's name
   -workingDir=<dir>        keeps worker.id, results not yet delivered, the journal, task logs [default: .]
   -protocol=<dialect>      auto, plugin (admins from 4.14) or classic (before) [default: auto]
-  -master=<addresses>      masters, comma separated; otherwise as admin names them
+  -master=<addresses>      masters to begin with, comma separated; the admin and they name more
   -config_dir=<dir>        the directory with security.toml; one that is named must hold it
   -tlsFallback             where TLS is configured but cannot be used: plaintext and a warning, as weed worker does it
   -maxMBps=<n>             megabytes per second that all tasks together may move, 0 for no limit [default: 0]

@@ -25,6 +25,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -48,6 +49,7 @@ from weed_cluster.client import Channels, Cluster
 from weed_cluster.descriptors import allow_many
 from weed_cluster.heap import share_one_heap
 from weed_cluster.leash import Leash
+from weed_cluster.masters import Masters
 from weed_cluster.rates import Rates
 from weed_errors import Cancelled, ConfigError, TaskError
 from weed_hand import Hand, Work
@@ -140,7 +142,7 @@ class Worker:
         self._answering: gevent.Greenlet | None = None
         self._news = Event()
         self._asked_to_stop = Event()
-        self._masters: tuple[Address, ...] = ()
+        self.masters = Masters(settings.masters, lambda: admin_http.masters_of(settings.admin))
         self.sessions = sessions_for(self, worker_id, settings.task_types)
         self._askers = self.sessions
         self._recovery = Recovery(self.journal, self._recovery_context, self._changed.set)
@@ -300,14 +302,14 @@ class Worker:
         outcome: dict[str, Any] = {}
         try:
             config, warnings = weed_values.settings(task.DESCRIPTOR, job.config)
-            job = replace(job, config=config, masters=tuple(map(str, self.masters(job.masters))))
+            job = replace(job, config=config, masters=self._hear_of(job.masters, work.leash))
             for warning in warnings:
                 lines.line(warning, "WARNING")
             work.leash.expire(weed_tasks.deadline(job, self.settings.task_timeout))
             volume = work.volume_ids[0] if work.volume_ids else 0
             entry = self.journal.open_entry(job.id, job.type, volume, masters=list(job.masters))
             try:
-                context = self._context(work.leash, job.masters, entry)
+                context = self._context(work.leash, entry)
                 context.log = lines.line
                 context.outside_slot = lambda: self.hand.slots.without(work.leash)
                 context.report = lambda fraction, stage, figures: self._progress(work, lines, fraction, stage, figures)
@@ -330,9 +332,9 @@ class Worker:
         self.sight.task_ended(job.type, kind, time.monotonic() - work.started, work.leash.read, work.leash.written)
         self._finish(work, **outcome)
 
-    def _context(self, leash: Leash, masters: Iterable[str], entry: Entry) -> weed_tasks.Context:
+    def _context(self, leash: Leash, entry: Entry) -> weed_tasks.Context:
         return weed_tasks.Context(
-            cluster=Cluster(self.channels, [Address.parse(master) for master in masters], leash),
+            cluster=Cluster(self.channels, self.masters, leash),
             journal=entry,
             compute=lambda function, *args: self._native.apply(function, args),
             rates=self.rates,
@@ -341,15 +343,15 @@ class Worker:
         )
 
     def _recovery_context(self, entry: Entry) -> weed_tasks.Context:
-        masters = self.masters(entry.facts.get("masters", ()))
-        return self._context(Leash(RECOVERY_TIME), map(str, masters), entry)
+        self.masters.hear(map(Address.parse, entry.facts.get("masters", ())))
+        return self._context(Leash(RECOVERY_TIME), entry)
 
-    def masters(self, named: Iterable[str]) -> tuple[Address, ...]:
-        """The masters: as -master names them, else the job, else the admin (as it last did, where it is away)."""
-        known = self.settings.masters or tuple(map(Address.parse, named))
-        if not known:
-            known = self._masters = admin_http.masters_of(self.settings.admin) or self._masters
-        return known
+    def _hear_of(self, named: Iterable[str], leash: Leash) -> tuple[str, ...]:
+        """Take note of the masters that a job names; return all that are known, once one of them was asked."""
+        self.masters.hear(map(Address.parse, named))
+        with suppress(TaskError):  # whoever needs a master says so
+            Cluster(self.channels, self.masters, leash).master().find()
+        return tuple(map(str, self.masters))
 
     def _progress(
         self, work: Work, lines: task_log.TaskLog, fraction: float, stage: str, figures: Mapping[str, Value]
@@ -449,10 +451,10 @@ class Worker:
                 for warning in warnings:
                     log.warning("detection of %s: %s", name, warning)
                 leash.expire(self.settings.task_timeout)
-                masters = tuple(map(str, self.masters(request.masters)))
                 entry = Journal.memory(request_id, name, 0)
+                masters = self._hear_of(request.masters, leash)
                 asked = self.setbacks.told(replace(request, config=config, masters=masters), name)
-                found = task.detect(asked, self._context(leash, masters, entry))
+                found = task.detect(asked, self._context(leash, entry))
                 log.info("looked for %s: %s", name, found.summary or f"{len(found.proposals)} found")
                 for skip in found.skipped:
                     log.log(DECISIONS, "passed over volume %d for %s: %s", skip.volume_id, name, skip.reason)

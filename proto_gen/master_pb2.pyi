@@ -581,6 +581,27 @@ class ListClusterNodesResponse(_message.Message):
     cluster_nodes: _containers.RepeatedCompositeFieldContainer[ListClusterNodesResponse.ClusterNode]
     def __init__(self, cluster_nodes: _Optional[_Iterable[_Union[ListClusterNodesResponse.ClusterNode, _Mapping]]] = ...) -> None: ...
 
+class RaftListClusterServersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RaftListClusterServersResponse(_message.Message):
+    __slots__ = ("cluster_servers",)
+    class ClusterServers(_message.Message):
+        __slots__ = ("id", "address", "suffrage", "isLeader")
+        ID_FIELD_NUMBER: _ClassVar[int]
+        ADDRESS_FIELD_NUMBER: _ClassVar[int]
+        SUFFRAGE_FIELD_NUMBER: _ClassVar[int]
+        ISLEADER_FIELD_NUMBER: _ClassVar[int]
+        id: str
+        address: str
+        suffrage: str
+        isLeader: bool
+        def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., suffrage: _Optional[str] = ..., isLeader: _Optional[bool] = ...) -> None: ...
+    CLUSTER_SERVERS_FIELD_NUMBER: _ClassVar[int]
+    cluster_servers: _containers.RepeatedCompositeFieldContainer[RaftListClusterServersResponse.ClusterServers]
+    def __init__(self, cluster_servers: _Optional[_Iterable[_Union[RaftListClusterServersResponse.ClusterServers, _Mapping]]] = ...) -> None: ...
+
 class LeaseAdminTokenRequest(_message.Message):
     __slots__ = ("previous_token", "previous_lock_time", "lock_name", "client_name", "message")
     PREVIOUS_TOKEN_FIELD_NUMBER: _ClassVar[int]

@@ -94,6 +94,11 @@ class SeaweedStub:
                 request_serializer=master__pb2.ListClusterNodesRequest.SerializeToString,
                 response_deserializer=master__pb2.ListClusterNodesResponse.FromString,
                 _registered_method=True)
+        self.RaftListClusterServers = channel.unary_unary(
+                '/master_pb.Seaweed/RaftListClusterServers',
+                request_serializer=master__pb2.RaftListClusterServersRequest.SerializeToString,
+                response_deserializer=master__pb2.RaftListClusterServersResponse.FromString,
+                _registered_method=True)
         self.LeaseAdminToken = channel.unary_unary(
                 '/master_pb.Seaweed/LeaseAdminToken',
                 request_serializer=master__pb2.LeaseAdminTokenRequest.SerializeToString,
@@ -186,6 +191,12 @@ class SeaweedServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RaftListClusterServers(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LeaseAdminToken(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -266,6 +277,11 @@ def add_SeaweedServicer_to_server(servicer, server):
                     servicer.ListClusterNodes,
                     request_deserializer=master__pb2.ListClusterNodesRequest.FromString,
                     response_serializer=master__pb2.ListClusterNodesResponse.SerializeToString,
+            ),
+            'RaftListClusterServers': grpc.unary_unary_rpc_method_handler(
+                    servicer.RaftListClusterServers,
+                    request_deserializer=master__pb2.RaftListClusterServersRequest.FromString,
+                    response_serializer=master__pb2.RaftListClusterServersResponse.SerializeToString,
             ),
             'LeaseAdminToken': grpc.unary_unary_rpc_method_handler(
                     servicer.LeaseAdminToken,
@@ -607,6 +623,33 @@ class Seaweed:
             '/master_pb.Seaweed/ListClusterNodes',
             master__pb2.ListClusterNodesRequest.SerializeToString,
             master__pb2.ListClusterNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RaftListClusterServers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/master_pb.Seaweed/RaftListClusterServers',
+            master__pb2.RaftListClusterServersRequest.SerializeToString,
+            master__pb2.RaftListClusterServersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,8 +16,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,7 @@ class Process:
         self._launcher = launcher
         self._argv = argv
         self._pid = 0
+        self.is_frozen = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.address})"
@@ -122,6 +123,17 @@ class Process:
     def stop(self) -> None:
         """Ask it to end, and wait until it has."""
         self._end(signal.SIGTERM)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it accept connections and answer none, as a machine that hangs."""
+        os.kill(self._pid, signal.SIGSTOP)
+        self.is_frozen = True
+        try:
+            yield
+        finally:
+            self.is_frozen = False
+            os.kill(self._pid, signal.SIGCONT)
 
     def _end(self, number: signal.Signals) -> None:
         if self.alive:
@@ -487,8 +499,12 @@ class Cluster:
     def lead(self, master: Address) -> None:
         """Make another master of the sandbox the leader."""
         for process in self.masters:
-            if process.alive:
+            if process.alive and not process.is_frozen:
                 _control(process.address, {"leader": str(master)})
+
+    def locks(self, master: Address) -> list[str]:
+        """The names of the leases that a master of the sandbox has given."""
+        return list(_control(master, {})["locks"])
 
     def faults(self, server: Server | Address) -> Faults:
         """Misbehaviour of a server, or of the master."""

@@ -35,7 +35,8 @@ class Master(SeaweedServicer):
     def __init__(self, settings: Settings) -> None:
         self.address = settings.address
         self.era = settings.era
-        self.leader = next(iter(settings.addresses("peers")), self.address)
+        self.peers = settings.addresses("peers") or [self.address]
+        self.leader = self.peers[0]
         self.size_limit_mb = int(settings.get("volumeSizeLimitMB", "30000"))
         self.default_replication = settings.get("defaultReplication", "000")
         self.backends = _storage_backends(Path("master.toml"))
@@ -145,6 +146,15 @@ class Master(SeaweedServicer):
             volume_size_limit_m_b=self.size_limit_mb,
             storage_backends=self.backends,
         )
+
+    def RaftListClusterServers(self, _request: Any, _context: Any) -> m.RaftListClusterServersResponse:
+        """The members, dead or alive; each names itself with both its ports."""
+        answer = m.RaftListClusterServersResponse()
+        for peer in self.peers:
+            name = f"{peer.host}:{peer.port}.{peer.grpc_port}"
+            leads = peer == self.leader
+            answer.cluster_servers.add(id=name, address=peer.grpc, suffrage="Voter", isLeader=leads)
+        return answer
 
     def Ping(self, _request: Any, _context: Any) -> m.PingResponse:
         """Show life."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from proto_gen import volume_server_pb2 as v
 from weed_cluster.address import Address
-from weed_cluster.client import Master
+from weed_cluster.client import Master, MasterAt
 from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.topology import snapshot
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
@@ -257,15 +257,17 @@ def _fenced(ctx: Context, master: Master | None, copies: Sequence[_Copy]) -> Ite
         raise BadTask(
             "servers before 4.44 need the master's own vacuum held off, and no master is known; name one with -master"
         )
-    step = ctx.journal.plan(FENCE, master=str(master.address))
+    master.find()
+    leader = master.address
+    step = ctx.journal.plan(FENCE, master=str(leader))
     with _fences_lock:
-        _fences[master.address] += 1
+        _fences[leader] += 1
     try:
-        master.disable_vacuum()
+        MasterAt(ctx.cluster.channels, leader, ctx.cluster.leash).disable_vacuum()
         yield
     finally:
         with _fences_lock:
-            _fences[master.address] -= 1
+            _fences[leader] -= 1
         with ctx.cluster.leash.shielded():
             try:
                 _lift(ctx, step)
@@ -279,8 +281,25 @@ def _lift(ctx: Context, step: Step) -> None:
     with _fences_lock:
         held = _fences[address] > 0
     if not held:
-        Master(ctx.cluster.channels, [address], ctx.cluster.leash).enable_vacuum()
+        try:
+            MasterAt(ctx.cluster.channels, address, ctx.cluster.leash).enable_vacuum()
+        except ServerFailed as error:
+            if not _has_passed_on(ctx, address):
+                raise
+            # A master keeps this in memory: one that is gone has forgotten it.
+            ctx.log(f"{address} leads no more and does not answer, so its own vacuum is not let loose again: {error}")
     ctx.journal.settle(step)
+
+
+def _has_passed_on(ctx: Context, master: Address) -> bool:
+    """Whether another master leads now."""
+    leader = known_master(ctx)
+    try:
+        if leader is not None:
+            leader.find()
+    except ServerFailed:
+        return False
+    return leader is not None and leader.address != master
 
 
 # ---- compacting

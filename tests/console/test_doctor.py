@@ -223,7 +223,7 @@ def test_doctor_changes_nothing(sandbox_cluster: Cluster, here: Here, tmp_path: 
     here(sandbox_cluster, "doctor")
     seen = {method for address in addresses for method, _request in sandbox_cluster.calls(address)}
     looking = {"GetMasterConfiguration", "Ping", "VolumeListStream", "VolumeServerStatus", "GetState", "SendHeartbeat"}
-    assert seen <= looking | {"VolumeNeedleStatus", "VolumeStatus", "KeepConnected"}
+    assert seen <= looking | {"VolumeNeedleStatus", "VolumeStatus", "LookupEcVolume", "RaftListClusterServers"}
     (kept,) = tmp_path.rglob("*.json")
     assert kept.name == "last_topology.json", "what the cluster looks like is kept, and nothing else"
 

@@ -24,6 +24,7 @@ from tests.mortal import CHANGING, Died, Life, context, live, moments, occurrenc
 from tests.support import eventually
 from weed_cluster import client
 from weed_cluster.address import Address
+from weed_cluster.masters import Masters
 from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError, TimedOut
 from weed_model import Job
 from weed_sandbox.launcher import Launcher
@@ -515,7 +516,7 @@ def test_a_move_without_a_known_master_still_proves_and_moves(cluster: Cluster) 
     files = cluster.fill(count=3, servers=[a])
     (volume_id,) = files.volume_ids
     ctx = cluster.context()
-    ctx.cluster.masters.clear()
+    ctx.cluster.masters = Masters()
     balance.run(move_job(volume_id, a, b), ctx)
     check_at_rest(cluster, files, volume_id, [b])
 

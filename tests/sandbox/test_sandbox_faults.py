@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster import Cluster
 from tests.support import eventually
+from weed_cluster import masters
 from weed_cluster.address import Address
 from weed_errors import ServerFailed, ServerTimedOut
 
@@ -120,7 +121,8 @@ def test_a_commit_into_somebody_elses_compaction(make_sandbox_cluster: Callable[
         assert (server.data_dir / f"{volume_id}.dat").stat().st_size < size
 
 
-def test_calls_follow_the_leader(make_sandbox_cluster: Callable[..., Cluster]) -> None:
+def test_calls_follow_the_leader(make_sandbox_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masters, "SETTLE", 0.0)
     cluster = make_sandbox_cluster(servers=1, masters=3)
     files = cluster.fill()
     follower = cluster.masters[1].address

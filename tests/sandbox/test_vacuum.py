@@ -18,6 +18,7 @@ from tests.mortal import CHANGING, Died, Life, context, live, moments, occurrenc
 from tests.support import eventually
 from weed_cluster import client
 from weed_cluster.address import Address
+from weed_cluster.masters import Masters
 from weed_errors import BadTask, Busy, Cancelled, StaleTask, TaskError
 from weed_model import DetectionRequest, Job, Result, Value
 from weed_sandbox.launcher import Launcher
@@ -432,7 +433,7 @@ def test_a_dry_run_sends_nothing_that_changes(sandbox_cluster: Cluster) -> None:
 
 def without_master(cluster: Cluster) -> Context:
     ctx = cluster.context()
-    ctx.cluster.masters.clear()
+    ctx.cluster.masters = Masters()
     return ctx
 
 

@@ -70,6 +70,12 @@ def volume_list(_request: m.VolumeListRequest, context: Any) -> m.VolumeListResp
     return m.VolumeListResponse(volume_size_limit_mb=77)
 
 
+def lookup_ec_volume(request: m.LookupEcVolumeRequest, context: Any) -> None:
+    """Look, as only a leader does, and find nothing."""
+    refusal = "raft.Server: Not current leader" if leader != address else f"ec volume {request.volume_id} not found"
+    context.abort(grpc.StatusCode.UNKNOWN, refusal)
+
+
 def get_master_configuration(_request: Any, _context: Any) -> m.GetMasterConfigurationResponse:
     """Name the leader."""
     return m.GetMasterConfigurationResponse(leader=leader)
@@ -92,6 +98,7 @@ def serve() -> None:
         },
         "master_pb.Seaweed": {
             "VolumeList": _unary(volume_list, m.VolumeListRequest, m.VolumeListResponse),
+            "LookupEcVolume": _unary(lookup_ec_volume, m.LookupEcVolumeRequest, m.LookupEcVolumeResponse),
             "GetMasterConfiguration": _unary(
                 get_master_configuration, m.GetMasterConfigurationRequest, m.GetMasterConfigurationResponse
             ),
