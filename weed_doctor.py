@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 from weed_cluster import admin as admin_http
 from weed_cluster.address import Address
+from weed_cluster.builds import Build
 from weed_cluster.client import Cluster, MasterAt
 from weed_cluster.past import Past, ranges
 from weed_cluster.placement import DATA_SHARDS, TOTAL_SHARDS
@@ -291,8 +292,9 @@ def _servers(cluster: Cluster, topology: Topology) -> list[Finding]:
     nodes = sorted(topology.nodes.values(), key=lambda node: str(node.address))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         looked = list(pool.map(lambda node: _server(cluster, node), nodes))
-    findings = [finding for found, _version in looked for finding in found]
-    versions = sorted({version for _found, version in looked if version})
+    findings = [finding for found, _told in looked for finding in found]
+    versions = sorted({_release(told) for _found, told in looked if told})
+    findings += _builds({str(node.address): Build(told) for node, (_found, told) in zip(nodes, looked) if told})
     if len(versions) > 1:
         findings.append(
             Finding(
@@ -306,14 +308,13 @@ def _servers(cluster: Cluster, topology: Topology) -> list[Finding]:
 
 
 def _server(cluster: Cluster, node: Node) -> tuple[list[Finding], str]:
-    """What is wrong with one volume server, and its version."""
+    """What is wrong with one volume server, and the version that it tells."""
     where, server = f"volume server {node.address}", cluster.volume(node.address)
     try:
         told = server.volume_server_status(timeout=ASK)
         skew = _skew(lambda: server.ping(timeout=ASK).start_time_ns)
     except WeedError as error:
         return [Finding(PROBLEM, where, _words(error), _reach("volume server", node.address.grpc, error))], ""
-    version = (told.version.split() or [""])[-1]  # "30GB 4.44": the largest volume's size stands before it
     findings = _clock(where, skew)
     for disk in told.disk_statuses:
         if disk.all and disk.percent_free < FULL:
@@ -352,8 +353,32 @@ def _server(cluster: Cluster, node: Node) -> tuple[list[Finding], str]:
     if not findings:
         slots = sum(disk.max_volume_count for disk in node.disks.values())
         used = sum(disk.volume_count for disk in node.disks.values())
-        findings = [Finding(OK, where, f"version {version or 'unknown'}, {used} volumes of {slots}")]
-    return findings, version
+        findings = [Finding(OK, where, f"version {_release(told.version) or 'unknown'}, {used} volumes of {slots}")]
+    return findings, told.version
+
+
+def _release(told: str) -> str:
+    """The release in "30GB 4.44 1a2b3c": between the largest volume's size and the commit."""
+    words = told.split()
+    return words[1] if len(words) > 1 else "".join(words)
+
+
+def _builds(builds: Mapping[str, Build]) -> list[Finding]:
+    """Say which servers are of which build, where there are two."""
+    servers: dict[int, list[str]] = defaultdict(list)
+    for server, build in builds.items():
+        servers[build.offset_bytes].append(server)
+    if len(servers) < 2:
+        return []
+    said = "; ".join(f"{builds[those[0]]}: {', '.join(those)}" for _width, those in sorted(servers.items()))
+    return [
+        Finding(
+            PROBLEM,
+            "volume servers",
+            f"they are of two builds, and neither reads the other's files: {said}",
+            "run one build everywhere; until then no copy, shard or repair goes from one to the other",
+        )
+    ]
 
 
 def _skew(ask: Callable[[], int]) -> float:

@@ -132,8 +132,12 @@ class Process:
         try:
             yield
         finally:
-            self.is_frozen = False
-            os.kill(self._pid, signal.SIGCONT)
+            self.resume()
+
+    def resume(self) -> None:
+        """Let it answer again."""
+        self.is_frozen = False
+        os.kill(self._pid, signal.SIGCONT)
 
     def _end(self, number: signal.Signals) -> None:
         if self.alive:
@@ -235,6 +239,10 @@ class Faults:
     def crowd(self, free: int) -> None:
         """Tell that each disk has so many bytes free."""
         _control(self._address, {"free": free})
+
+    def size_limit(self, text: str) -> None:
+        """Say to be another build: "8000GB" is the one with offsets of 5 bytes."""
+        _control(self._address, {"size limit": text})
 
     def clear(self) -> None:
         """Behave again; forget the calls seen."""

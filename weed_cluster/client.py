@@ -410,6 +410,10 @@ class Master(MasterAt):
         """Find out who leads, and who else is a member; ServerFailed where that cannot be told now."""
         self._lead("LookupEcVolume", 0.0)
 
+    def wait(self, seconds: float) -> None:
+        """Sleep; raises when the job is cancelled or passes its deadline."""
+        self._leash.wait(seconds)
+
     def _unary(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Message:
         # What a lease has not given back ends by itself; nobody waits for an election because of that.
         patience = 0.0 if call == "ReleaseAdminToken" else ELECTION
@@ -424,7 +428,6 @@ class Master(MasterAt):
             self._seek(error, patience)
             if self.address == before and NOT_LEADER not in error.detail.lower():
                 raise
-            self._settle(call)
             answer = super()._unary(call, request, response, timeout)
         self._heard(call)
         return answer
@@ -448,7 +451,6 @@ class Master(MasterAt):
             self._seek(error, ELECTION)
             if self.address == before and NOT_LEADER not in error.detail.lower():
                 raise
-            self._settle(call)
         yield from super()._stream(call, request, response, timeout)
 
     def _heard(self, call: str) -> None:
@@ -456,7 +458,7 @@ class Master(MasterAt):
             self.masters.leads(self.address)
 
     def _lead(self, call: str, patience: float) -> None:
-        """Make sure that the address is the leader's, and that it knows what it is asked for."""
+        """Make sure that the address is the leader's."""
         if self.masters.leader is None or not self.masters.led_within(SURE):
             self._leash.check()
             self._seek(ServerFailed(str(self.address), call, "UNAVAILABLE", "no master answers"), patience)
@@ -464,12 +466,6 @@ class Master(MasterAt):
             self.address = self.masters.leader
         if not self.masters.listed_within(PEERS_EVERY):
             self._list_peers()
-        self._settle(call)
-
-    def _settle(self, call: str) -> None:
-        """Let a leader that just took over hear of all servers: half of them would make replicas look lost."""
-        if call in ("VolumeList", "VolumeListStream") and (seconds := self.masters.unsettled):
-            self._leash.wait(seconds)
 
     def _seek(self, failed: ServerFailed, patience: float) -> None:
         """Find the leader, waiting so many seconds for an election; raise what is known, else `failed`, if none is."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from weed_cluster.address import Address
 
 SETTLE = 20.0
-"""Seconds after a change of leader until the new one knows all servers: each tells it at its next heartbeat."""
+"""Seconds after a change of leader in which the new one may not know all servers: each tells it by a heartbeat."""
 
 AGAIN = 5.0
 """Seconds after which whoever names masters is asked for them again, at the earliest."""
@@ -43,6 +43,7 @@ class Masters:
         self._led_at = self._listed_at = self._changed_at = float("-inf")
         self._lock = threading.Lock()
         self.leader: Address | None = None
+        self.servers: frozenset[Address] = frozenset()  # that a leader listed when it knew all of them
 
     def __iter__(self) -> Iterator[Address]:
         with self._lock:
@@ -82,8 +83,13 @@ class Masters:
 
     @property
     def unsettled(self) -> float:
-        """Seconds until a leader that was seen to take over knows its cluster; 0 where it does."""
+        """Seconds until a leader that was seen to take over surely knows its cluster; 0 where it does."""
         return max(0.0, self._changed_at + SETTLE - time.monotonic())
+
+    def settle(self, servers: frozenset[Address]) -> None:
+        """The leader lists these servers, and no others are to be waited for."""
+        with self._lock:
+            self.servers, self._changed_at = servers, float("-inf")
 
     def led_within(self, seconds: float) -> bool:
         """Whether the leader answered as such in the last so many seconds."""

@@ -182,17 +182,20 @@ def pick_target(
     size: int,
     exclude: Collection[Node] = (),
     reserved: Reserved | None = None,
+    sources: Sequence[Node] = (),
 ) -> Node | None:
     """Choose the node for one more copy of `size` bytes: allowed beside the holders, with room, relatively emptiest.
 
     Machines that hold none and are not excluded come first. Equally empty nodes are taken in the order of their ids.
-    None where no node will do.
+    None where no node will do, or none that can read the files of any of the sources.
     """
     best: tuple[bool, float, str] | None = None
     chosen = None
     hosts = {node.host for node in (*holders, *exclude)}
     for node in topology.nodes.values():
         if node in exclude or no_room(node, disk_type, size, reserved) or not satisfies(placement, holders, node):
+            continue
+        if topology.all_unlike(sources, node):
             continue
         disk = node.disk(disk_type)
         assert disk is not None  # else there was no room
@@ -250,7 +253,7 @@ class EcPlanner:
             for disk in _split(_Group(node, node.disks[name], reserve), node.disks[name], reserve)
         ]
         self._by_place = {(disk.group.node.id, disk.kind, disk.id): disk for disk in self._disks}
-        self._views: dict[tuple[str, frozenset[str]], _View] = {}
+        self._views: dict[tuple[str, frozenset[str], int], _View] = {}
 
     def plan(self, volume: Replica) -> list[EcTarget] | str:
         """Choose a disk for each of the fourteen shards, or say why that is impossible.
@@ -264,12 +267,12 @@ class EcPlanner:
             if disk is not None:
                 stale[disk] += len(holding.shard_ids)
         for tags in self._tiers:
-            view = self._view(plain_type(volume.disk_type), tags)
+            view = self._view(plain_type(volume.disk_type), tags, self._width(volume.node))
             chosen = _Attempt(view, self._placement, shard_bytes, stale).place_all()
             if chosen is not None:
                 break
         else:
-            return self._why_none(shard_bytes)
+            return self._why_none(volume, shard_bytes)
         by_disk: dict[_Physical, list[int]] = {}
         for shard, disk in enumerate(chosen):
             by_disk.setdefault(disk, []).append(shard)
@@ -277,17 +280,27 @@ class EcPlanner:
             self._take(disk, len(shards), shard_bytes)
         return [EcTarget(disk.group.node, disk.group.type, disk.id, tuple(shards)) for disk, shards in by_disk.items()]
 
-    def _why_none(self, shard_bytes: int) -> str:
+    def _why_none(self, volume: Replica, shard_bytes: int) -> str:
         words = f"no room for {TOTAL_SHARDS} shards of {shard_bytes >> 20} MiB, at most {MOST_TOGETHER} on a disk"
         if self._reserve:
             words += f" and {self._reserve >> 20} MiB left free on each"
-        closed = [node.closed for node in self._topology.nodes.values() if node.closed]
-        return words + "".join(f"; {reason}" for reason in closed[:3])
+        nodes = self._topology.nodes.values()
+        closed = [node.closed for node in nodes if node.closed]
+        unlike = next((reason for node in nodes if (reason := self._topology.unlike(volume.node, node))), "")
+        return words + "".join(f"; {reason}" for reason in [*closed[:3], *([unlike] if unlike else [])])
 
-    def _view(self, preferred: str, tags: frozenset[str]) -> _View:
-        view = self._views.get((preferred, tags))
+    def _width(self, node: Node) -> int:
+        """The offset bytes that a node's build has; 0 where it did not say or was not asked."""
+        build = self._topology.builds.get(node.address)
+        return build.offset_bytes if build is not None and not build.problem else 0
+
+    def _view(self, preferred: str, tags: frozenset[str], width: int) -> _View:
+        """The disks of servers that were not asked for their builds, or are of this one."""
+        view = self._views.get((preferred, tags, width))
         if view is None:
-            view = self._views[preferred, tags] = _View(self._disks, preferred, tags)
+            asked = bool(self._topology.builds)
+            disks = [disk for disk in self._disks if not asked or self._width(disk.group.node) == width]
+            view = self._views[preferred, tags, width] = _View(disks, preferred, tags)
         return view
 
     def _take(self, disk: _Physical, count: int, shard_bytes: int) -> None:
@@ -365,7 +378,7 @@ class _View:
 
     def __init__(self, disks: Sequence[_Physical], preferred: str, tags: frozenset[str]) -> None:
         self.preferred = preferred
-        self._tags = tags
+        self._disks = frozenset(disk for disk in disks if not tags or tags & disk.group.tags)
         self.root = _Bin(())
         for disk in disks:
             if self._admits(disk):
@@ -387,7 +400,7 @@ class _View:
                 insort(parent.order, child.rank)
 
     def _admits(self, disk: _Physical) -> bool:
-        return not self._tags or bool(self._tags & disk.group.tags)
+        return disk in self._disks
 
     def _add(self, place: _Bin, disk: _Physical, free: int) -> None:
         place.free += free

@@ -16,12 +16,16 @@ from functools import cached_property
 
 from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
+from weed_cluster.builds import Build, why_unlike
 from weed_cluster.client import Master
 from weed_cluster.placement import FULL, SHARDS_PER_SLOT, TOTAL_SHARDS, ReplicaPlacement, plain_type
 from weed_errors import ConfigError, ServerFailed, TaskError
 
 EVERY_COLLECTION = ("", "*", "ALL_COLLECTIONS", "EACH_COLLECTION")
 """Collection filters that leave nothing out."""
+
+REPORTING = 1.0
+"""Seconds in which a server that has found a new leader tells it all that it holds."""
 
 _UNITS = {1: "m", 2: "h", 3: "d", 4: "w", 5: "M", 6: "y"}
 
@@ -251,6 +255,7 @@ class Topology:
     ec: dict[tuple[int, str], list[EcHolding]] = field(default_factory=dict)  # by volume id and collection
     barred: dict[int, str] = field(default_factory=dict)  # volumes that wait because jobs on them failed, and the words
     late: set[int] = field(default_factory=set)  # volumes that may be tried again, after others
+    builds: dict[Address, Build] = field(default_factory=dict)  # of the servers that were asked
 
     @cached_property
     def _by_address(self) -> dict[Address, Node]:
@@ -291,6 +296,21 @@ class Topology:
         for disk in node.disks.values() if node else ():
             disk.closed, disk.silent = why, silent
 
+    def unlike(self, a: Node, b: Node) -> str:
+        """Say why files of one node must not go to the other; "" where they may, or where neither was asked."""
+        of_a, of_b = self.builds.get(a.address), self.builds.get(b.address)
+        return why_unlike(a.address, of_a, b.address, of_b) if of_a and of_b and a is not b else ""
+
+    def all_unlike(self, nodes: Iterable[Node], target: Node) -> str:
+        """Say why none of these nodes' files may go to a target; "" where some may."""
+        reasons = [self.unlike(node, target) for node in nodes]
+        return reasons[0] if reasons and all(reasons) else ""
+
+    def mixed(self, nodes: Iterable[Node]) -> str:
+        """Say why not all of these nodes can read each other's files; "" where they can."""
+        some = list(nodes)
+        return next((reason for node in some if (reason := self.unlike(some[0], node))), "")
+
     def replicas(self, volume_id: int) -> list[Replica]:
         """The copies of a volume, empty where the master knows none."""
         return self.volumes.get(volume_id, [])
@@ -311,8 +331,27 @@ def snapshot(master: Master, volume_id: int = 0, collection: str = "") -> Topolo
     """Ask the master for its view of the cluster, of one volume or one collection only where given.
 
     Raises ServerFailed where no master answers, and TaskError for an empty topology (a master that has just started)
-    or for a node whose address cannot be told.
+    or for a node whose address cannot be told. A leader that has just taken over is given time until it knows the
+    servers that the one before it knew: one that lists half of them would make replicas on the others look lost.
     """
+    masters, complete = master.masters, 0
+    while True:
+        topology = Topology()
+        try:
+            topology = _ask(master, volume_id, collection)
+        except TaskError as error:
+            if isinstance(error, ServerFailed) or not masters.unsettled:
+                raise
+        there = frozenset(node.address for node in topology.nodes.values())
+        complete = complete + 1 if masters.servers and masters.servers <= there else 0
+        # Even when all are there, once more: what is on a server comes in several messages.
+        if complete == 2 or not masters.unsettled:
+            masters.settle(there)
+            return topology
+        master.wait(min(REPORTING, masters.unsettled))
+
+
+def _ask(master: Master, volume_id: int, collection: str) -> Topology:
     try:
         chunks = list(master.volume_list_stream(volume_id=volume_id, collection=collection))
     except ServerFailed as error:

@@ -91,6 +91,7 @@ class VolumeServer(VolumeServerServicer):
         self.masters = settings.addresses("master", "mserver")
         self.leader = self.masters[0]
         self.maintenance = False
+        self.size_limit = ""  # another build's; it is told alone: files are of 4-byte offsets all the same
         self._channels = Channels()
         self._urls = self._fetch_backends()
         self.store = Store(_disks(settings), self.era, self._urls)
@@ -338,10 +339,15 @@ class VolumeServer(VolumeServerServicer):
         self.maintenance = request.state.maintenance
         return v.SetStateResponse(state=v.VolumeServerState(maintenance=self.maintenance))
 
+    @property
+    def _version(self) -> str:
+        usual = VERSIONS[self.era]
+        return f"{self.size_limit} {usual.partition(' ')[2]}" if self.size_limit else usual
+
     def VolumeServerStatus(self, _request: Any, _context: Any) -> v.VolumeServerStatusResponse:
         """Version and disks."""
         answer = v.VolumeServerStatusResponse(
-            version=VERSIONS[self.era], data_center=self._beat().data_center, rack=self._beat().rack
+            version=self._version, data_center=self._beat().data_center, rack=self._beat().rack
         )
         if self.era != "3.97":
             answer.state.maintenance = self.maintenance
@@ -872,7 +878,7 @@ class VolumeServer(VolumeServerServicer):
     def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> http_api.Answer:
         """Read, write and delete files."""
         if path == "/status":
-            return http_api.json_answer(200, {"Version": VERSIONS[self.era]})
+            return http_api.json_answer(200, {"Version": self._version})
         try:
             fid = FileId.parse(path.lstrip("/").partition(".")[0].replace("/", ","))
         except ValueError as error:
@@ -974,12 +980,14 @@ class VolumeServer(VolumeServerServicer):
             self.maintenance = False
             self._remembers = 0.0
             self._free = None
+            self.size_limit = ""
             for volume in list(self.store.volumes.values()):
                 volume.compacting = False
         if "compacting" in order:
             self._volume(order["compacting"]).pretend_compaction()
         self._remembers = order.get("remember", self._remembers)
         self._free = order.get("free", self._free)
+        self.size_limit = order.get("size limit", self.size_limit)
         return {}
 
 

@@ -18,6 +18,7 @@ from weed_cluster.placement import Reserved, no_room, plain_type
 from weed_cluster.topology import Node, Replica, Topology
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_tasks import Context, shut
+from weed_tasks.alike import know_builds
 from weed_tasks.move import stays, why_not_there, why_unmovable
 from weed_tasks.parameters import source_of
 from weed_tasks.readiness import settle
@@ -117,7 +118,7 @@ class _Move:
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find moves that level the servers; changes nothing."""
-    topology = ctx.topology()
+    topology = know_builds(ctx, ctx.topology())
     return settle(ctx, request, topology, DESCRIPTOR.name, lambda: plan(request, topology))
 
 
@@ -144,7 +145,7 @@ def plan(request: DetectionRequest, topology: Topology, now_ns: int = 0) -> Dete
         for disk_type in sorted({plain_type(replica.disk_type) for replica in group}):
             planner.level(disk_type, [replica for replica in group if plain_type(replica.disk_type) == disk_type])
     proposals = _proposals(planner.moves, config, now_ns or time.time_ns())
-    summary = "; ".join(planner.verdicts) or "no volumes to balance"
+    summary = "; ".join([*planner.verdicts, *planner.passed_over]) or "no volumes to balance"
     return Detection(proposals, planner.skipped, planner.truncated, len(topology.volumes), summary)
 
 
@@ -166,6 +167,12 @@ class _Planner:
         self._most = most
         self._taken = barred
         self._reserved = Reserved()
+        self._unlike: dict[str, str] = {}
+
+    @property
+    def passed_over(self) -> list[str]:
+        """The servers that may take nothing of others, and why."""
+        return list(self._unlike.values())
 
     def level(self, disk_type: str, replicas: Sequence[Replica]) -> None:
         """Plan moves between the servers that have disks of one type, until they are level or nothing can move."""
@@ -206,6 +213,7 @@ class _Planner:
                     if node is not source
                     and use(node, 1) <= use(source, -1)
                     and not no_room(node, disk_type, 0, self._reserved)
+                    and not self._pass_over(source, node)
                 ),
                 key=lambda node: (use(node), node.id),
             )
@@ -226,6 +234,13 @@ class _Planner:
             f"{disk_type}: {planned} moves planned among {len(nodes)} servers, imbalance then "
             f"{_imbalance(max(uses), min(uses)):.2f}, threshold {self._threshold:.2f}"
         )
+
+    def _pass_over(self, source: Node, target: Node) -> str:
+        """Say why a server takes nothing of another one, and note it, once for each target; "" where it may."""
+        reason = self._topology.unlike(source, target)
+        if reason:
+            self._unlike.setdefault(target.id, f"{target} takes nothing: {reason}")
+        return reason
 
     def _next(self, source: Node, targets: Sequence[Node], waiting: list[Replica], disk_type: str) -> _Move | None:
         """Take the next volume off a server that some target may hold; report those that none may."""

@@ -18,15 +18,18 @@ from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, ec_locations, snapshot, wildcard_filter
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import HIGH, LOW, NORMAL, Descriptor, Detection, DetectionRequest, Field, Job, Proposal, Result, Runtime
-from weed_storage.index import entries, read_ecj
+from weed_storage.index import entries, fold, read_ecj
 from weed_storage.volume_info import Generation
 from weed_tasks import Context
+from weed_tasks.alike import check_alike, know_builds
 from weed_tasks.ec_balance_plan import CROSS_RACK, DEDUP, Move, Plan, Wishes, refused_shards, why_refused
+from weed_tasks.ec_proof import FINDS_OTHERS_WITHIN
 from weed_tasks.ec_shards import ALL_SHARDS, Shelf, fetch, file_time, look
 from weed_tasks.ec_stream import PIECE, read_piece
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.parameters import server_named, text_of, volume_id_of
+from weed_tasks.proof import SERVED, asked_of, prove_answers, sample_of
 from weed_tasks.readiness import Answers, close_refusing, settle
 from weed_values import as_float, as_int, as_list, as_str, settings
 
@@ -142,7 +145,7 @@ PRIORITY = {DEDUP: HIGH, CROSS_RACK: NORMAL}
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Propose moves of single shards, and the removal of shards that exist twice."""
     values, _warnings = settings(DESCRIPTOR, request.config)
-    topology = ctx.topology()
+    topology = know_builds(ctx, ctx.topology())
     accepts = collection_filter(as_str(values["collection_filter"], ""))
     wishes = Wishes(
         threshold=as_float(values["imbalance_threshold"], 0.2),
@@ -304,6 +307,7 @@ def run(job: Job, ctx: Context) -> Result:
         return _look_only(order, ctx)
     with volume_lease(ctx, order.volume_id) as lease:
         _undo(ctx.journal, ctx)  # what an earlier run of this very job left
+        check_alike(ctx, _both(order), f"{order.name} cannot be moved or removed")
         done = [_shard(order, shard, ctx, lease) for shard in order.shard_ids]
     return Result(
         f"{'removed' if order.dedup else 'moved'} {order.name} from {order.source}, {order.target} has it: "
@@ -397,6 +401,7 @@ def _shard(order: Order, shard: int, ctx: Context, lease: Lease) -> str:
         _prove(order, shard, ctx)
         if copied is not None:
             _await_master(order, shard, ctx)
+        _prove_served(order, source, ctx)
         with ctx.cluster.leash.shielded():
             _remove(order, shard, ctx, lease)
     except BaseException:
@@ -528,6 +533,15 @@ def _pass_on_deletions(order: Order, target: Shelf, ctx: Context) -> None:
         ctx.volume(order.target).volume_ec_blob_delete(
             volume_id=order.volume_id, collection=order.collection, file_key=needle_id, version=version
         )
+
+
+def _prove_served(order: Order, source: Shelf, ctx: Context) -> None:
+    """Mismatch unless the target finds files of the volume by itself, as the source does."""
+    index = fetch(ctx.volume(order.source), order.volume_id, order.collection, ".ecx")
+    offset_bytes = (source.vif.bytes_offset if source.vif else 0) or 4
+    live = ctx.compute(fold, index or b"", offset_bytes)
+    known = asked_of(ctx, order.volume_id, order.source, sample_of(live, SERVED))
+    prove_answers(ctx, order.volume_id, order.target, known, FINDS_OTHERS_WITHIN)
 
 
 def _both(order: Order) -> tuple[Address, Address]:

@@ -258,6 +258,7 @@ class Plan:
             for spot in spots
             if spot.node is not source.node
             and spot.free > 0
+            and not self._topology.unlike(source.node, spot.node)
             and disks[id(spot)] < MOST_TOGETHER
             and (
                 hosts[spot.node.host] < MOST_TOGETHER
@@ -359,6 +360,8 @@ def why_refused(topology: Topology, volume_id: int, collection: str) -> str:
         reason = "its regular volume still exists; erasure coding has to finish first"
     elif words := topology.barred.get(volume_id, ""):
         reason = f"a job on them {words}"
+    elif unlike := topology.mixed(holding.node for holding in topology.holdings(volume_id, collection)):
+        reason = f"not all of them can be read where they lie: {unlike}"
     else:
         return ""
     return refused_shards(volume_id, reason)

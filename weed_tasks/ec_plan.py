@@ -19,6 +19,7 @@ from weed_model import LOW, Descriptor, Detection, DetectionRequest, Field, Prop
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS
 from weed_tasks import Context
+from weed_tasks.alike import know_builds
 from weed_tasks.ec_targets import RESERVE, unplaced, why_not_there
 from weed_tasks.readiness import SETBACK, Answer, Answers, close_refusing, settle
 from weed_tasks.untold import KEY, closed_disks, why_untold
@@ -111,7 +112,7 @@ RULES = set("|^$()[]{}+\\.")
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Propose volumes to encode and replicas to clear away; changes nothing. ConfigError for a bad filter."""
-    topology = ctx.topology()
+    topology = know_builds(ctx, ctx.topology())
     return settle(ctx, request, topology, DESCRIPTOR.name, lambda: plan(request, topology, ctx), _objection)
 
 
@@ -155,6 +156,8 @@ def why_refused(replicas: Sequence[Replica], topology: Topology) -> tuple[str, s
         return "not ready", f"cannot be encoded now: {closed}"
     if words := topology.barred.get(volume_id, ""):
         return SETBACK, words
+    if unlike := topology.mixed(replica.node for replica in replicas):
+        return "other build", f"has replicas that cannot become one set of shards: {unlike}"
     return "", ""
 
 

@@ -23,12 +23,15 @@ from weed_tasks import Context
 from weed_tasks.ec_shards import ANY_REVISION, Shelf, fetch, look
 from weed_tasks.ec_source import Source
 from weed_tasks.ec_stream import PIECE, ShardSums, piece_crcs, read_piece
-from weed_tasks.proof import sample_of
+from weed_tasks.proof import prove_answers, sample_of
 
 T = TypeVar("T")
 
 SAMPLED = 4
 """Pieces read back of each shard: the first, the last and some between."""
+
+FINDS_OTHERS_WITHIN = 45.0
+"""Seconds in which a new holder learns where the other shards are: it asks the master every 11 while it knows few."""
 
 NEEDLES = 64
 """Needles of a replica that are compared with what the shards hold of them."""
@@ -219,6 +222,19 @@ def prove_covered(ctx: Context, claim: Claim, replica: Source, live: Live) -> No
         encoded, original = (parse_needle(data, replica.version) for data in (record, blob.needle_blob))
         if (encoded.id, encoded.cookie, encoded.data) != (original.id, original.cookie, original.data):
             raise Mismatch(f"needle {needle_id:x} of {name} is another than in the shards")
+
+
+def prove_served(
+    ctx: Context, claim: Claim, regular: Collection[Address], known: Mapping[int, tuple[int, int]]
+) -> None:
+    """Prove that each holder finds needles by itself, out of its own shards and the others'; Mismatch if one does not.
+
+    Those that still have the volume itself would answer out of that: of them the bytes are known, and that they read
+    volumes of this build. `known` is what they must find, by proof.asked_of().
+    """
+    volume_id = claim.source.volume_id
+    holders = [server for server in claim.places if server not in regular]
+    ctx.each(lambda server: prove_answers(ctx, volume_id, server, known, FINDS_OTHERS_WITHIN), holders)
 
 
 def _missing(ecx: bytes, live: Live) -> int:

@@ -18,6 +18,7 @@ from weed_model import Job
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_tasks import Context
+from weed_tasks.alike import know_builds
 from weed_tasks.ec_plan import place, why_refused
 from weed_tasks.ec_shards import Shelf, look_at_all
 from weed_tasks.ec_stream import Slot
@@ -63,7 +64,8 @@ def _read(ctx: Context, job: Job, topology: Topology) -> Order:
     replicas = topology.replicas(volume_id)
     no_slots = "the job names no targets"
     if not slots and replicas:
-        plan = place(ctx, snapshot(ctx.master()), max(replicas, key=lambda replica: replica.size), job.config)
+        everywhere = know_builds(ctx, snapshot(ctx.master()))
+        plan = place(ctx, everywhere, max(replicas, key=lambda replica: replica.size), job.config)
         if isinstance(plan, str):
             no_slots = plan
         else:

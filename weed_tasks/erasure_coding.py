@@ -36,8 +36,9 @@ from weed_storage.needle import SUPER_BLOCK_SIZE, ttl_seconds
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.volume_info import Generation, dump_vif
 from weed_tasks import Context
+from weed_tasks.alike import check_alike
 from weed_tasks.ec_plan import DESCRIPTOR, EMPTY, NO_FILE, detect
-from weed_tasks.ec_proof import Claim, check_vif, prove, prove_covered, prove_found
+from weed_tasks.ec_proof import Claim, check_vif, prove, prove_covered, prove_found, prove_served
 from weed_tasks.ec_scene import Order, Scene, ask, awaken, survey
 from weed_tasks.ec_shards import (
     Shelf,
@@ -59,7 +60,7 @@ from weed_tasks.freeze import Frozen, file_status, freeze, recover_freezes, same
 from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.parameters import volume_id_of
-from weed_tasks.proof import Index, fetch_index, live_index
+from weed_tasks.proof import SERVED, Index, asked_of, fetch_index, live_index, sample_of
 from weed_tasks.readiness import answer_of
 from weed_tasks.untold import check_told
 
@@ -184,12 +185,12 @@ def _finish(ctx: Context, scene: Scene, done: int, lease: Lease) -> Result:
     try:
         stills = ctx.each(lambda server: wait_still(ctx, server, scene.volume_id, STILL), scene.regular)
         scene.regular.update(zip(list(scene.regular), stills))
-        claim = _prove_redundant(ctx, scene, done)
+        claim, live = _prove_redundant(ctx, scene, done)
     except TaskError:
         recover_freezes(ctx.journal, ctx)
         _put_back_vifs(ctx, scene, vifs)
         raise
-    return _commit(ctx, scene, claim, frozen, lease)
+    return _commit(ctx, scene, claim, live, frozen, lease)
 
 
 def _put_back_vifs(ctx: Context, scene: Scene, vifs: Mapping[Address, bytes]) -> None:
@@ -199,27 +200,36 @@ def _put_back_vifs(ctx: Context, scene: Scene, vifs: Mapping[Address, bytes]) ->
             send(ctx.volume(server), scene.volume_id, scene.collection, ".vif", vif, is_ec_volume=False)
 
 
-def _prove_redundant(ctx: Context, scene: Scene, done: int) -> Claim:
-    """Prove that a whole set of shards is sound and holds what each frozen replica holds; Mismatch if not."""
+def _prove_redundant(ctx: Context, scene: Scene, done: int) -> tuple[Claim, Live]:
+    """Prove that a whole set of shards is sound and holds what each frozen replica holds; Mismatch if not.
+
+    Returns what was proved, and the needles of its source.
+    """
     strict = all(shelf.generation.strict_rows for shelf in scene.shelves if shelf.mounted)
     told = {shelf.vif.dat_file_size for shelf in scene.shelves if shelf.vif and shelf.run == done and shelf.mounted}
     server, status = max(scene.regular.items(), key=lambda item: item[1].dat_file_size)
+    check_alike(
+        ctx,
+        [*scene.regular, *(shelf.server for shelf in scene.shelves if shelf.mounted)],
+        f"volume {scene.volume_id} has all its shards, but not where they can be read, so its replicas stay",
+    )
     source = _source(scene, server, status, strict)
     if told - {0}:
         source = replace(source, dat_size=max(told))
     claim = Claim(source, done, _places(scene.shelves, done))
     ctx.progress(0.3, "proving shards")
+    lives: dict[Address, Live] = {}
     try:
         prove_found(ctx, claim)
         for server, status in scene.regular.items():
-            live = live_index(ctx, server, scene.volume_id, status)
-            prove_covered(ctx, claim, _source(scene, server, status, strict), live)
+            lives[server] = live_index(ctx, server, scene.volume_id, status)
+            prove_covered(ctx, claim, _source(scene, server, status, strict), lives[server])
     except Mismatch as error:
         raise Mismatch(
             f"volume {scene.volume_id} has all its shards and replicas on {', '.join(map(str, scene.regular))}, "
             f"which do not fit together, so neither was deleted: {error}"
         ) from None
-    return claim
+    return claim, lives[claim.source.server]
 
 
 def _places(shelves: Sequence[Shelf], done: int) -> dict[Address, list[int]]:
@@ -305,7 +315,7 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
     ctx.progress(0.75, "proving shards")
     claim = Claim(source, run, places)
     prove(ctx, claim, live, sums)
-    return _commit(ctx, scene, claim, frozen, lease, sending, vifs)
+    return _commit(ctx, scene, claim, live, frozen, lease, sending, vifs)
 
 
 def _check_targets(ctx: Context, scene: Scene, biggest: int) -> dict[Address, Generation]:
@@ -316,6 +326,7 @@ def _check_targets(ctx: Context, scene: Scene, biggest: int) -> dict[Address, Ge
     reason = why_not_there(scene.volume_id, biggest, need, answers)
     if reason:
         raise StaleTask(reason)
+    check_alike(ctx, [*scene.regular, *targets], f"volume {scene.volume_id} is not encoded")
     return {target: answer.generation for target, answer in answers.items()}
 
 
@@ -457,6 +468,7 @@ def _commit(
     ctx: Context,
     scene: Scene,
     claim: Claim,
+    live: Live,
     frozen: Mapping[Address, Frozen],
     lease: Lease,
     sending: Step | None = None,
@@ -466,6 +478,9 @@ def _commit(
     volume_id = scene.volume_id
     ctx.progress(0.85, "waiting for the master to show all shards")
     _await_master(ctx, volume_id)
+    ctx.progress(0.87, "having every holder find files")
+    witness = claim.source.server
+    prove_served(ctx, claim, scene.regular, asked_of(ctx, volume_id, witness, sample_of(live, SERVED)))
     for server in scene.regular:
         _prove_frozen(ctx, scene, server)
     ctx.progress(0.9, "deleting replicas")

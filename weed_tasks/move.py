@@ -22,6 +22,7 @@ from weed_cluster.topology import Node, Replica, Topology, locations, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_storage.volume_info import Generation
 from weed_tasks import Context, shut
+from weed_tasks.alike import check_alike
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import (
     Frozen,
@@ -147,6 +148,7 @@ def move_volume(
     _check_others(ctx, volume_id, others)
     check_told(ctx, volume_id, [source, *others])
     generation = min(check_ready(ctx, server) for server in (source, target))
+    check_alike(ctx, [source, target], f"volume {volume_id} cannot move from {source} to {target}")
     if topology is None:
         ctx.log(f"no master is known, so free slots and placement of volume {volume_id}'s target are not checked")
     if ctx.options.dry_run:
@@ -254,6 +256,7 @@ def copy_volume(
     if source == target:
         # The server would delete its only copy first and then fail to read it.
         raise BadTask(f"volume {volume_id} cannot be copied from {source} to {target}: both are the same server")
+    check_alike(ctx, [source, target], f"volume {volume_id} is not copied from {source} to {target}")
     if probe(ctx, target, volume_id) is not None:
         raise StaleTask(f"{target} already holds volume {volume_id}; nothing was copied")
     before = still or file_status(ctx, source, volume_id)

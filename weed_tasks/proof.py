@@ -7,12 +7,12 @@ the bytes of a sample. Knows nothing of why two copies are compared.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
-from weed_errors import Mismatch
+from weed_errors import Mismatch, ServerFailed
 from weed_storage.index import Fold, Live, compare
 from weed_storage.needle import actual_size, parse_needle
 from weed_tasks import Context
@@ -23,6 +23,12 @@ SAMPLE = 64
 
 SAMPLE_BYTES = 64 << 20
 """Bytes after which a sample ends, whatever it still lacks."""
+
+SERVED = 4
+"""Needles that every new holder is asked for before anything is deleted."""
+
+ANSWERS = 60.0
+"""Seconds in which a server must find and read one needle."""
 
 PIECE = 1 << 20
 """Bytes of an index worked on in one go."""
@@ -109,6 +115,65 @@ def sample_of(live: Live, count: int = SAMPLE) -> list[tuple[int, int, int]]:
     return [(needle_id, *live[needle_id]) for needle_id in dict.fromkeys(ids)]
 
 
+Sample = Sequence[tuple[int, int, int]]
+"""Needles as id, offset in bytes and size."""
+
+
+def prove_serves(ctx: Context, volume_id: int, witness: Address, holders: Sequence[Address], sample: Sample) -> None:
+    """Prove that each holder finds needles by itself, as clients will have it do; Mismatch names one that does not.
+
+    Equal bytes are no copy where the server cannot look them up. Cookie and checksum must be what the witness, which
+    holds the volume, answers; what it no longer finds itself (expired, deleted since) is left out. `holders` may have
+    the volume or shards of it; of a server that has both only the volume is asked.
+    """
+    known = asked_of(ctx, volume_id, witness, sample)
+    ctx.each(lambda holder: prove_answers(ctx, volume_id, holder, known), holders)
+
+
+def asked_of(ctx: Context, volume_id: int, witness: Address, sample: Sample) -> dict[int, tuple[int, int]]:
+    """Ask the witness for the needles that it still has: id to cookie and checksum."""
+    ids = [needle_id for needle_id, _offset, size in sample if size]
+    found = ctx.each(lambda needle_id: _needle(ctx, volume_id, witness, needle_id), ids)
+    return {needle_id: needle for needle_id, needle in zip(ids, found) if needle is not None}
+
+
+def prove_answers(
+    ctx: Context, volume_id: int, holder: Address, known: Mapping[int, tuple[int, int]], within: float = 0.0
+) -> None:
+    """Mismatch unless a holder finds these needles, within so many seconds: one with shards first learns of the others.
+
+    ServerFailed is answered with a Mismatch, too: whatever keeps it from answering would keep clients from reading.
+    """
+    for needle_id, wanted in known.items():
+        reasons: list[str] = []
+
+        def finds(needle_id: int = needle_id, wanted: tuple[int, int] = wanted, reasons: list[str] = reasons) -> bool:
+            try:
+                found = _needle(ctx, volume_id, holder, needle_id)
+            except ServerFailed as error:
+                reasons.append(str(error))
+                return False
+            reasons.append("it says there is none" if found is None else "it reads another one")
+            return found == wanted
+
+        if not ctx.until(finds, within, pause=0.5):
+            raise Mismatch(
+                f"{holder} does not serve volume {volume_id}: asked for needle {needle_id:x}, {reasons[-1]}; nothing "
+                "was deleted"
+            )
+
+
+def _needle(ctx: Context, volume_id: int, server: Address, needle_id: int) -> tuple[int, int] | None:
+    """Cookie and checksum of a needle as its server finds and reads it; None where it says that it has none."""
+    try:
+        needle = ctx.volume(server).volume_needle_status(volume_id=volume_id, needle_id=needle_id, timeout=ANSWERS)
+    except ServerFailed as error:
+        if error.says_absent or "deleted" in error.detail.lower():
+            return None
+        raise
+    return needle.cookie, needle.crc
+
+
 def sample_needles(ctx: Context, server: Address, volume_id: int, live: Live, version: int, count: int = SAMPLE) -> int:
     """Read a sample of needles and check their checksums; return how many. Mismatch names the first bad one."""
     done = budget = 0
@@ -171,6 +236,11 @@ def prove_copy(
         ]
         if blobs[0] != blobs[1]:
             raise Mismatch(f"needle {needle_id:x} of {names[0]} differs from {names[1]}")
+    sample = sample_of(indexes[0].live, SERVED)
+    if may_grow and sizes[1][1] > common:
+        now = live_index(ctx, target, volume_id, of_target)  # what clients changed there is no longer the source's
+        sample = [needle for needle in sample if now.get(needle[0]) == needle[1:]]
+    prove_serves(ctx, volume_id, source, [target], sample)
     return of_target
 
 

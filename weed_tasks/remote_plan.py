@@ -14,6 +14,7 @@ from weed_errors import ConfigError, TaskError
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_storage.volume_info import Generation
 from weed_tasks import Context
+from weed_tasks.alike import know_builds
 from weed_tasks.freeze import generation_of
 from weed_tasks.parameters import source_of
 from weed_tasks.readiness import settle
@@ -147,7 +148,7 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
         return Detection([], summary=f"no storage backend is chosen, so nothing is moved; the master knows: {known}")
     backend = known_backend(ctx.master(), name)
     matches = collection_filter(as_str(wishes["collection_filter"], ""))
-    topology = ctx.topology(request.volume_id)
+    topology = know_builds(ctx, ctx.topology(request.volume_id))
     return settle(
         ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, wishes, backend, matches, topology, ctx)
     )
@@ -196,6 +197,8 @@ def why_leave(
     first = replicas[0]
     remote = {replica.remote_name for replica in replicas}
     elsewhere = sorted(remote - {"", backend})
+    if len(replicas) > 1 and (unlike := topology.mixed(replica.node for replica in replicas)):
+        return "other build", f"has replicas that cannot share one object: {unlike}"
     if elsewhere:
         return "elsewhere", f"has its data in {', '.join(elsewhere)}"
     if wishes["direction"] == DOWNLOAD:

@@ -21,6 +21,7 @@ from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Job, Result, Value
 from weed_storage.volume_info import Generation
 from weed_tasks import Context
+from weed_tasks.alike import check_alike
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, file_status, freeze, seal, thaw, wait_still
 from weed_tasks.journal import Entry, Step
@@ -148,6 +149,8 @@ def _run(job: Job, ctx: Context, volume_id: int, lease: Lease | None) -> Result:
         for replica in replicas:
             volume.generation[replica.server] = answers[replica.server].generation
             volume.look(replica.server)
+        plan = f"{volume.name} is not moved, because its replicas cannot share one object"
+        check_alike(ctx, volume.servers, plan)
         _check_objects(volume)
     reason = why_refused(replicas, topology, wishes["direction"] == DOWNLOAD, volume.tiered)
     if reason:

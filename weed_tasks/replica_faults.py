@@ -124,7 +124,7 @@ def choose_targets(
     chosen: list[Node] = []
     for _copy in range(count):
         holders = [*(replica.node for replica in fault.keep), *chosen]
-        node = pick_target(topology, placement, holders, replicas[0].disk_type, size, now, reserved)
+        node = pick_target(topology, placement, holders, replicas[0].disk_type, size, now, reserved, sources=now)
         if node is None:
             break
         reserved.add(node, replicas[0].disk_type, size)
@@ -153,7 +153,11 @@ def why_no_target(topology: Topology, replicas: Sequence[Replica]) -> str:
     others = [node for node in topology.nodes.values() if node.address not in held]
     if not others:
         return "there is no other server"
-    full = [reason for node in others if (reason := no_room(node, replica.disk_type, replica.size))]
+    full = [
+        reason
+        for node in others
+        if (reason := no_room(node, replica.disk_type, replica.size) or topology.unlike(replica.node, node))
+    ]
     if len(full) == len(others):
         return "; ".join(full[:3])
     return f"placement {replica.placement} allows none of the servers that have room"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
+from weed_cluster.builds import ask, why_unlike
 from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.topology import Replica, locations
 from weed_errors import Mismatch, ServerFailed, TaskError
@@ -19,7 +20,7 @@ from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, freeze_for_long, seal, thaw, wait_still
 from weed_tasks.lease import Lease
 from weed_tasks.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
-from weed_tasks.proof import compare_replicas
+from weed_tasks.proof import SERVED, compare_replicas, live_index, prove_serves, sample_of
 from weed_tasks.replica_faults import Fault
 from weed_tasks.shut import Shut, keep_shut, outlast, words
 
@@ -216,7 +217,7 @@ class Repair:
     def add(self, target: Address, number: int, total: int) -> None:
         """Copy the best replica to a target, prove the copy and wait until the master shows it."""
         ctx, volume_id = self.ctx, self.order.volume_id
-        source = self._source()
+        source = self._source(target)
         share = 0.6 / total
         self._check_lease()
 
@@ -256,11 +257,16 @@ class Repair:
         self.copies[target] = copied
         ctx.log(f"{self.name}: copied from {source} to {target} and proved equal")
 
-    def _source(self) -> Address:
-        """The replica to copy from: one that has all the others have, of those the job names if it names any."""
+    def _source(self, target: Address) -> Address:
+        """The replica to copy from: one that has all the others have, of those the job names if it names any.
+
+        One of the target's build comes before those that it could not read; the copying checks that again.
+        """
         equal = self.agreement.servers if not self.agreement.ids else self.agreement.servers[:1]
         named = [server for server in equal if server in self.preferred]
-        return (named or list(equal))[0]
+        builds = dict(zip([target, *equal], self.ctx.each(lambda at: ask(self.ctx.volume(at)), [target, *equal])))
+        alike = [server for server in equal if not why_unlike(server, builds[server], target, builds[target])]
+        return next(iter([*(server for server in named if server in alike), *alike, *named, *equal]))
 
     def outlast_memories(self) -> None:
         """Stay frozen until no server sends writes to where the replicas were, instead of to the new copies."""
@@ -283,7 +289,14 @@ class Repair:
             self.notes.append(f"the surplus copy on {names(r.server for r in fault.surplus)} was kept: {reason}")
             return
         for replica in fault.surplus:
+            self._prove_served(replica.server, stay)
             self._delete(replica.server, stay)
+
+    def _prove_served(self, victim: Address, stay: Sequence[Address]) -> None:
+        """Mismatch unless all that stays finds needles of the one that goes."""
+        volume_id = self.order.volume_id
+        live = live_index(self.ctx, victim, volume_id, self.still[victim])
+        prove_serves(self.ctx, volume_id, victim, stay, sample_of(live, SERVED))
 
     def _why_keep(self, fault: Fault, placement: ReplicaPlacement, stay: Sequence[Address]) -> str:
         """Say why nothing may be deleted; "" where it may."""

@@ -15,6 +15,7 @@ from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_errors import Mismatch, ServerFailed, StaleTask
 from weed_model import Job, Result
 from weed_tasks import Context, shut
+from weed_tasks.alike import know_builds
 from weed_tasks.journal import Entry
 from weed_tasks.lease import Lease
 from weed_tasks.move import hold, probe, recover_moves
@@ -78,7 +79,7 @@ def run(job: Job, ctx: Context) -> Result:
 
 def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
     ctx.progress(0.02, "looking at the cluster")
-    topology = snapshot(ctx.master(), order.volume_id)
+    topology = know_builds(ctx, snapshot(ctx.master(), order.volume_id))
     replicas = _replicas(ctx, order, topology)
     placement = wanted_placement(replicas[0].placement, order.replica_count)
     fault = examine(replicas, placement)
@@ -198,7 +199,11 @@ def _targets(
         node = topology.node_at(address)
         if node is None:
             raise StaleTask(f"the master does not know {address}; volume {order.volume_id} was not copied there")
-        reason = why_not(placement, [*holders, *chosen], node) or no_room(node, first.disk_type, first.size)
+        reason = (
+            why_not(placement, [*holders, *chosen], node)
+            or no_room(node, first.disk_type, first.size)
+            or topology.all_unlike((replica.node for replica in replicas), node)
+        )
         if reason:
             raise StaleTask(f"volume {order.volume_id} cannot get a copy on {address}: {reason}; nothing was changed")
         chosen.append(node)

@@ -17,6 +17,7 @@ from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_storage.volume_info import Generation
 from weed_tasks import Context, shut
+from weed_tasks.alike import know_builds
 from weed_tasks.freeze import file_status, generation_of
 from weed_tasks.parameters import source_of
 from weed_tasks.proof import BYTES, CHECKSUMS, INDEX
@@ -140,7 +141,7 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find volumes whose replicas are too few, too many, misplaced or different; changes nothing."""
     wishes, _warnings = settings(DESCRIPTOR, request.config)
     matches = collection_filter(as_str(wishes["collection_filter"], ""))
-    topology = ctx.topology(request.volume_id)
+    topology = know_builds(ctx, ctx.topology(request.volume_id))
     volumes = {
         volume_id: replicas
         for volume_id, replicas in sorted(topology.volumes.items())

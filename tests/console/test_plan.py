@@ -23,6 +23,8 @@ LOOKING = {
     "VolumeList",
     "VolumeListStream",
     "GetMasterConfiguration",
+    "LookupEcVolume",
+    "RaftListClusterServers",
     "LookupVolume",
     "VacuumVolumeCheck",
     "VolumeStatus",

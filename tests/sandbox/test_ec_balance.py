@@ -362,7 +362,7 @@ def test_a_volume_whose_encode_is_not_finished_is_left_alone(sandbox_four: Clust
     sandbox_four.stub(b).AllocateVolume.future(
         v.AllocateVolumeRequest(volume_id=volume_id, replication="000", version=3)
     ).result()
-    with pytest.raises(StaleTask, match="still has the regular volume"):
+    with pytest.raises(StaleTask, match="regular volume"):
         ec_balance.run(job(volume_id, 4, a, b), sandbox_four.context())
     assert where(sandbox_four, volume_id)[4] == [a]
 

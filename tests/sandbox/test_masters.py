@@ -16,6 +16,7 @@ from weed_cluster.address import Address
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
+from weed_cluster.topology import snapshot
 from weed_errors import BadTask, ServerFailed
 from weed_tasks.lease import volume_lease
 
@@ -144,3 +145,21 @@ def test_what_an_admin_names_later_is_asked_when_the_known_ones_fail(sandbox_clu
     master.volume_list()
     assert master.address == sandbox_cluster.master
     assert next(iter(known)) == sandbox_cluster.master
+
+
+def test_a_leader_that_knows_half_of_the_servers_is_asked_until_it_knows_them(
+    make_sandbox_cluster: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masters_module, "SETTLE", 30.0)
+    cluster = make_sandbox_cluster(servers=3, masters=3)
+    known = Masters([process.address for process in cluster.masters])
+    master = Clients(cluster._channels, known).master()
+    everything = snapshot(master)
+    assert len(everything.nodes) == 3
+    late = cluster.servers[2]
+    with late.frozen():
+        kill_leader(cluster)
+        freed = threading.Timer(2.0, late.resume)
+        freed.start()
+        assert set(snapshot(master).nodes) == set(everything.nodes)
+        freed.join()
