@@ -74,6 +74,7 @@ def test_a_move_to_the_other_build_touches_nothing(mixed: Cluster) -> None:
 
 def test_shards_are_planned_among_servers_of_the_volumes_build(mixed: Cluster) -> None:
     mixed.fill(count=20, size=100_000, servers=[mixed.servers[0]])
+    mixed.settle()
     wishes = request("erasure_coding", fullness_ratio=0, quiet_for_seconds=0, min_size_mb=1)
     (proposal,) = erasure_coding.detect(wishes, mixed.context()).proposals
     targets = {target.node for target in proposal.params.targets}
