@@ -1030,4 +1030,4 @@ class Cluster:
     def volume(self, address: Address | str) -> VolumeServer:
         """The volume server at an address; raise BadTask for what is no address."""
         where = Address.parse(address) if isinstance(address, str) else address
-        return VolumeServer(self.channels, where, self.leash)
+        return VolumeServer(self.channels, self.masters.present(where), self.leash)

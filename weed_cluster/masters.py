@@ -91,6 +91,13 @@ class Masters:
         with self._lock:
             self.servers, self._changed_at = servers, float("-inf")
 
+    def present(self, server: Address) -> Address:
+        """Where a volume server is now: what a job or journal names may have another gRPC port since its restart."""
+        if not self.servers or server in self.servers:
+            return server
+        same = [known for known in self.servers if (known.host, known.port) == (server.host, server.port)]
+        return same[0] if len(same) == 1 and server.port else server
+
     def led_within(self, seconds: float) -> bool:
         """Whether the leader answered as such in the last so many seconds."""
         return self.leader is not None and time.monotonic() - self._led_at < seconds

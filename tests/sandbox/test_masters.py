@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster import Cluster
-from tests.support import eventually
+from tests.support import eventually, free_port
 from weed_cluster import client
 from weed_cluster import masters as masters_module
 from weed_cluster.address import Address
@@ -163,3 +163,20 @@ def test_a_leader_that_knows_half_of_the_servers_is_asked_until_it_knows_them(
         freed.start()
         assert set(snapshot(master).nodes) == set(everything.nodes)
         freed.join()
+
+
+def test_a_server_is_reached_at_the_grpc_port_that_it_has_now(make_sandbox_cluster: Make) -> None:
+    cluster = make_sandbox_cluster(servers=2)
+    server = cluster.servers[0]
+    before = server.address
+    server.kill()
+    after = Address(before.host, free_port([before.host], 0), before.port)
+    server._argv = [
+        word.replace(f"-port.grpc={before.grpc_port}", f"-port.grpc={after.grpc_port}") for word in server._argv
+    ]
+    server.start()
+    clients = cluster.clients()
+    eventually(lambda: after in {node.address for node in snapshot(clients.master()).nodes.values()}, 20)
+    assert clients.volume(before).volume_server_status().version
+    assert clients.volume(before).address == after
+    assert clients.volume(cluster.servers[1].address).address == cluster.servers[1].address
