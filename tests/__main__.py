@@ -1,8 +1,9 @@
-"""Run the tests, several files at a time: `python -m tests [-n PROCESSES] [pytest arguments]`.
+"""Run the tests, several files at a time: `python -m tests [-n PROCESSES] [--allow-flaky] [pytest arguments]`.
 
 Most tests wait for servers, so twice as many processes as cores keep the cores busy. Each file is a pytest process of
 its own, with clusters of its own on ports of its own; pytest-xdist cannot be used beside gevent. A file that failed is
-run once more, alone: what passes then failed for want of the machine, and is named as such.
+run once more, alone, which tells what is flaky from what is broken. Both are failures: only --allow-flaky ends with 0
+where all that failed passed then.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Run:
         self.arguments = arguments
         self.counts: Counter[str] = Counter()
         self.failed: list[str] = []
+        self.broken: list[str] = []  # of those, the ones that failed alone, too
         self._files: SimpleQueue[Path] = SimpleQueue()
         self._lock = threading.Lock()
         names = list(FIRST)
@@ -59,35 +61,39 @@ class Run:
                 path = self._files.get_nowait()
             except Empty:
                 return
-            self._run(path.relative_to(ROOT))
+            name = str(path.relative_to(ROOT))
+            if not self._passes(name, self.counts):
+                self.failed.append(name)
 
     def again(self) -> None:
-        """Run what failed once more, alone."""
-        failed, self.failed = self.failed, []
-        for path in failed:
-            print(f"once more, alone: {path}", flush=True)
-            self._run(Path(path))
-            if path not in self.failed:
-                print(f"{path} passed only when run alone", flush=True)
+        """Run what failed once more, alone; that changes no count."""
+        for name in self.failed:
+            print(f"once more, alone: {name}", flush=True)
+            if not self._passes(name, Counter()):
+                self.broken.append(name)
 
-    def _run(self, path: Path) -> None:
+    def _passes(self, path: str, counts: Counter[str]) -> bool:
         started = time.monotonic()
-        command = [sys.executable, "-m", "pytest", str(path), *self.arguments]
+        command = [sys.executable, "-m", "pytest", path, *self.arguments]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         with self._lock:
             last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
             counted = ENDED.search(last)
             for number, what in re.findall(r"(\d+) ([a-z]+)", counted[1]) if counted else ():
-                self.counts[what.rstrip("s") if what in ("errors", "warnings") else what] += int(number)
+                counts[what.rstrip("s") if what in ("errors", "warnings") else what] += int(number)
             print(f"{path} {counted[1] if counted else last} ({time.monotonic() - started:.0f} s)", flush=True)
-            if done.returncode not in (0, NO_TESTS):
-                self.failed.append(str(path))
+            passed = done.returncode in (0, NO_TESTS)
+            if not passed:
                 print(done.stdout, flush=True)
+        return passed
 
 
 def main(arguments: list[str]) -> int:
-    """Run everything; 0 if all passed."""
+    """Run everything; 0 if all passed at once."""
+    started = time.monotonic()
     processes = 2 * (os.cpu_count() or 1)
+    allow_flaky = "--allow-flaky" in arguments
+    arguments = [word for word in arguments if word != "--allow-flaky"]
     if arguments[:1] == ["-n"]:
         processes, arguments = int(arguments[1]), arguments[2:]
     run = Run(arguments)
@@ -98,9 +104,11 @@ def main(arguments: list[str]) -> int:
         thread.join()
     run.again()
     for path in run.failed:
-        print(f"FAILED {path}")
-    print(f"{run.counts['passed']} passed, {len(run.failed)} failed, {run.counts['skipped']} skipped")
-    return 1 if run.failed else 0
+        print(f"FAILED {path}" + ("" if path in run.broken else " (it passed when run alone)"))
+    failed = max(run.counts["failed"] + run.counts["error"], len(run.failed))  # a file may die before it counts
+    print(f"all files in {time.monotonic() - started:.0f} s")
+    print(f"{run.counts['passed']} passed, {failed} failed, {run.counts['skipped']} skipped")
+    return 1 if run.broken or (run.failed and not allow_flaky) else 0
 
 
 if __name__ == "__main__":

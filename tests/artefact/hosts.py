@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,10 +21,11 @@ UNMAPPED_UID = 54321
 
 @functools.cache
 def find_python(version: str) -> str | None:
-    """Return the interpreter of a version, from PATH or pyenv; None where the machine has none."""
+    """Return the interpreter of a version, from PATH, pyenv or what runs the tests; None where the machine has none."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     candidates: list[str | Path] = list(pyenv.glob(f"versions/{version}.*/bin/python"))
     on_path = shutil.which(f"python{version}")
+    candidates.append(getattr(sys, "_base_executable", sys.executable))
     for candidate in [on_path, *candidates] if on_path else candidates:
         script = "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"
         answer = subprocess.run([candidate, "-c", script], capture_output=True, text=True, timeout=TIMEOUT)

@@ -99,12 +99,14 @@ def test_the_exit_status_is_the_agents_own(pyz: Path, tmp_path: Path) -> None:
 
 
 def test_modules_on_pythonpath_do_not_replace_ours(pyz: Path, tmp_path: Path) -> None:
+    """Without the host's site (-S), which runs before any code of ours: its .pth files may import what they like."""
     shadow = tmp_path / "shadow"
     shadow.mkdir()
     for name in ("grpc", "gevent", "docopt", "json", "zlib", "weed_worker", "weed_bootstrap", "weed_release"):
         (shadow / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
 
-    assert_started(start(pyz, WEED_WORKER_CACHE=tmp_path, PYTHONPATH=shadow, PYTHONSAFEPATH="1"))
+    environment: dict[str, str | Path] = {"WEED_WORKER_CACHE": tmp_path, "PYTHONPATH": shadow, "PYTHONSAFEPATH": "1"}
+    assert_started(run([any_python(), "-S", pyz, "-version"], environment))
 
 
 @pytest.mark.parametrize(
