@@ -30,6 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -49,12 +50,13 @@ from weed_cluster.leash import Leash
 from weed_cluster.lock import cluster_lock
 from weed_cluster.masters import Masters
 from weed_cluster.rates import Rates
-from weed_cluster.topology import wildcard_filter
+from weed_cluster.topology import DEFAULT_COLLECTION, Topology, names_filter, snapshot
 from weed_errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
 from weed_model import Detection, DetectionRequest, Skipped, Value
 from weed_settings import normalise
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
+from weed_tasks.filters import look, unknown, unmatched
 from weed_tasks.journal import Entry, Journal
 from weed_tasks.replication_plan import FRESH
 from weed_text import escaped
@@ -115,18 +117,20 @@ class Console:
         wishes = self.wishes
         config = {**wishes.config, **changed}
         if wishes.collections and not config.get("collection_filter") and "collection_filter" in config:
-            names = (re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") for name in wishes.collections.split(","))
-            config["collection_filter"] = f"^({'|'.join(name.strip() for name in names)})$"
+            names = (re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") for name in wishes.collections)
+            config["collection_filter"] = (
+                f"^({'|'.join('' if name == DEFAULT_COLLECTION else name for name in names)})$"
+            )
         only = next(iter(wishes.volume_ids)) if len(wishes.volume_ids) == 1 else 0
         request = DetectionRequest(
             wishes.job, config, tuple(map(str, wishes.masters)), sequence=time.time_ns(), volume_id=only, is_single=True
         )
         if wishes.working_dir and not (wishes.command == "run" and wishes.volume_ids):
             request = Setbacks(wishes.working_dir).told(request, wishes.job)
-        found: Detection = weed_tasks.load([wishes.job])[wishes.job].detect(
-            request, self.context(Leash(DEADLINE), Journal.memory())
-        )
-        is_wanted = wildcard_filter(wishes.collections)
+        context = self.context(Leash(DEADLINE), Journal.memory())
+        found = look(weed_tasks.load([wishes.job])[wishes.job], request, context)
+        self.check_filters(context)
+        is_wanted = names_filter(",".join(wishes.collections))
         rows = [Row.of(wishes.job, proposal, wishes.rates[0]) for proposal in found.proposals]
         rows = [
             row
@@ -140,6 +144,31 @@ class Console:
         ]
         rows = rows[: wishes.most or None]
         return rows, Detection([row.proposal for row in rows], skipped, found.has_more, found.seen, found.summary)
+
+    def check_filters(self, context: weed_tasks.Context) -> None:
+        """Raise ConfigError for a filter that matches nothing: what it hides would read as well."""
+        wishes, narrow = self.wishes, context.seen
+        for topology in (narrow, None):
+            seen = topology or snapshot(context.master())  # what was narrowed to one volume does not tell the names
+            said = unknown(wishes.volume_ids, wishes.collections, seen)
+            said += unmatched(wishes.job, wishes.config, seen) if wishes.job else []
+            if not said:
+                return
+        raise ConfigError("; ".join(said))
+
+    def narrowed(self, topology: Topology) -> Topology:
+        """What -volumeId and -collection leave of a topology; ConfigError where they name what there is not."""
+        ids, collections = self.wishes.volume_ids, self.wishes.collections
+        if said := unknown(ids, collections, topology):
+            raise ConfigError("; ".join(said))
+        is_wanted = names_filter(",".join(collections))
+        volumes = {
+            volume_id: replicas
+            for volume_id, replicas in topology.volumes.items()
+            if is_wanted(replicas[0].collection) and (not ids or volume_id in ids)
+        }
+        ec = {key: held for key, held in topology.ec.items() if is_wanted(key[1]) and (not ids or key[0] in ids)}
+        return replace(topology, volumes=volumes, ec=ec)
 
     def show(self, rows: Sequence[Row], found: Detection, listed: int) -> None:
         """Show a plan, with so many of the volumes passed over."""
@@ -320,7 +349,8 @@ class Console:
         for server in wishes.forget:
             if not self.last_topology.forget(str(server)):
                 raise ConfigError(f"-forget={server}: no such server is missed")
-        findings = weed_doctor.examine(cluster, self.security, wishes.admin, places, self.last_topology.look)
+        remember = self.last_topology.look
+        findings = weed_doctor.examine(cluster, self.security, wishes.admin, places, remember, self.narrowed)
         if self.tls_problem:
             findings = weed_doctor.with_tls_problem(findings, self.tls_problem)
         if wishes.json:

@@ -82,10 +82,12 @@ def examine(
     admin: Address | None,
     directories: Sequence[Path],
     remember: Callable[[Topology, bool], Past],
+    narrow: Callable[[Topology], Topology],
 ) -> list[Finding]:
     """Look at everything: TLS, admin, masters, volume servers, volumes, shards, and our own directories.
 
-    `remember` takes the look at the whole cluster and tells what it was. Who is missing comes first.
+    `remember` takes the look at the whole cluster and tells what it was. Who is missing comes first. `narrow` leaves
+    the volumes that are asked about.
     """
     findings = [Finding(OK, "TLS", security.describe())]
     findings += [Finding(NOTE, "TLS", warning) for warning in security.warnings]
@@ -101,8 +103,9 @@ def examine(
     except WeedError as error:
         return [*findings, Finding(PROBLEM, "masters", str(error), "start volume servers, or wait a minute and repeat")]
     findings += _servers(cluster, topology)
-    findings += _volumes(cluster, topology, _frozen_by(directories))
-    findings += _shards(topology)
+    asked = narrow(topology)
+    findings += _volumes(cluster, asked, _frozen_by(directories))
+    findings += _shards(asked)
     return _missing(remember(topology, True), topology) + findings
 
 

@@ -39,7 +39,7 @@ Options:
   -worker=<host:port>      status: ask this worker, at its -metricsPort
   -forget=<servers>        doctor: these missing servers, comma separated, will not come back: miss them no more
   -volumeId=<ids>          only these volumes, comma separated
-  -collection=<names>      only these collections, comma separated, with * and ?
+  -collection=<names>      only these collections, comma separated, with * and ?; _default is the one without a name
   -set=<name=value>        a setting of the job, as admin's form has it; may be repeated
   -max=<n>                 do at most so many jobs, 0 for all [default: 0]
   -concurrent=<n>          jobs run at once [default: 2]
@@ -75,7 +75,7 @@ class Wishes:
     forget: tuple[Address, ...]
     worker: Address | None
     volume_ids: frozenset[int]
-    collections: str
+    collections: tuple[str, ...]  # names with * and ?; _default is the unnamed one
     config: Mapping[str, Value]
     most: int
     concurrent: int
@@ -113,7 +113,7 @@ def parse(argv: Sequence[str]) -> Wishes:
         forget=_addresses(given, "forget"),
         worker=next(iter(_addresses(given, "worker")), None),
         volume_ids=frozenset(_volume_ids(given["--volumeId"] or "")),
-        collections=given["--collection"] or "",
+        collections=_collections(given["--collection"]),
         config=_config(job, given["--set"]),
         most=_number(given, "max", 0),
         concurrent=_number(given, "concurrent", 1),
@@ -147,6 +147,13 @@ def _number(given: Mapping[str, Any], name: str, least: int) -> int:
     if not text.isdecimal() or not least <= int(text) < 10**9:
         raise ConfigError(f"-{name}={text} is out of range; a whole number of at least {least}")
     return int(text)
+
+
+def _collections(text: str | None) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    if text is not None and not names:
+        raise ConfigError("-collection names none; the one without a name is -collection=_default")
+    return names
 
 
 def _volume_ids(text: str) -> Iterator[int]:

@@ -65,6 +65,7 @@ from weed_state.debts import Debts
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_status_port import open_port
+from weed_tasks import filters
 from weed_tasks.journal import Entry, Journal
 from weed_text import escaped
 
@@ -454,7 +455,7 @@ class Worker:
                 entry = Journal.memory(request_id, name, 0)
                 masters = self._hear_of(request.masters, leash)
                 asked = self.setbacks.told(replace(request, config=config, masters=masters), name)
-                found = task.detect(asked, self._context(leash, entry))
+                found = filters.look(task, asked, self._context(leash, entry))
                 log.info("looked for %s: %s", name, found.summary or f"{len(found.proposals)} found")
                 for skip in found.skipped:
                     log.log(DECISIONS, "passed over volume %d for %s: %s", skip.volume_id, name, skip.reason)

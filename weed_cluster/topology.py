@@ -27,6 +27,12 @@ EVERY_COLLECTION = ("", "*", "ALL_COLLECTIONS", "EACH_COLLECTION")
 REPORTING = 1.0
 """Seconds in which a server that has found a new leader tells it all that it holds."""
 
+DEFAULT_COLLECTION = "_default"
+"""How weed shell calls the collection without a name."""
+
+RULES = set("|^$()[]{}+\\.")
+"""What a regular expression has and a collection's name with wildcards does not."""
+
 _UNITS = {1: "m", 2: "h", 3: "d", 4: "w", 5: "M", 6: "y"}
 
 
@@ -486,10 +492,12 @@ def _location(place: m.Location) -> Address:
 def collection_filter(text: str) -> Callable[[str], bool]:
     """What a collection filter lets through: everything, or what an unanchored regular expression finds.
 
-    Raises ConfigError for an expression that cannot be read.
+    "_default" is the unnamed collection. Raises ConfigError for an expression that cannot be read.
     """
     if text.strip() in EVERY_COLLECTION:
         return _everything
+    if text.strip() == DEFAULT_COLLECTION:
+        return lambda collection: not collection
     try:
         pattern = re.compile(text.strip())
     except re.error as error:
@@ -504,6 +512,21 @@ def wildcard_filter(text: str) -> Callable[[str], bool]:
         return _everything
     pattern = re.compile("|".join(translate(word.replace("[", "[[]")) for word in words))
     return lambda name: pattern.match(name) is not None
+
+
+def names_filter(text: str) -> Callable[[str], bool]:
+    """What a wildcard_filter lets through of collections, where "_default" is the unnamed one."""
+    is_named = wildcard_filter(text)
+    if DEFAULT_COLLECTION in (word.strip() for word in text.split(",")):
+        return lambda name: not name or is_named(name)
+    return is_named
+
+
+def either_filter(text: str) -> Callable[[str], bool]:
+    """What a filter lets through: a names_filter where it reads as a list of names, else a collection_filter."""
+    if RULES & set(text) or text.strip() in EVERY_COLLECTION:
+        return collection_filter(text)
+    return names_filter(text)
 
 
 def _everything(_name: str) -> bool:

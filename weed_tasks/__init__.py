@@ -89,13 +89,14 @@ class Context:
 
     remember: Callable[[Topology, bool], Past] = _no_memory
     past: Past = field(default_factory=Past)
-    """What the cluster was before, as of the last look of `topology`."""
+    seen: Topology | None = None
+    """What the cluster was before, and what it is, as of the last look of `topology`."""
 
     def topology(self, volume_id: int = 0) -> Topology:
         """The cluster, or what it has of one volume, as the master sees it now. Raises as snapshot does."""
-        seen = snapshot(self.master(), volume_id)
-        self.past = self.remember(seen, not volume_id)
-        return seen
+        self.seen = snapshot(self.master(), volume_id)
+        self.past = self.remember(self.seen, not volume_id)
+        return self.seen
 
     def master(self) -> Master:
         """The masters; raises BadTask where none is known."""

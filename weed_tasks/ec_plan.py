@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
 from weed_cluster.address import Address
 from weed_cluster.placement import EcPlanner, EcTarget, ReplicaPlacement, crowded
-from weed_cluster.topology import EcHolding, Replica, Topology, collection_filter, wildcard_filter
+from weed_cluster.topology import EcHolding, Replica, Topology, either_filter
 from weed_errors import BadTask, ConfigError
 from weed_model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_storage.needle import SUPER_BLOCK_SIZE
@@ -106,9 +106,6 @@ HOPELESS = 10
 
 EMPTY, NO_FILE = "is empty; there is nothing to encode", "holds no file; there is nothing to encode"
 
-RULES = set("|^$()[]{}+\\.")
-"""What a regular expression has and a collection's name with wildcards does not."""
-
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Propose volumes to encode and replicas to clear away; changes nothing. ConfigError for a bad filter."""
@@ -166,7 +163,7 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
     config, warnings = settings(DESCRIPTOR, request.config)
     for warning in warnings:
         ctx.log(warning)
-    wanted = _filter(as_str(config["collection_filter"], ""))
+    wanted = either_filter(as_str(config["collection_filter"], ""))
     quiet, least = as_int(config["quiet_for_seconds"], 3600), as_int(config["min_size_mb"], 30) << 20
     fullness, now = as_float(config["fullness_ratio"], 0.95), time.time()
     planner = planner_for(topology, config)
@@ -215,14 +212,6 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
             break
     summary = ", ".join(f"{count} {word}" for word, count in counts.most_common()) or "nothing to look at"
     return Detection(found.proposals, found.skipped, has_more, found.seen, f"{found.seen} volumes: {summary}")
-
-
-def _filter(text: str) -> Callable[[str], bool]:
-    """What a filter lets through: wildcards where it reads as a list of names, else a regular expression."""
-    if RULES & set(text):
-        return collection_filter(text)
-    everything = collection_filter("") if text.strip() in ("", "*", "ALL_COLLECTIONS", "EACH_COLLECTION") else None
-    return everything or wildcard_filter(text)
 
 
 def _placement(config: Mapping[str, Value], topology: Topology) -> ReplicaPlacement | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -347,3 +348,21 @@ def test_a_worker_misses_a_server_that_went_away_over_its_own_restart(
         again.says(rf"volume server {server.address} was here at .* and is gone; volumes without any copy now: {alone}")
     finally:
         again.kill()
+
+
+def test_an_admins_filter_that_matches_nothing_is_said(
+    make_cluster: Callable[..., Cluster], start_agent: Start
+) -> None:
+    cluster = make_cluster(era="4.44")
+    cluster.fill(3, collection="photos")
+    cluster.settle()
+    admin, agent = attach(cluster, start_agent)
+    path = "/api/plugin/job-types/replication/config"
+    config = admin.get(path)
+    config["admin_config_values"]["collection_filter"] = {"string_value": "phtoos"}
+    config["admin_runtime"]["enabled"] = False
+    assert request(admin.address, "PUT", path, json.dumps(config).encode())[0] == 200
+    run(admin, "replication")
+    said = "no collection 'phtoos'; there is photos. Did you mean photos?"
+    agent.says(f"looked for replication: {re.escape(said)}")
+    eventually(lambda: said in json.dumps(admin.get("/api/plugin/activities")), 20)
