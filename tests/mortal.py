@@ -28,6 +28,7 @@ CHANGING = frozenset(
         "VolumeMarkWritable",
         "VolumeCopy",
         "VolumeDelete",
+        "VolumeConfigure",
         "VolumeMount",
         "VolumeUnmount",
         "VacuumVolumeCompact",

@@ -679,6 +679,18 @@ class VolumeServer(_Client):
             "VolumeUnmount", v.VolumeUnmountRequest(volume_id=volume_id), v.VolumeUnmountResponse, timeout
         )
 
+    def volume_configure(self, *, volume_id: int, replication: str, timeout: float = LONG) -> v.VolumeConfigureResponse:
+        """Give a volume another placement; ServerFailed also for an error in the answer."""
+        answer = self._unary(
+            "VolumeConfigure",
+            v.VolumeConfigureRequest(volume_id=volume_id, replication=replication),
+            v.VolumeConfigureResponse,
+            timeout,
+        )
+        if answer.error:
+            raise ServerFailed(str(self.address), "VolumeConfigure", "UNKNOWN", answer.error)
+        return answer
+
     def volume_delete(
         self, *, volume_id: int, only_empty: bool = False, keep_remote_data: bool = False, timeout: float = SHORT
     ) -> v.VolumeDeleteResponse:

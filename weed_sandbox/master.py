@@ -221,9 +221,18 @@ class Master(SeaweedServicer):
         return {"vacuum_disabled": self.vacuum_disabled, "locks": {name: at[0] for name, at in self._locks.items()}}
 
     def locations(self, volume_id: int) -> list[m.Location]:
-        """The servers that hold a volume, else those that hold shards of it."""
+        """The servers that hold a volume, else those that hold shards of it.
+
+        Replicas of different placements are different volumes to a master: it tells of those with one of them, any
+        one. Here of the fewest.
+        """
         beats = [beat for _node, beat in self._beats()]
-        whole = [_location(beat) for beat in beats if any(info.id == volume_id for info in beat.volumes)]
+        alike: dict[int, list[m.Location]] = {}
+        for beat in beats:
+            for info in beat.volumes:
+                if info.id == volume_id:
+                    alike.setdefault(info.replica_placement, []).append(_location(beat))
+        whole = min(alike.values(), key=len, default=[])
         return whole or [_location(beat) for beat in beats if any(info.id == volume_id for info in beat.ec_shards)]
 
     def _assign(self, query: dict[str, str]) -> http_api.Answer:

@@ -167,6 +167,8 @@ class Volume:
         else:
             self.dat = LocalDat(f"{self.base}.dat")
         self.block = SuperBlock.parse(self.dat.read(0, 8))
+        if self.info.replication:
+            self.block = replace(self.block, replica_placement=int(self.info.replication))
         self.no_write = self.info.read_only
         self.can_delete = self.info.read_only_can_delete or bool(self.info.files)
         self._index_is_frozen = self.info.read_only and self.era != "4.44"
@@ -610,6 +612,19 @@ class Store:
             for disk in self.disks:
                 for path in disk.directory.glob("*.idx"):
                     if _parts(path)[1] == volume_id and self._load(disk, path):
+                        return
+        raise Refused(f"volume {volume_id} not found on disk")
+
+    def configure(self, volume_id: int, replication: str) -> None:
+        """Write a placement down in the `.vif` of a volume that is not mounted; it counts from the next mount on."""
+        with self.lock:
+            for disk in self.disks:
+                for path in disk.directory.glob("*.idx"):
+                    if _parts(path)[1] == volume_id:
+                        vif = path.with_suffix(".vif")
+                        info = (parse_vif(vif.read_bytes()) if vif.exists() else None) or v.VolumeInfo(version=3)
+                        info.replication = replication
+                        vif.write_bytes(dump_vif(info, Generation(self.era)))
                         return
         raise Refused(f"volume {volume_id} not found on disk")
 

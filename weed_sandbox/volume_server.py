@@ -256,6 +256,17 @@ class VolumeServer(VolumeServerServicer):
         self.store.unmount(request.volume_id)
         return v.VolumeUnmountResponse()
 
+    def VolumeConfigure(self, request: v.VolumeConfigureRequest, _context: Any) -> v.VolumeConfigureResponse:
+        """Give a volume another placement: it is unmounted for that, and mounted again. Errors come in the answer."""
+        self._refuse_in_maintenance()
+        try:
+            self.store.unmount(request.volume_id)
+            self.store.configure(request.volume_id, request.replication)
+            self.store.mount(request.volume_id)
+        except Refused as error:
+            return v.VolumeConfigureResponse(error=f"volume configure {request}: {error}")
+        return v.VolumeConfigureResponse()
+
     def VolumeDelete(self, request: v.VolumeDeleteRequest, _context: Any) -> v.VolumeDeleteResponse:
         """Remove a mounted volume; before 4.44 always with its remote object."""
         self._refuse_in_maintenance()
@@ -911,12 +922,13 @@ class VolumeServer(VolumeServerServicer):
         return (200, needle.data) if needle.cookie == fid.cookie else (404, b"")
 
     def _put(self, fid: FileId, query: dict[str, str], body: bytes) -> http_api.Answer:
-        if query.get("type") == "replicate" and self.store.find(fid.volume_id) is None:
-            return http_api.json_answer(201, {"name": "", "size": len(body)})  # as real ones do, storing nothing
-        volume = self._volume(fid.volume_id)
-        unchanged = not volume.write(new_needle(fid.needle_id, fid.cookie, body))
-        if query.get("type") != "replicate":
-            self._replicate("PUT", volume, fid, body)
+        is_first = query.get("type") != "replicate"
+        volume = self.store.find(fid.volume_id)
+        others = self._to_replicate(fid.volume_id, volume) if is_first else []
+        # One that lacks the volume passes it on, or stores nothing, and acknowledges it as real ones do.
+        unchanged = volume is not None and not volume.write(new_needle(fid.needle_id, fid.cookie, body))
+        for address in others:
+            _object("PUT", f"http://{address.http}/{fid}?type=replicate", body)
         return http_api.json_answer(204 if unchanged else 201, {"name": "", "size": len(body)})
 
     def _delete(self, fid: FileId, query: dict[str, str]) -> http_api.Answer:
@@ -926,9 +938,10 @@ class VolumeServer(VolumeServerServicer):
         found = volume.read(fid.needle_id)
         if found is None or found.cookie != fid.cookie:
             return http_api.json_answer(404, {"size": 0})
+        others = self._to_replicate(fid.volume_id, volume) if query.get("type") != "replicate" else []
         size = volume.delete(fid.needle_id, fid.cookie)
-        if query.get("type") != "replicate":
-            self._replicate("DELETE", volume, fid, b"")
+        for address in others:
+            _object("DELETE", f"http://{address.http}/{fid}?type=replicate")
         return http_api.json_answer(202, {"size": size})
 
     def _delete_from_shards(self, fid: FileId) -> http_api.Answer:
@@ -937,26 +950,27 @@ class VolumeServer(VolumeServerServicer):
             return http_api.json_answer(400, {"error": "File Random Cookie does not match."})
         order = v.VolumeEcBlobDeleteRequest(volume_id=fid.volume_id, file_key=fid.needle_id, version=3)
         self.VolumeEcBlobDelete(order, None)
-        for address in self._others(fid.volume_id):
-            self._server(str(address)).VolumeEcBlobDelete(order, timeout=5)
+        for address in self._locations(fid.volume_id):
+            if address != self.address:
+                self._server(str(address)).VolumeEcBlobDelete(order, timeout=5)
         return http_api.json_answer(202, {"size": 1})
 
-    def _replicate(self, method: str, volume: Volume, fid: FileId, body: bytes) -> None:
-        """Do the same on every other replica; all must be there."""
-        placement = f"{volume.block.replica_placement:03d}"
-        copies = sum(map(int, placement)) + 1
+    def _to_replicate(self, volume_id: int, volume: Volume | None) -> list[Address]:
+        """Where a write or deletion is sent on to; Refused where too few replicas are known: then 4.44 forgets them."""
+        copies = sum(map(int, f"{volume.block.replica_placement:03d}")) + 1 if volume else 0
         if copies == 1:
-            return
-        others = self._others(volume.id)
-        if len(others) + 1 < copies:
+            return []
+        known = self._locations(volume_id)
+        if len(known) < copies:
+            if self.era == "4.44":
+                self._remembered.pop(volume_id, None)
             raise Refused(
-                f"replicating operations [{len(others) + 1}] is less than volume {volume.id} replication copy count "
+                f"replicating operations [{len(known)}] is less than volume {volume_id} replication copy count "
                 f"[{copies}]"
             )
-        for address in others:
-            _object(method, f"http://{address.http}/{fid}?type=replicate", body)
+        return [address for address in known if address != self.address]
 
-    def _others(self, volume_id: int) -> list[Address]:
+    def _locations(self, volume_id: int) -> list[Address]:
         known = self._remembered.get(volume_id)
         if known and time.monotonic() < known[0]:
             return known[1]
@@ -970,9 +984,10 @@ class VolumeServer(VolumeServerServicer):
             for entry in answer.volume_id_locations
             for location in entry.locations
         ]
-        others = [address for address in holders if address != self.address]
-        self._remembered[volume_id] = (time.monotonic() + self._remembers, others)
-        return others
+        if not holders:
+            raise Refused(f"replicating lookup failed for {volume_id}: volume id {volume_id} not found")
+        self._remembered[volume_id] = (time.monotonic() + self._remembers, holders)
+        return holders
 
     def control(self, order: dict[str, Any]) -> Any:
         """Orders of tests: be clean; somebody else compacts a volume; remember replicas for so long; free bytes."""
@@ -981,6 +996,7 @@ class VolumeServer(VolumeServerServicer):
             self._remembers = 0.0
             self._free = None
             self.size_limit = ""
+            self._remembered.clear()
             for volume in list(self.store.volumes.values()):
                 volume.compacting = False
         if "compacting" in order:

@@ -252,6 +252,86 @@ def test_a_server_without_the_volume_takes_a_replicated_write_and_stores_nothing
     assert request(elsewhere.address, "GET", f"/{volume_id},ff00000001")[0] in (301, 302, 404)
 
 
+def test_a_write_goes_past_a_copy_made_since_until_one_is_refused_for_too_few_replicas(any_cluster: Cluster) -> None:
+    """Servers remember for ten minutes where replicas are. From 4.38 on such a refusal makes them forget."""
+    a, b, c = any_cluster.servers
+    _remember(any_cluster)
+    (volume_id,) = any_cluster.fill(servers=[a, b], replication="001").volume_ids
+    _copy_beside(any_cluster, volume_id, b, c)
+
+    def reaches_the_copy(key: str) -> bool:
+        assert request(a.address, "PUT", f"/{volume_id},{key}00000001", b"data")[0] == 201
+        assert request(b.address, "GET", f"/{volume_id},{key}00000001") == (200, b"data")
+        return request(c.address, "GET", f"/{volume_id},{key}00000001")[0] == 200
+
+    assert not reaches_the_copy("f1")
+    any_cluster.volume(a).volume_configure(volume_id=volume_id, replication="002")
+    status, answer = request(a.address, "PUT", f"/{volume_id},f200000001", b"data")
+    assert status == 500
+    assert f"replicating operations [2] is less than volume {volume_id} replication copy count [3]" in answer.decode()
+    assert request(b.address, "GET", f"/{volume_id},f200000001")[0] == 404
+    any_cluster.volume(a).volume_configure(volume_id=volume_id, replication="001")
+    eventually(lambda: any_cluster.locations(volume_id) == [a, b, c])
+    assert reaches_the_copy("f3") == (any_cluster.era == "4.44")
+
+
+def test_a_frozen_volume_that_gets_another_placement_stays_frozen_and_says_what_it_lacks_first(
+    any_cluster: Cluster,
+) -> None:
+    if any_cluster.era != "4.44":
+        return  # older servers open such a volume wrongly when it is mounted
+    a, b, _c = any_cluster.servers
+    files = any_cluster.fill(servers=[a, b], replication="001")
+    (volume_id,) = files.volume_ids
+    client = any_cluster.volume(a)
+    client.volume_mark_readonly(volume_id=volume_id, persist=True)
+    before = client.read_volume_file_status(volume_id=volume_id)
+
+    def answer() -> str:
+        status, said = request(a.address, "PUT", f"/{volume_id},00deadbeef", b"-")
+        assert status == 500
+        return said.decode()
+
+    assert f"volume {volume_id} is read only" in answer()
+    client.volume_configure(volume_id=volume_id, replication="003")
+    assert client.read_volume_file_status(volume_id=volume_id).volume_info.replication == "003"
+    assert client.volume_status(volume_id=volume_id).is_read_only
+    assert f"is less than volume {volume_id} replication copy count [4]" in answer()
+    client.volume_configure(volume_id=volume_id, replication="001")
+    eventually(lambda: f"volume {volume_id} is read only" in answer())
+    after = client.read_volume_file_status(volume_id=volume_id)
+    assert (after.dat_file_size, after.idx_file_size) == (before.dat_file_size, before.idx_file_size)
+    assert after.volume_info.replication == "001"
+    any_cluster.check(files)
+
+
+def test_the_master_tells_only_of_replicas_of_one_placement(any_cluster: Cluster) -> None:
+    a, b, _c = any_cluster.servers
+    (volume_id,) = any_cluster.fill(servers=[a, b], replication="001").volume_ids
+    any_cluster.volume(a).volume_configure(volume_id=volume_id, replication="002")
+    eventually(lambda: len(any_cluster.locations(volume_id)) == 1)
+    any_cluster.volume(a).volume_configure(volume_id=volume_id, replication="001")
+    eventually(lambda: any_cluster.locations(volume_id) == [a, b])
+
+
+@pytest.mark.parametrize(("path", "status"), [("/1,x", 400), ("/x,0100000001", 400)])
+def test_a_write_to_no_file_id_is_refused_as_such(any_cluster: Cluster, path: str, status: int) -> None:
+    assert request(any_cluster.servers[0].address, "PUT", path, b"-")[0] == status
+
+
+def _remember(cluster: Cluster) -> None:
+    for server in cluster.servers if cluster.kind == "sandbox" else ():
+        cluster.faults(server).remember(600.0)
+
+
+def _copy_beside(cluster: Cluster, volume_id: int, source: Server, target: Server) -> None:
+    """Add a copy while the other holder remembers where the replicas were."""
+    first = next(server for server in cluster.locations(volume_id) if server is not source)
+    assert request(first.address, "PUT", f"/{volume_id},f000000001", b"data")[0] == 201
+    list(cluster.volume(target).volume_copy(volume_id=volume_id, source_data_node=str(source.address)))
+    eventually(lambda: target in cluster.locations(volume_id))
+
+
 # ---- frozen volumes
 
 
