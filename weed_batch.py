@@ -86,6 +86,7 @@ class Row:
             "priority": self.proposal.priority,
             "bytes_to_move": self.moves,
             "seconds_at_most": self.seconds,
+            "shut": {str(volume_id): why for volume_id, why in self.proposal.shut.items()},
         }
 
 

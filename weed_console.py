@@ -88,7 +88,7 @@ class Console:
             if wishes.command != "doctor":
                 raise
             self.security, self.tls_problem = security.Security({}, ""), str(error)
-        self.channels = Channels(self.security.credentials, self.security.options)
+        self.channels = Channels(self.security.credentials, self.security.options, uploads=self.security.uploads)
         self.masters = Masters(wishes.masters)
         self.native = ThreadPool(2)
         self.rates = Rates(*wishes.rates)
@@ -199,6 +199,8 @@ class Console:
                 f"in all {size_text(total)} to move, in {time_text(seconds)} at most with {wishes.concurrent} at once"
                 + (f" and {wishes.rates[0] / 1e6:.0f} MB/s" if wishes.rates[0] else "")
             )
+            for line in shut_lines(rows):
+                say(line, "warning")
         else:
             say(f"nothing to do for {wishes.job}" + (f": {found.summary}" if found.summary else ""))
         shown, rest = found.skipped[:listed], Counter(skip.key for skip in found.skipped[listed:])
@@ -370,6 +372,16 @@ def _too_fresh(found: Detection) -> list[Skipped]:
 def _volumes(skips: Sequence[Skipped]) -> str:
     ids = [skip.volume_id for skip in skips]
     return f"volume{'' if len(ids) == 1 else 's'} {ids_text(ids)}"
+
+
+def shut_lines(rows: Iterable[Row]) -> list[str]:
+    """Say how many volumes will refuse writes for long, and why."""
+    reasons = Counter(why for row in rows for why in row.proposal.shut.values())
+    return [
+        f"{count} {'volume refuses' if count == 1 else 'volumes refuse'} writes for about 10 min"
+        f"{' each' if count > 1 else ''} after the change: {why}"
+        for why, count in reasons.most_common()
+    ]
 
 
 def _first(names: Sequence[str]) -> str:

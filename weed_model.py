@@ -97,6 +97,8 @@ class Proposal:
     labels: Mapping[str, str] = field(default_factory=dict)
     estimated_seconds: int = 0
     bytes_to_move: int = 0
+    shut: Mapping[int, str] = field(default_factory=dict)
+    """Volumes that refuse writes for about ten minutes after the change, and why each has to."""
 
 
 @dataclass(frozen=True)

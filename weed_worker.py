@@ -127,7 +127,7 @@ class Worker:
         self.last_topology = LastTopology(settings.working_dir)
         self.setbacks = Setbacks(settings.working_dir)
         self.rates = Rates(settings.total_rate, settings.server_rate)
-        self.channels = Channels(secure.credentials, secure.options, self._observe)
+        self.channels = Channels(secure.credentials, secure.options, self._observe, secure.uploads)
         self.started = time.monotonic()
         self.completed = self.failed = 0
         self.stopping = ""

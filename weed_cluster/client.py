@@ -19,6 +19,7 @@ from proto_gen import volume_server_pb2 as v
 from weed_cluster.address import GRPC_OFFSET, Address
 from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
+from weed_cluster.uploads import Uploads
 from weed_errors import BadTask, ServerFailed, ServerTimedOut
 
 MAX_MESSAGE = 1 << 30
@@ -112,8 +113,10 @@ class Channels:
         credentials: Callable[[], grpc.ChannelCredentials | None] = _plaintext,
         options: Callable[[Address], Iterable[tuple[str, Any]]] = _no_options,
         observe: Observer = _ignore,
+        uploads: Uploads | None = None,
     ) -> None:
         self.observe = observe
+        self.uploads = uploads or Uploads()
         self._credentials = credentials
         self._options = options
         self._lock = threading.Lock()

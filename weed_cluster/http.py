@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
@@ -52,8 +53,35 @@ def get(
     By https the server's certificate is checked as `context` says, else against the host's authorities and its name.
     """
     url = f"{scheme}://{address.http}{path}"
+    return _bounded(seconds, address, url, lambda dial: _follow(dial, address, url, context, largest))
+
+
+def put(
+    address: Address,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    scheme: str = "http",
+    context: ssl.SSLContext | None = None,
+    seconds: float = SECONDS,
+    largest: int = 1 << 20,
+) -> Page:
+    """What a server answers to an upload; as get(), but no redirect is followed."""
+    url = f"{scheme}://{address.http}{path}"
+    upload = _Upload(body, headers)
+    return _bounded(seconds, address, url, lambda dial: _ask(dial, address, url, context, largest, upload))
+
+
+@dataclass(frozen=True)
+class _Upload:
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def _bounded(seconds: float, address: Address, url: str, ask: Callable[[Dial], Page]) -> Page:
     try:
-        return within(seconds, address, address.port, lambda dial: _follow(dial, address, url, context, largest))
+        return within(seconds, address, address.port, ask)
     except TimeoutError:
         raise HttpFailed(f"{url} was not read whole within {seconds:g} s", timed_out=True) from None
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a malformed answer
@@ -71,7 +99,14 @@ def _follow(dial: Dial, address: Address, url: str, context: ssl.SSLContext | No
     return page
 
 
-def _ask(dial: Dial, address: Address, url: str, context: ssl.SSLContext | None, largest: int) -> Page:
+def _ask(
+    dial: Dial,
+    address: Address,
+    url: str,
+    context: ssl.SSLContext | None,
+    largest: int,
+    upload: _Upload | None = None,
+) -> Page:
     parts = urlsplit(url)
     host = address.host.strip("[]")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -79,7 +114,11 @@ def _ask(dial: Dial, address: Address, url: str, context: ssl.SSLContext | None,
         if parts.scheme == "https":
             line = (context or ssl.create_default_context()).wrap_socket(line, server_hostname=host)
         connection.sock = line
-        connection.request("GET", target, headers={"Host": parts.netloc, "Connection": "close"})
+        headers = {"Host": parts.netloc, "Connection": "close"}
+        if upload is None:
+            connection.request("GET", target, headers=headers)
+        else:
+            connection.request("PUT", target, upload.body, {**upload.headers, **headers})
         return _read(connection.getresponse(), url, largest)
 
 

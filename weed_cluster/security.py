@@ -25,6 +25,7 @@ import toml
 
 from weed_cluster.address import Address
 from weed_cluster.bounded import Dial, within
+from weed_cluster.uploads import Uploads
 from weed_errors import ConfigError, ServerFailed
 from weed_files import read_named
 
@@ -59,7 +60,11 @@ class _Material:
 class Security:
     """How to talk to servers: in the clear, or with this certificate."""
 
-    def __init__(self, config: Mapping[str, str], source: str, warnings: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, config: Mapping[str, str], source: str, warnings: tuple[str, ...] = (), uploads: Uploads | None = None
+    ) -> None:
+        self.uploads = uploads or Uploads()
+        """How files are written to volume servers by HTTP."""
         self.warnings = warnings
         """Sentences that an operator should see at the start."""
         self._config = dict(config)
@@ -176,13 +181,14 @@ def _load(config_dir: Path | None, environ: Mapping[str, str], here: Path) -> Se
         elif table.get(key):
             found[key] = str(table[key])
     where = " and ".join(sources) or FILE
+    uploads = _uploads(tables, environ)
     if found.get("client_cert") and found.get("client_key"):
         found["cert"], found["key"] = found["client_cert"], found["client_key"]
     elif found.get("client_cert") or found.get("client_key"):
         warnings.append(f"{where}: client_cert and client_key go together; cert and key are used instead")
     config: dict[str, str] = {key: found[key] for key in found if key in ("ca", "cert", "key")}
     if not config:
-        return Security({}, where, (*warnings, PLAINTEXT))
+        return Security({}, where, (*warnings, PLAINTEXT), uploads)
     for key in ("ca", "cert", "key"):
         if key not in config:
             section = "[grpc]" if key == "ca" else "[grpc.worker]"
@@ -193,7 +199,20 @@ def _load(config_dir: Path | None, environ: Mapping[str, str], here: Path) -> Se
     config = {key: os.path.join(here, name) for key, name in config.items()}
     if found.get("server_name"):
         config["server_name"] = found["server_name"]
-    return Security(config, where, tuple(warnings))
+    return Security(config, where, tuple(warnings), uploads)
+
+
+def _uploads(tables: Mapping[str, Any], environ: Mapping[str, str]) -> Uploads:
+    signing = _table(_table(tables, "jwt"), "signing")
+    client = _table(_table(tables, "https"), "client")
+
+    def named(table: Mapping[str, Any], key: str, variable: str) -> str:
+        return str(environ.get(f"WEED_{variable}_{key.upper()}") or table.get(key, ""))
+
+    enabled = named(client, "enabled", "HTTPS_CLIENT").lower() in ("true", "1")
+    files = tuple(named(client, key, "HTTPS_CLIENT") for key in ("ca", "cert", "key"))
+    ca, certificate, key = (os.path.abspath(name) if name else "" for name in files)
+    return Uploads(named(signing, "key", "JWT_SIGNING"), (ca, certificate, key) if enabled else None)
 
 
 def _find(config_dir: Path | None, environ: Mapping[str, str], here: Path) -> Path | None:

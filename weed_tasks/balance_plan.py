@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from proto_gen import worker_pb2
+from weed_cluster.address import Address
 from weed_cluster.placement import Reserved, no_room, plain_type
 from weed_cluster.topology import Node, Replica, Topology
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
-from weed_tasks import Context, shut
+from weed_tasks import Context, forget, shut
 from weed_tasks.alike import know_builds
 from weed_tasks.move import stays, why_not_there, why_unmovable
 from weed_tasks.parameters import source_of
@@ -110,20 +111,34 @@ TIMEOUT_SECONDS = 600
 # ---- detection ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Move:
     replica: Replica
     target: Node
+    why_shut: str = ""  # why the volume must refuse writes for a while after it
+
+    @property
+    def shut_for(self) -> int:
+        """Seconds of that."""
+        return int(shut.CACHED_FOR) if self.why_shut else 0
 
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find moves that level the servers; changes nothing."""
-    topology = know_builds(ctx, ctx.topology())
-    return settle(ctx, request, topology, DESCRIPTOR.name, lambda: plan(request, topology))
+    topology, why_shut = know_builds(ctx, ctx.topology()), forget.asker(ctx)
+    return settle(ctx, request, topology, DESCRIPTOR.name, lambda: plan(request, topology, why_shut=why_shut))
 
 
-def plan(request: DetectionRequest, topology: Topology, now_ns: int = 0) -> Detection:
-    """Choose moves from a topology, and say of each disk type how level it is. ConfigError for bad filters."""
+def plan(
+    request: DetectionRequest,
+    topology: Topology,
+    now_ns: int = 0,
+    why_shut: Callable[[int, list[Address]], str] = lambda _volume_id, _servers: "",
+) -> Detection:
+    """Choose moves from a topology, and say of each disk type how level it is. ConfigError for bad filters.
+
+    `why_shut` says why these servers cannot be made to forget where a volume's replicas are, "" where they can.
+    """
     config = {**DESCRIPTOR.defaults, **request.config}
     in_scope = scope_of(config, topology)
     nodes = [node for node in topology.nodes.values() if node_scope(config)(node)]
@@ -144,6 +159,11 @@ def plan(request: DetectionRequest, topology: Topology, now_ns: int = 0) -> Dete
     for group in groups:
         for disk_type in sorted({plain_type(replica.disk_type) for replica in group}):
             planner.level(disk_type, [replica for replica in group if plain_type(replica.disk_type) == disk_type])
+    for move in planner.moves:
+        replica = move.replica
+        if replica.placement.copies > 1:
+            holders = [other.server for other in topology.replicas(replica.volume_id)]
+            move.why_shut = why_shut(replica.volume_id, [*holders, move.target.address])
     proposals = _proposals(planner.moves, config, now_ns or time.time_ns())
     summary = "; ".join([*planner.verdicts, *planner.passed_over]) or "no volumes to balance"
     return Detection(proposals, planner.skipped, planner.truncated, len(topology.volumes), summary)
@@ -316,11 +336,6 @@ def _seconds(replica: Replica) -> int:
     return 300 * ((replica.size >> 30) + 1)
 
 
-def _shut_for(replica: Replica) -> int:
-    """Seconds that the volume stays read-only after the move."""
-    return int(shut.CACHED_FOR) if replica.placement.copies > 1 else 0
-
-
 def _key(move: _Move) -> str:
     replica = move.replica
     return f"volume_balance:{replica.volume_id}" + (f":{replica.collection}" if replica.collection else "")
@@ -330,7 +345,7 @@ def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
     replica, target = move.replica, move.target
     source = replica.node
     name = f"balance_vol_{replica.volume_id}_{now_ns}"
-    seconds = _seconds(replica) + _shut_for(replica)
+    seconds = _seconds(replica) + move.shut_for
     params = worker_pb2.TaskParams(
         task_id=name,
         volume_id=replica.volume_id,
@@ -374,6 +389,7 @@ def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
         },
         estimated_seconds=seconds,
         bytes_to_move=replica.size,
+        shut={replica.volume_id: move.why_shut} if move.why_shut else {},
     )
 
 
@@ -382,7 +398,7 @@ def _batch(moves: Sequence[_Move], config: dict[str, Any], now_ns: int, start: i
     rounds = -(-len(moves) // concurrent)
     each = [_seconds(move.replica) for move in moves]
     seconds = max(*each, sum(each) // len(each) * rounds, 60 * rounds)
-    seconds += max(_shut_for(move.replica) for move in moves)
+    seconds += max(move.shut_for for move in moves)
     keys = "+".join(sorted(_key(move) for move in moves))
     key = f"volume_balance_batch:{keys}"
     if len(key) > 200:
@@ -416,4 +432,5 @@ def _batch(moves: Sequence[_Move], config: dict[str, Any], now_ns: int, start: i
         labels={"task_type": "balance", "batch": "true", "batch_size": str(len(moves))},
         estimated_seconds=seconds,
         bytes_to_move=sum(move.replica.size for move in moves),
+        shut={move.replica.volume_id: move.why_shut for move in moves if move.why_shut},
     )

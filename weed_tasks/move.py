@@ -22,6 +22,7 @@ from weed_cluster.topology import Node, Replica, Topology, locations, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_storage.volume_info import Generation
 from weed_tasks import Context, shut
+from weed_tasks import forget as memories
 from weed_tasks.alike import check_alike
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import (
@@ -91,7 +92,10 @@ class Copied:
 
 @dataclass(frozen=True)
 class Moved:
-    """What a move did. `already` says that an earlier run had done it; `shut` that open_moved() is still to come."""
+    """What a move did. `already` says that an earlier run had done it; `shut` that open_moved() is still to come.
+
+    `why_shut` says why a volume with replicas elsewhere has to stay read-only for a while after it has moved.
+    """
 
     volume_id: int
     source: Address
@@ -99,6 +103,7 @@ class Moved:
     size: int  # bytes
     already: bool = False
     shut: Shut | None = None
+    why_shut: str = ""
 
     def __str__(self) -> str:
         if self.already:
@@ -149,10 +154,11 @@ def move_volume(
     check_told(ctx, volume_id, [source, *others])
     generation = min(check_ready(ctx, server) for server in (source, target))
     check_alike(ctx, [source, target], f"volume {volume_id} cannot move from {source} to {target}")
+    why_shut = memories.why_not(ctx, volume_id, [source, target, *others]) if others else ""
     if topology is None:
         ctx.log(f"no master is known, so free slots and placement of volume {volume_id}'s target are not checked")
     if ctx.options.dry_run:
-        return Moved(volume_id, source, target, original.dat_file_size)
+        return Moved(volume_id, source, target, original.dat_file_size, why_shut=why_shut)
 
     tell(0.03, "freezing the source")
     # A persistent freeze travels with the copy: it comes up read-only, and no client writes to it before the source
@@ -182,6 +188,13 @@ def move_volume(
         for replica in frozen:
             if replica is frozen[0] or replica.was_writable:
                 seal(ctx, replica)
+        closed = _shut(ctx, volume_id, source, renewed=not why_shut)
+        if closed is not None and not why_shut:
+            tell(0.95, "having the holders forget where the replicas were")
+            why_shut = _renew(ctx, topology, volume_id, target, frozen)
+            if not why_shut:
+                ctx.journal.settle(closed.step)
+                closed = None
         prove_unchanged(ctx, source, volume_id, still)
         prove_unchanged(ctx, target, volume_id, copied.status, may_grow=not frozen[0].persist)
         if lease is not None:
@@ -196,14 +209,15 @@ def move_volume(
         raise
     with ctx.cluster.leash.shielded():
         delete = ctx.journal.plan(DELETE, **copied.step.facts)
-        closed = _shut(ctx, volume_id, source)
         _delete_source(ctx, delete, copied.step, frozen)
         _arrive(ctx, delete)
+        if closed is None:
+            _thaw_all(ctx, volume_id)
         if master is not None:
             _wait_registered(ctx, master, volume_id, source, target)
     if closed is not None:
         closed.ends = time.monotonic() + shut.CACHED_FOR
-    return Moved(volume_id, source, target, still.dat_file_size, shut=closed)
+    return Moved(volume_id, source, target, still.dat_file_size, shut=closed, why_shut=why_shut if closed else "")
 
 
 def open_moved(ctx: Context, moved: Moved, progress: Progress | None = None, lease: Lease | None = None) -> None:
@@ -226,10 +240,7 @@ def open_moved(ctx: Context, moved: Moved, progress: Progress | None = None, lea
     except BaseException:
         ctx.log(words(moved.volume_id, [moved.shut.step]))
         raise
-    for step in _steps_of(ctx.journal, moved.volume_id):
-        frozen = Frozen.of(step)
-        if frozen is not None:
-            thaw(ctx, frozen)
+    _thaw_all(ctx, moved.volume_id)
 
 
 def copy_volume(
@@ -473,13 +484,30 @@ def _check_others(ctx: Context, volume_id: int, others: Iterable[Address]) -> No
         ) from error
 
 
-def _shut(ctx: Context, volume_id: int, source: Address) -> Shut | None:
+def _shut(ctx: Context, volume_id: int, source: Address, renewed: bool = False) -> Shut | None:
     """Keep the volume's other replicas frozen once the source is gone; None where this job froze none."""
     for step in _steps_of(ctx.journal, volume_id):
         frozen = Frozen.of(step)
         if frozen is not None and frozen.server != source:
-            return keep_shut(ctx, volume_id, shut.CACHED_FOR, margin=shut.CACHED_FOR / 10)
+            margin = shut.CACHED_FOR * (0.5 if renewed else 0.1)  # forgetting takes its time, too
+            return keep_shut(ctx, volume_id, shut.CACHED_FOR, margin, renewed)
     return None
+
+
+def _renew(ctx: Context, topology: Topology | None, volume_id: int, target: Address, frozen: Sequence[Frozen]) -> str:
+    """Have all holders know of the new copy before the source goes; or say why they may not."""
+    if topology is None or not all(replica.was_writable for replica in frozen):
+        return "a replica of it was not frozen by this job"
+    copy = Frozen(target, volume_id, frozen[0].persist, None)
+    return memories.renew(ctx, volume_id, [*frozen, copy], topology.replicas(volume_id)[0].placement)
+
+
+def _thaw_all(ctx: Context, volume_id: int) -> None:
+    """Make writable what this job froze: as good as at once, since a write that one replica refuses makes them differ.
+
+    All are tried; then the first error is raised, and its step stays open.
+    """
+    ctx.each(lambda replica: thaw(ctx, replica), filter(None, map(Frozen.of, _steps_of(ctx.journal, volume_id))))
 
 
 def _check_registered(ctx: Context, master: Master, volume_id: int, target: Address) -> None:
@@ -524,8 +552,12 @@ def _undo(ctx: Context, error: BaseException, copy: Step | None, frozen: Sequenc
             source = frozen[0]
             ctx.log(f"volume {source.volume_id} on {source.server} stays read-only until its copy is cleared up")
             return
+        if frozen:
+            forget(ctx.journal, frozen[0].volume_id)
+            if still := shut_steps(ctx.journal, frozen[0].volume_id):
+                ctx.log(words(frozen[0].volume_id, still))
+                return
         for replica in frozen:
-            forget(ctx.journal, replica.volume_id)
             thaw(ctx, replica)
     except TaskError as second:
         ctx.log(f"{second}; this is left to be cleared up")
@@ -593,6 +625,7 @@ def _recover(ctx: Context, volume_id: int) -> None:
 
     TaskError as long as the volume must stay read-only.
     """
+    memories.restore(ctx, volume_id)
     for step in _steps_of(ctx.journal, volume_id):
         if step.what == DELETE:
             _finish_or_undo(ctx, step)
@@ -600,10 +633,7 @@ def _recover(ctx: Context, volume_id: int) -> None:
         if step.what == COPY:
             drop_copy(ctx, step)
     check_over(ctx.journal, volume_id)
-    for step in _steps_of(ctx.journal, volume_id):
-        frozen = Frozen.of(step)
-        if frozen is not None:
-            thaw(ctx, frozen)
+    _thaw_all(ctx, volume_id)
 
 
 def _finish_or_undo(ctx: Context, delete: Step) -> None:

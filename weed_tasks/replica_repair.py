@@ -5,6 +5,7 @@ Works to an order that says what may be done; which copies are missing or surplu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from weed_cluster.topology import Replica, locations
 from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_model import Result
 from weed_tasks import Context, reconcile
+from weed_tasks import forget as memories
+from weed_tasks import shut as shutting
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, freeze_for_long, seal, thaw, wait_still
 from weed_tasks.lease import Lease
@@ -102,6 +105,7 @@ class Repair:
     notes: list[str] = field(default_factory=list)
     agreement: Comparison = field(default_factory=lambda: Comparison(()))
     shut: list[Shut] = field(default_factory=list)
+    why_shut: str = ""  # why it stays read-only for a while after a copy was added
 
     @property
     def name(self) -> str:
@@ -141,14 +145,8 @@ class Repair:
         if self.lease is not None and self.lease.is_lost:
             self.ctx.log(f"{self.name} belongs to another worker now; what this job froze is thawed by recovery")
             return
-        failed: list[ServerFailed] = []
-        for frozen in self.frozen.values():
-            try:
-                thaw(self.ctx, frozen)
-            except ServerFailed as error:
-                failed.append(error)
-        if failed:
-            raise failed[0]
+        # As good as at once: a write that one replica takes and another refuses makes them differ.
+        self.ctx.each(lambda frozen: thaw(self.ctx, frozen), self.frozen.values())
 
     # ---- agreeing
 
@@ -252,7 +250,7 @@ class Repair:
             self.frozen[target] = Frozen(target, volume_id, True, step)
         if self.remembered:
             # A kill from here on must not open the volume before its time.
-            self.shut.append(keep_shut(ctx, volume_id, self.remembered))
+            self.shut.append(keep_shut(ctx, volume_id, self.remembered, self.remembered / 2, renewed=True))
         ctx.journal.settle(copied.step)
         self.copies[target] = copied
         ctx.log(f"{self.name}: copied from {source} to {target} and proved equal")
@@ -267,6 +265,26 @@ class Repair:
         builds = dict(zip([target, *equal], self.ctx.each(lambda at: ask(self.ctx.volume(at)), [target, *equal])))
         alike = [server for server in equal if not why_unlike(server, builds[server], target, builds[target])]
         return next(iter([*(server for server in named if server in alike), *alike, *named, *equal]))
+
+    def renew_memories(self) -> None:
+        """Have all holders know the new copies now, where that can be done: then the volume need not stay shut."""
+        if not self.shut:
+            return
+        self.ctx.progress(0.85, "having the holders forget where the replicas were")
+        if len(self.healthy) < len(self.replicas):
+            self.why_shut = "a replica of it cannot be asked"
+        elif not all(self._was_writable(server) for server in self.frozen):
+            self.why_shut = "a replica of it was read-only before"
+        else:
+            self.why_shut = memories.why_not(self.ctx, self.order.volume_id, self.frozen)
+        if not self.why_shut:
+            placement = self.replicas[0].placement
+            self.why_shut = memories.renew(self.ctx, self.order.volume_id, list(self.frozen.values()), placement)
+            ends = time.monotonic() + shutting.CACHED_FOR
+            for volume in self.shut:
+                volume.ends = max(volume.ends, ends)
+        while self.shut and not self.why_shut:
+            self.ctx.journal.settle(self.shut.pop().step)
 
     def outlast_memories(self) -> None:
         """Stay frozen until no server sends writes to where the replicas were, instead of to the new copies."""

@@ -14,7 +14,7 @@ from weed_cluster.placement import ReplicaPlacement, Reserved, no_room, why_not
 from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_errors import Mismatch, ServerFailed, StaleTask
 from weed_model import Job, Result
-from weed_tasks import Context, shut
+from weed_tasks import Context
 from weed_tasks.alike import know_builds
 from weed_tasks.journal import Entry
 from weed_tasks.lease import Lease
@@ -24,7 +24,6 @@ from weed_tasks.proof import CHECKSUMS, INDEX
 from weed_tasks.readiness import close_refusing
 from weed_tasks.replica_faults import (
     MISPLACED,
-    UNDER,
     Fault,
     additions,
     choose_targets,
@@ -36,7 +35,15 @@ from weed_tasks.replica_faults import (
     why_shared,
 )
 from weed_tasks.replica_repair import TRIM, Order, Repair, compare_all
-from weed_tasks.replication_plan import DESCRIPTOR, LEVELS, detect, nowhere_readable, share_objects, unreadable
+from weed_tasks.replication_plan import (
+    DESCRIPTOR,
+    LEVELS,
+    detect,
+    nowhere_readable,
+    remembered_for,
+    share_objects,
+    unreadable,
+)
 from weed_values import as_bool, as_int, as_str, settings
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]
@@ -99,11 +106,7 @@ def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
             {"volume_id": order.volume_id},
         )
     preferred = servers_known(order.sources, topology)
-    # Servers remember a complete set of replicas; of one that lacks a copy for long they do not.
-    known = order.seen_for if fault and fault.kind == UNDER else 0.0
-    remembered = max(0.0, shut.CACHED_FOR - known)
-    if placement.copies == 1 or replicas[0].remote_name:
-        remembered = 0.0  # no write is sent on
+    remembered = remembered_for(fault, placement, order.seen_for, replicas[0].remote_name)
     repair = Repair(ctx, order, replicas, healthy, preferred, lease, remembered)
     repair.notes += [shared] if shared else []
     try:
@@ -112,6 +115,7 @@ def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
         try:
             for number, target in enumerate(targets):
                 repair.add(target.address, number, len(targets))
+            repair.renew_memories()
             if fault and may_trim:
                 repair.trim(fault, placement)
         finally:
@@ -130,7 +134,6 @@ def recover(entry: Entry, ctx: Context) -> None:
     for step in entry.open:
         if step.what == TRIM:
             entry.settle(step)
-    shut.check_over(entry, entry.volume_id)
     recover_moves(entry, ctx)
 
 

@@ -6,17 +6,17 @@ Knows nothing of how they are repaired.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from proto_gen import worker_pb2
 from weed_cluster.address import Address
-from weed_cluster.placement import Reserved
+from weed_cluster.placement import ReplicaPlacement, Reserved
 from weed_cluster.topology import Node, Replica, Topology, collection_filter
 from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_storage.volume_info import Generation
-from weed_tasks import Context, shut
+from weed_tasks import Context, forget, shut
 from weed_tasks.alike import know_builds
 from weed_tasks.freeze import file_status, generation_of
 from weed_tasks.parameters import source_of
@@ -230,6 +230,7 @@ class _Seen:
 def _choose(request: DetectionRequest, wishes: Mapping[str, Value], ctx: Context, seen: _Seen) -> Detection:
     """Propose what may be repaired now."""
     patience = as_int(wishes["min_fault_age_seconds"], 600, 0)
+    why_shut = forget.asker(ctx)
     proposals: list[Proposal] = []
     skipped = list(seen.skipped)
     reserved = Reserved()
@@ -246,7 +247,7 @@ def _choose(request: DetectionRequest, wishes: Mapping[str, Value], ctx: Context
         if fault.kind == UNDER and replicas[0].remote_name and not share_objects(ctx, replicas):
             skipped.append(_skip(replicas, why_shared(replicas[0], fault), "remote"))
             continue
-        proposal = _propose(seen.topology, fault, replicas, wishes, reserved, age)
+        proposal = _propose(seen.topology, fault, replicas, wishes, reserved, age, why_shut)
         if isinstance(proposal, Skipped):
             skipped.append(proposal)
         elif request.max_results and len(proposals) >= request.max_results:
@@ -279,6 +280,7 @@ def _propose(
     wishes: Mapping[str, Value],
     reserved: Reserved,
     age: float,
+    why_shut: Callable[[int, list[Address]], str],
 ) -> Proposal | Skipped:
     first = replicas[0]
     placement = first.placement
@@ -316,7 +318,11 @@ def _propose(
     )
     rate = as_int(wishes["io_byte_per_second"], 0, 0)
     copying = max(((size >> 30) + 1) * 300, size // rate if rate else 0) * max(1, len(targets))
-    seconds = 120 + copying + (int(shut.CACHED_FOR) if targets else 0)
+    why = ""
+    if targets and remembered_for(fault, placement, age, first.remote_name) > 0:
+        holders = [*(replica.server for replica in replicas), *(node.address for node in targets)]
+        why = why_shut(first.volume_id, holders)
+    seconds = 120 + copying + (int(shut.CACHED_FOR) if why else 0)
     where = f", copy to {', '.join(map(str, targets))}" if targets else ""
     if shared := same_host((replica.node for replica in replicas), targets):
         where += f" ({shared}; no other host may take one)"
@@ -344,7 +350,17 @@ def _propose(
         },
         estimated_seconds=seconds,
         bytes_to_move=size * len(targets),
+        shut={first.volume_id: why} if why else {},
     )
+
+
+def remembered_for(fault: Fault | None, placement: ReplicaPlacement, seen_for: float, remote_name: str) -> float:
+    """Seconds for which servers may write past a copy that is added now."""
+    if placement.copies == 1 or remote_name:
+        return 0.0  # no write is sent on
+    # Servers remember a complete set of replicas; of one that lacks a copy for long they do not.
+    known = seen_for if fault and fault.kind == UNDER else 0.0
+    return max(0.0, shut.CACHED_FOR - known)
 
 
 def _skip(replicas: Sequence[Replica], reason: str, key: str) -> Skipped:

@@ -16,7 +16,8 @@ from weed_tasks import Context
 from weed_tasks.journal import Entry, Step
 
 STEP = "shut"
-"""The journal step of a volume that must stay read-only; its facts are volume_id and until, in unix seconds."""
+"""The journal step of a volume that must stay read-only; its facts are volume_id, until (unix seconds), and renewed:
+whether its holders were made to forget where its replicas were, and so may not know of one that stays after all."""
 
 CACHED_FOR = 610.0
 """Seconds for which volume servers remember where a volume's replicas were (SeaweedFS 4.44, weed/operation/lookup.go),
@@ -31,9 +32,10 @@ class Shut:
     ends: float
 
 
-def keep_shut(ctx: Context, volume_id: int, seconds: float, margin: float = 0.0) -> Shut:
+def keep_shut(ctx: Context, volume_id: int, seconds: float, margin: float = 0.0, renewed: bool = False) -> Shut:
     """Write down that a volume is not to be thawed for so many seconds; a kill prolongs that by `margin` at most."""
-    step = ctx.journal.plan(STEP, volume_id=volume_id, until=time.time() + seconds + margin)
+    until = time.time() + seconds + margin
+    step = ctx.journal.plan(STEP, volume_id=volume_id, until=until, renewed=renewed)
     return Shut(step, time.monotonic() + seconds)
 
 
@@ -51,9 +53,10 @@ def shut_steps(entry: Entry, volume_id: int) -> list[Step]:
 
 
 def forget(entry: Entry, volume_id: int) -> None:
-    """Settle them before their time: the replicas are where servers remember them."""
+    """Settle them before their time: the replicas are where servers remember them, if they still remember that."""
     for step in shut_steps(entry, volume_id):
-        entry.settle(step)
+        if not step.facts.get("renewed"):
+            entry.settle(step)
 
 
 def check_over(entry: Entry, volume_id: int) -> None:
@@ -69,6 +72,6 @@ def words(volume_id: int, steps: Iterable[Step]) -> str:
     """Say until when a volume stays read-only."""
     until = time.strftime("%H:%M:%S", time.gmtime(max(float(step.facts["until"]) for step in steps) + 1))
     return (
-        f"volume {volume_id} has its new copy, and stays read-only until {until} UTC: before that volume servers may "
-        "still write past that copy"
+        f"volume {volume_id} stays read-only until {until} UTC: before that, volume servers may still write past one "
+        "of its replicas"
     )
