@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import weed_tasks
 from weed_cluster.leash import Leash
-from weed_errors import Busy, Cancelled, ConfigError, TaskError
+from weed_errors import Busy, Cancelled, ConfigError, StillShut, TaskError
 from weed_model import Job, Proposal
 from weed_slots import MOST_OUTSIDE, Slots
 from weed_tasks.journal import Journal
@@ -92,11 +92,11 @@ class Row:
 
 @dataclass
 class Work:
-    """One job of a run."""
+    """One job of a run. One that ends as "shut" made its change and left volumes read-only, as its text says."""
 
     row: Row
     leash: Leash = field(default_factory=Leash)
-    outcome: str = "waiting"  # then done, checked (dry run), failed, undone or not started
+    outcome: str = "waiting"  # then done, checked (dry run), failed, undone, shut or not started
     text: str = ""
     seconds: float = 0.0
 
@@ -275,6 +275,8 @@ class Jobs:
             self._have_lock(float("inf"), work.leash.wait)
             work.text = task.run(job, context).summary
             work.outcome = "checked" if wishes.dry_run else "done"
+        except StillShut as error:
+            work.outcome, work.text = "shut", error.reason
         except Cancelled as error:
             work.outcome, work.text = "undone", f"{error.reason}, while {bar.stage or 'starting'}"
         except TaskError as error:

@@ -118,3 +118,7 @@ class Cancelled(BaseException):
     def __init__(self, reason: str = "cancelled") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class StillShut(Cancelled):
+    """Cancelled when its change was made and nothing is undone, but volumes stay read-only; the reason names them."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 
 from proto_gen import worker_pb2
@@ -136,8 +136,8 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
                     if moved.shut and order is chain[-1]:
                         waiting.append((order, moved, lease))
                         held.enter_context(mine.pop_all())
-                    else:
-                        open_moved(ctx, moved, progress, lease)
+                    else:  # other moves of this job go on meanwhile, so it keeps its slot
+                        open_moved(replace(ctx, outside_slot=nullcontext), moved, progress, lease)
                 except TaskError as error:
                     ctx.log(f"volume {order.volume_id}: {error}")
                     outcomes[order] = error

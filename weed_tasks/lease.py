@@ -33,6 +33,7 @@ class Lease:
         self._master = master
         self._volume_id = volume_id
         self._client = f"weed_worker {socket.gethostname()} {os.getpid()}"
+        self._why = ""
         self._token = LeaseAdminTokenResponse()
         self._renewed = 0.0
         self._taken_by = ""
@@ -51,10 +52,11 @@ class Lease:
             try:
                 self._token = self._master.lease_admin_token(
                     lock_name=f"weed_worker.volume.{self._volume_id}",
-                    client_name=self._client,
+                    # Masters tell of a lock's client alone, never of its message.
+                    client_name=f"{self._client} ({self._why})" if self._why else self._client,
                     previous_token=self._token.token,
                     previous_lock_time=self._token.lock_ts_ns,
-                    message=f"volume {self._volume_id}",
+                    message=self._why or f"volume {self._volume_id}",
                     timeout=5.0 if self._token.token else SHORT,  # a connection may have to be made first
                 )
             except ServerFailed as error:
@@ -64,6 +66,14 @@ class Lease:
                 raise Busy(f"volume {self._volume_id} is being worked on by {self._taken_by}") from None
             self._renewed = asked
             self._taken_by = ""
+
+    def say(self, why: str) -> None:
+        """Tell whoever asks for the volume what it is held for, from now on; Busy where another worker has it."""
+        self._why = why
+        try:
+            self.take()
+        except ServerFailed:
+            pass  # the next renewal tells
 
     def check(self) -> None:
         """Make sure that it is still ours; raise Busy if not, ServerFailed if the master cannot tell."""

@@ -39,7 +39,7 @@ from weed_tasks.journal import Entry, Step
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.proof import prove_copy
 from weed_tasks.readiness import check_ready, close_refusing
-from weed_tasks.shut import Shut, check_over, forget, keep_shut, outlast, shut_steps, words
+from weed_tasks.shut import Shut, check_over, forget, keep_shut, outlast, shut_steps, until, words
 from weed_tasks.untold import check_told
 
 COPY, DELETE = "copy", "delete"
@@ -229,6 +229,8 @@ def open_moved(ctx: Context, moved: Moved, progress: Progress | None = None, lea
     if moved.shut is None:
         return
     ctx.cluster.leash.leave(moved.shut.ends - time.monotonic() + THAWED_WITHIN)
+    if lease is not None:
+        lease.say(until(moved.shut))
 
     def wait(left: float) -> None:
         if lease is not None:

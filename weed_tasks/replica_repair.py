@@ -25,7 +25,7 @@ from weed_tasks.lease import Lease
 from weed_tasks.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
 from weed_tasks.proof import SERVED, compare_replicas, live_index, prove_serves, sample_of
 from weed_tasks.replica_faults import Fault
-from weed_tasks.shut import Shut, keep_shut, outlast, words
+from weed_tasks.shut import Shut, keep_shut, outlast, until, words
 
 QUIET = 1.0
 """Seconds without a change after which a frozen volume counts as still."""
@@ -294,6 +294,8 @@ class Repair:
             self.ctx.progress(0.95, "read-only until servers know the new copy", seconds_left=int(left))
 
         while self.shut:
+            if self.lease is not None:
+                self.lease.say(until(self.shut[-1]))
             outlast(self.ctx, self.shut[-1], tell)
             self.shut.pop()
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-from weed_errors import TaskError
+from weed_errors import Cancelled, StillShut, TaskError
 from weed_tasks import Context
 from weed_tasks.journal import Entry, Step
 
@@ -40,11 +41,37 @@ def keep_shut(ctx: Context, volume_id: int, seconds: float, margin: float = 0.0,
 
 
 def outlast(ctx: Context, volume: Shut, tell: Callable[[float], None]) -> None:
-    """Wait until it may be thawed, telling the seconds left; interrupted, the step stays open for recovery."""
-    while (left := volume.ends - time.monotonic()) > 0:
-        tell(left)
-        ctx.wait(min(left, 5.0))
+    """Wait until it may be thawed, telling the seconds left; the job's slot is given to others meanwhile.
+
+    Interrupted, the step stays open for recovery, and StillShut says so.
+    """
+    try:
+        with ctx.outside_slot() if volume.ends > time.monotonic() else nullcontext():
+            while (left := volume.ends - time.monotonic()) > 0:
+                tell(left)
+                ctx.wait(min(left, 5.0))
+    except Cancelled as error:
+        raise StillShut(f"{error.reason}; {left_shut(ctx.journal)}") from None
     ctx.journal.settle(volume.step)
+
+
+def left_shut(entry: Entry) -> str:
+    """Say which volumes a job that ended leaves read-only, until when, and who opens them then; "" for none."""
+    steps = [step for step in entry.open if step.what == STEP]
+    if not steps:
+        return ""
+    ids = sorted({int(step.facts["volume_id"]) for step in steps})
+    many = len(ids) > 1
+    return (
+        f"volume{'s' if many else ''} {', '.join(map(str, ids))} {'stay' if many else 'stays'} read-only until "
+        f"{_ends(steps)} UTC; the next run or worker with the same -workingDir then opens {'them' if many else 'it'}"
+    )
+
+
+def until(volume: Shut) -> str:
+    """Say to others what keeps a volume that is being waited for, and until when."""
+    ends = time.strftime("%H:%M:%S", time.gmtime(time.time() + volume.ends - time.monotonic()))
+    return f"volume {volume.step.facts['volume_id']} has its new copy; read-only until {ends} UTC, then opened"
 
 
 def shut_steps(entry: Entry, volume_id: int) -> list[Step]:
@@ -70,8 +97,11 @@ def check_over(entry: Entry, volume_id: int) -> None:
 
 def words(volume_id: int, steps: Iterable[Step]) -> str:
     """Say until when a volume stays read-only."""
-    until = time.strftime("%H:%M:%S", time.gmtime(max(float(step.facts["until"]) for step in steps) + 1))
     return (
-        f"volume {volume_id} stays read-only until {until} UTC: before that, volume servers may still write past one "
-        "of its replicas"
+        f"volume {volume_id} stays read-only until {_ends(steps)} UTC: before that, volume servers may still write "
+        "past one of its replicas"
     )
+
+
+def _ends(steps: Iterable[Step]) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(max(float(step.facts["until"]) for step in steps) + 1))

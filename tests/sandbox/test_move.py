@@ -27,7 +27,7 @@ from tests.support import eventually
 from weed_cluster import client as client_module
 from weed_cluster.address import Address
 from weed_cluster.masters import Masters
-from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError, TimedOut
+from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, StillShut, TaskError, TimedOut
 from weed_model import Job
 from weed_sandbox.launcher import Launcher
 from weed_tasks import Options, balance, shut
@@ -464,13 +464,20 @@ def test_a_move_broken_off_while_its_volume_is_shut_is_opened_by_recovery_when_t
     entry = Journal(tmp_path).open_entry("job", "balance", volume_id)
     ctx = cluster.context(journal=entry)
 
+    said = ""
+
     def cancel(_fraction: float, stage: str, _figures: object) -> None:
+        nonlocal said
         if "read-only for" in stage:
+            with pytest.raises(Busy) as busy, volume_lease(cluster.context(), volume_id):
+                pass
+            said = str(busy.value)
             ctx.cluster.leash.cancel(Cancelled("by the admin"))
 
     ctx.report = cancel
-    with pytest.raises(Cancelled, match="by the admin"):
+    with pytest.raises(StillShut, match=rf"by the admin; volume {volume_id} stays read-only until \d\d:\d\d:\d\d UTC"):
         balance.run(move_job(volume_id, a, b), ctx)
+    assert f"(volume {volume_id} has its new copy; read-only until " in said
     entry.close()
     (left,) = Journal(tmp_path).unfinished()
     with pytest.raises(TaskError, match=rf"volume {volume_id} stays read-only until .* UTC"):
