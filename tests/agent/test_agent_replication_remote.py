@@ -184,7 +184,7 @@ def test_a_fault_that_was_seen_for_ten_minutes_is_repaired_without_a_wait(
     (proposal,) = json.loads(body)["proposals"]
     parameters = dict(proposal["parameters"])
     assert parameters["seen_for_seconds"] == {"int64_value": "0"}
-    assert int(parameters["estimated_runtime_seconds"]["int64_value"]) > 1000
+    assert int(parameters["estimated_runtime_seconds"]["int64_value"]) < 600  # its servers can be made to forget
     ended = execute(admin, "replication", "j1", {**parameters, "seen_for_seconds": {"int64_value": "700"}})
     assert ended.get("success"), ended
     assert "read-only until" not in agent.text
@@ -196,7 +196,7 @@ def test_a_worker_killed_while_servers_may_write_past_a_new_copy_opens_the_volum
     make_cluster: Callable[..., Cluster], start_agent: Start, hurried: pytest.MonkeyPatch
 ) -> None:
     hurried.setenv("CACHED_FOR", "8")
-    cluster = make_cluster(era="4.44")
+    cluster = make_cluster(era="4.13")
     files = cluster.fill(5, replication="001", servers=cluster.servers[:1])
     (volume_id,) = files.volume_ids
     admin, agent = attach(cluster, start_agent)
