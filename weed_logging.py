@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from weed_settings import Settings
 
 
+LONGEST = 8000
+"""Characters of a line; others may have named things at any length."""
+
+
 class _Form(logging.Formatter):
     """Names from others neither end a line nor begin one: what follows a line is indented."""
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        return "\n".join("    " + escaped(line) for line in super().formatException(ei).splitlines())
+        return "\n".join("    " + _shown(line) for line in super().formatException(ei).splitlines())
 
 
 class _Json(_Form):
@@ -29,7 +33,7 @@ class _Json(_Form):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": _name(record.levelno),
             "logger": record.name,
-            "message": escaped(record.getMessage()),
+            "message": _shown(record.getMessage()),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -42,7 +46,11 @@ class _Text(_Form):
         return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return escaped(super().formatMessage(record))
+        return _shown(super().formatMessage(record))
+
+
+def _shown(text: str) -> str:
+    return escaped(text) if len(text) <= LONGEST else escaped(text[:LONGEST]) + f"... ({len(text)} characters)"
 
 
 def _name(level: int) -> str:

@@ -71,6 +71,9 @@ _NO_GRPC = re.compile("Socket closed|HTTP/2|frame|handshake|Unwrap|SSL|TSI", re.
 _SILENT = re.compile("timed out|tcp handshaker shutdown|FD Shutdown", re.IGNORECASE)
 """What gRPC says of a server from which nothing has come until the time was over."""
 
+MOST_SAID = ("grpc.max_receive_message_length", 16 << 20)
+"""Bytes of one message from an admin: a thousand moves in one task are less than one of these sixteen mebibytes."""
+
 TLS_HINT = (
     "admin and worker must both have certificates in security.toml, and [grpc] ca of each must have signed the other's"
 )
@@ -203,7 +206,7 @@ class Session:
         )
         alone = ("grpc.use_local_subchannel_pool", 1)  # bulk data must not hold up the heartbeat
         try:
-            options = [alone, *worker.security.options(address)]
+            options = [alone, MOST_SAID, *worker.security.options(address)]
         except ServerFailed as error:
             raise AdminUnavailable(f"{error}; {TLS_HINT}" if "TLS" in error.call else str(error)) from None
         channel = open_channel(address, worker.security.credentials(), options)

@@ -36,7 +36,7 @@ from weed_protocol.commands import (
     Unknown,
     Welcome,
 )
-from weed_protocol.text import printable, retriable, valid
+from weed_protocol.text import oversized, printable, retriable, valid
 
 NAME = "classic"
 METHOD = "/worker_pb.WorkerService/WorkerStream"
@@ -113,6 +113,8 @@ def _assignment(assignment: worker_pb2.TaskAssignment) -> Command:
         problem = f"task {assignment.task_id} has no type"
     elif not assignment.HasField("params"):
         problem = f"task {assignment.task_id} has no parameters"
+    else:
+        problem = oversized(assignment)
     job = Job(
         id=assignment.task_id,
         type=assignment.task_type,

@@ -38,7 +38,7 @@ from weed_protocol.commands import (
     Unknown,
     Welcome,
 )
-from weed_protocol.text import printable, valid
+from weed_protocol.text import oversized, printable, valid
 
 NAME = "plugin"
 METHOD = "/plugin.PluginControlService/WorkerStream"
@@ -155,6 +155,10 @@ def _execution(request_id: str, request: plugin_pb2.ExecuteJobRequest) -> RunJob
         problem = "the job has no id"
     elif not spec.job_type:
         problem = f"job {spec.job_id} has no type"
+    else:
+        problem = (
+            problem or oversized(params) or oversized(plugin_pb2.JobSpec(job_id=spec.job_id, job_type=spec.job_type))
+        )
     job = Job(
         id=spec.job_id or request_id,
         type=name_of(spec.job_type),

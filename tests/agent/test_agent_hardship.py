@@ -331,3 +331,16 @@ def test_a_job_id_with_a_line_break_writes_no_log_line(sandbox_cluster: Cluster,
     agent.says(r"completed vacuum j1\\n2026-01-01 00:00:00,000 INFO forged\\x1b\[2J \(volume")
     assert "\x1b" not in agent.text
     assert not [line for line in agent.text.splitlines() if line.startswith("2026-01-01")]
+
+
+@pytest.mark.parametrize("dialect", ["plugin"])  # a classic admin names a file after the id
+@pytest.mark.parametrize("length", [5_000, 1_000_000])
+def test_a_job_with_an_endless_id_is_refused_and_the_next_one_is_done(
+    sandbox_cluster: Cluster, driver: Driver, agent: Agent, length: int
+) -> None:
+    (volume_id,) = garbage(sandbox_cluster).volume_ids
+    give(driver, sandbox_cluster, "x" * length, volume_id)
+    assert not driver.ended("x" * length).success
+    give(driver, sandbox_cluster, "j2", volume_id)
+    assert driver.ended("j2").success
+    assert len(agent.text) < 200_000

@@ -107,3 +107,14 @@ def test_what_an_admin_shows_is_visible_and_bounded() -> None:
     assert printable(NASTY) == escaped(NASTY)
     assert len(printable("\x1b" * 100_000)) == LIMIT
     assert printable("x" * 100_000).endswith("...")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_log_line_is_bounded_and_tells_what_was_left_out(
+    capsys: pytest.CaptureFixture[str], logger: logging.Logger, form: str
+) -> None:
+    weed_logging.set_up(form, 0)
+    logger.warning("took job %s", "x" * 1_000_000)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < weed_logging.LONGEST + 200
+    assert "characters)" in line
