@@ -10,8 +10,8 @@ import os
 import shutil
 import socket
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ from weed_cluster.placement import DATA_SHARDS, TOTAL_SHARDS
 from weed_cluster.security import Security
 from weed_cluster.topology import EcHolding, Node, Replica, Topology, snapshot
 from weed_errors import ServerFailed, TaskError, WeedError
+from weed_model import Value
+from weed_remedies import JUDGED, Remedy
+from weed_remedies import find as remedy_of
 from weed_tasks.freeze import Frozen
 from weed_tasks.journal import DAMAGED, SUFFIX, Entry, peek
 
@@ -48,6 +51,9 @@ WORK_SPACE = 64 << 20
 
 MOST_IDS = 1_000_000
 """Volume ids up to which gaps are looked for."""
+
+ENCODE_NOW: dict[str, Value] = {"min_size_mb": 1, "fullness_ratio": 0, "quiet_for_seconds": 0}
+"""Settings with which erasure coding takes up an encode that did not end, of a volume that it would not choose."""
 
 ASKED_AFRESH = 200
 """Read-only volumes whose server is asked whether they still are."""
@@ -102,10 +108,11 @@ def examine(
         topology = snapshot(cluster.master())
     except WeedError as error:
         return [*findings, Finding(PROBLEM, "masters", str(error), "start volume servers, or wait a minute and repeat")]
-    findings += _servers(cluster, topology)
+    servers, low = _servers(cluster, topology)
+    findings += servers
     asked = narrow(topology)
-    findings += _volumes(cluster, asked, _frozen_by(directories))
-    findings += _shards(asked)
+    findings += _volumes(cluster, asked, _frozen_by(directories), low)
+    findings += _shards(cluster, asked)
     return _missing(remember(topology, True), topology) + findings
 
 
@@ -291,13 +298,15 @@ def _endpoint(text: str) -> str:
 # ---- volume servers -----------------------------------------------------------------------------------------------
 
 
-def _servers(cluster: Cluster, topology: Topology) -> list[Finding]:
+def _servers(cluster: Cluster, topology: Topology) -> tuple[list[Finding], list[Address]]:
+    """What is wrong with volume servers; and those of which a disk has no room."""
     nodes = sorted(topology.nodes.values(), key=lambda node: str(node.address))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         looked = list(pool.map(lambda node: _server(cluster, node), nodes))
-    findings = [finding for found, _told in looked for finding in found]
-    versions = sorted({_release(told) for _found, told in looked if told})
-    findings += _builds({str(node.address): Build(told) for node, (_found, told) in zip(nodes, looked) if told})
+    findings = [finding for found, _told, _is_low in looked for finding in found]
+    versions = sorted({_release(told) for _found, told, _is_low in looked if told})
+    builds = {str(node.address): Build(told) for node, (_found, told, _is_low) in zip(nodes, looked) if told}
+    findings += _builds(builds)
     if len(versions) > 1:
         findings.append(
             Finding(
@@ -307,17 +316,17 @@ def _servers(cluster: Cluster, topology: Topology) -> list[Finding]:
                 "bring all to one version: moves between versions may be refused",
             )
         )
-    return findings
+    return findings, [node.address for node, (_found, _version, is_low) in zip(nodes, looked) if is_low]
 
 
-def _server(cluster: Cluster, node: Node) -> tuple[list[Finding], str]:
-    """What is wrong with one volume server, and the version that it tells."""
+def _server(cluster: Cluster, node: Node) -> tuple[list[Finding], str, bool]:
+    """What is wrong with one volume server, the version that it tells, and whether a disk of it has no room."""
     where, server = f"volume server {node.address}", cluster.volume(node.address)
     try:
         told = server.volume_server_status(timeout=ASK)
         skew = _skew(lambda: server.ping(timeout=ASK).start_time_ns)
     except WeedError as error:
-        return [Finding(PROBLEM, where, _words(error), _reach("volume server", node.address.grpc, error))], ""
+        return [Finding(PROBLEM, where, _words(error), _reach("volume server", node.address.grpc, error))], "", False
     findings = _clock(where, skew)
     for disk in told.disk_statuses:
         if disk.all and disk.percent_free < FULL:
@@ -357,7 +366,8 @@ def _server(cluster: Cluster, node: Node) -> tuple[list[Finding], str]:
         slots = sum(disk.max_volume_count for disk in node.disks.values())
         used = sum(disk.volume_count for disk in node.disks.values())
         findings = [Finding(OK, where, f"version {_release(told.version) or 'unknown'}, {used} volumes of {slots}")]
-    return findings, told.version
+    is_low = any(disk.all and disk.percent_free < FULL for disk in told.disk_statuses)
+    return findings, told.version, is_low
 
 
 def _release(told: str) -> str:
@@ -440,7 +450,9 @@ def _missing(past: Past, topology: Topology) -> list[Finding]:
 # ---- volumes and shards -------------------------------------------------------------------------------------------
 
 
-def _volumes(cluster: Cluster, topology: Topology, frozen: dict[tuple[Address, int], str]) -> list[Finding]:
+def _volumes(
+    cluster: Cluster, topology: Topology, frozen: dict[tuple[Address, int], str], low: Collection[Address]
+) -> list[Finding]:
     findings = []
     read_only: list[Replica] = []
     missing: dict[str, list[int]] = defaultdict(list)
@@ -454,7 +466,13 @@ def _volumes(cluster: Cluster, topology: Topology, frozen: dict[tuple[Address, i
             if replica.read_only and not replica.remote_name and replica.size < topology.volume_size_limit
         ]
     for what, volume_ids in missing.items():
-        findings.append(Finding(WARNING, _some(volume_ids), what, "weed_worker run replication"))
+        findings += _copies(cluster, what, volume_ids)
+    # Writes come back by themselves where a disk has room again, and not before.
+    full = [one for one in read_only if one.server in low and (one.server, one.volume_id) not in frozen]
+    read_only = [one for one in read_only if one not in full]
+    for server, count in Counter(str(one.server) for one in full).items():
+        why = f"{count} volumes are read-only there for want of room; they take writes again when it has room"
+        findings.append(Finding(NOTE, f"volume server {server}", why))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         still = list(pool.map(lambda replica: _is_read_only(cluster, replica), read_only[:ASKED_AFRESH]))
     for replica, is_so in zip(read_only, still):
@@ -472,6 +490,24 @@ def _volumes(cluster: Cluster, topology: Topology, frozen: dict[tuple[Address, i
     if not findings:
         findings.append(Finding(OK, "volumes", f"{len(topology.volumes)}, none left read-only, all with their copies"))
     return findings
+
+
+def _copies(cluster: Cluster, what: str, volume_ids: Sequence[int]) -> list[Finding]:
+    """Volumes with too few or too many copies, with what mends them: nothing is named that its job would not do."""
+    tries: list[dict[str, Value]] = [{}, {"delete_surplus": True}] if "many" in what else [{}]
+    remedies = {number: remedy_of(cluster, "replication", number, *tries) for number in volume_ids[:JUDGED]}
+    alike = [number for number in volume_ids if number not in remedies or remedies[number].is_plain]
+    findings = [Finding(WARNING, _some(alike), what, "weed_worker run replication")] if alike else []
+    for number, remedy in remedies.items():
+        if number not in alike:
+            findings.append(_told(f"volume {number}", what, "replication", remedy))
+    return findings
+
+
+def _told(where: str, what: str, job: str, remedy: Remedy) -> Finding:
+    if remedy.command:
+        return Finding(WARNING, where, what, remedy.command)
+    return Finding(WARNING, where, f"{what}; {job} leaves it: {remedy.why_not}", "mend that first, then repeat doctor")
 
 
 def _is_read_only(cluster: Cluster, replica: Replica) -> bool:
@@ -496,41 +532,61 @@ def _left_read_only(replica: Replica, owner: str) -> Finding:
     )
 
 
-def _shards(topology: Topology) -> list[Finding]:
+def _shards(cluster: Cluster, topology: Topology) -> list[Finding]:
     findings = []
     for (volume_id, collection), holdings in sorted(topology.ec.items()):
         where = f"EC volume {volume_id}" + (f" ({collection})" if collection else "")
-        findings += _ec_volume(where, volume_id, holdings, volume_id in topology.volumes)
+        if volume_id in topology.volumes:
+            findings.append(_orphans(cluster, where, volume_id, holdings))
+        else:
+            findings += _ec_volume(where, holdings)
     if topology.ec and not findings:
         findings.append(Finding(OK, "EC volumes", f"{len(topology.ec)}, all with {TOTAL_SHARDS} shards"))
     return findings
 
 
-def _ec_volume(where: str, volume_id: int, holdings: Iterable[EcHolding], has_volume: bool) -> list[Finding]:
+def _runs(holdings: Iterable[EcHolding]) -> tuple[int, int, str]:
+    """How many encode runs shards come from, how many shards the fullest has, and where they are."""
     runs: dict[int, set[int]] = defaultdict(set)
     servers = set()
     for holding in holdings:
         runs[holding.encode_ts_ns].update(holding.shard_ids)
         servers.add(str(holding.node))
-    most = max(map(len, runs.values()))
     on = f"on {', '.join(sorted(servers)[:3])}" + (" and others" if len(servers) > 3 else "")
-    if has_volume:
-        return [
-            Finding(
-                WARNING,
-                where,
-                f"orphan shards ({most} of {TOTAL_SHARDS}) {on} beside the volume itself: an encode did not end",
-                f"weed_worker run erasure_coding -volumeId={volume_id}; it clears them away or completes them",
-            )
-        ]
+    return len(runs), max(map(len, runs.values())), on
+
+
+def _orphans(cluster: Cluster, where: str, volume_id: int, holdings: Iterable[EcHolding]) -> Finding:
+    _count, most, on = _runs(holdings)
+    what = f"orphan shards ({most} of {TOTAL_SHARDS}) {on} beside the volume itself: an encode did not end"
+    remedy = remedy_of(cluster, "erasure_coding", volume_id, {}, ENCODE_NOW)
+    if remedy.command:
+        return Finding(WARNING, where, what, f"{remedy.command}; it clears them away or completes them")
+    return _told(where, what, "erasure_coding", remedy)
+
+
+def _older(holdings: Iterable[EcHolding]) -> str:
+    """Say where the shards of all encode runs but the newest lie."""
+    found = list(holdings)
+    newest = max(holding.encode_ts_ns for holding in found)
+    stale = [
+        f"{', '.join(map(str, holding.shard_ids))} on {holding.node}"
+        for holding in found
+        if holding.encode_ts_ns != newest
+    ]
+    return f"shards of older runs are {'; '.join(stale)}"
+
+
+def _ec_volume(where: str, holdings: Sequence[EcHolding]) -> list[Finding]:
+    count, most, on = _runs(holdings)
     findings = []
-    if len(runs) > 1:
+    if count > 1:
         findings.append(
             Finding(
                 WARNING,
                 where,
-                f"shards of {len(runs)} different encode runs {on}; they do not fit together",
-                "weed_worker plan ec_balance tells which are stale; delete those with weed shell",
+                f"shards of {count} different encode runs {on}; they do not fit together",
+                f"{_older(holdings)}; where the newer run is whole, remove these files on their servers",
             )
         )
     if most < DATA_SHARDS:

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from gevent.server import StreamServer
 
+from proto_gen.worker_pb2 import TaskParams, TaskTarget
 from tests.certificates import Authority
 from tests.cluster import Cluster, Files
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually, free_port
+from weed_model import Job
+from weed_tasks import erasure_coding
 from weed_tasks.journal import Journal
 
 Here = Callable[..., Ended]
@@ -223,7 +226,8 @@ def test_doctor_changes_nothing(sandbox_cluster: Cluster, here: Here, tmp_path: 
     here(sandbox_cluster, "doctor")
     seen = {method for address in addresses for method, _request in sandbox_cluster.calls(address)}
     looking = {"GetMasterConfiguration", "Ping", "VolumeListStream", "VolumeServerStatus", "GetState", "SendHeartbeat"}
-    assert seen <= looking | {"VolumeNeedleStatus", "VolumeStatus", "LookupEcVolume", "RaftListClusterServers"}
+    looks = {"VolumeNeedleStatus", "VolumeStatus", "ReadVolumeFileStatus", "LookupEcVolume", "RaftListClusterServers"}
+    assert seen <= looking | looks
     (kept,) = tmp_path.rglob("*.json")
     assert kept.name == "last_topology.json", "what the cluster looks like is kept, and nothing else"
 
@@ -246,3 +250,92 @@ def test_a_tls_configuration_that_cannot_be_used_is_the_first_problem_and_the_do
     planned = here(sandbox_cluster, "plan", "vacuum", f"-config_dir={folder}")
     assert planned.status == 2
     assert str(folder) in planned.err
+
+
+# ---- fixes are jobs that do it
+
+
+def ours(found: dict[str, Any]) -> list[str]:
+    """The command of this program that a find names as its fix, without the program's name."""
+    words = str(found["fix"]).split(";")[0].split()
+    return words[1:] if words[:1] == ["weed_worker"] else []
+
+
+def taken(cluster: Cluster, here: Here, found: dict[str, Any]) -> dict[str, Any]:
+    """Dry-run the fix of a find; its job must take it, at the latest when a server had time to come back."""
+    patience = ["-set=min_fault_age_seconds=0"] if "replication" in ours(found) else []
+    ended = here(cluster, *ours(found), *patience, "-dryRun", "-json")
+    document: dict[str, Any] = ended.json()
+    assert document["proposals"], document
+    assert {job["outcome"] for job in document["jobs"]} == {"checked"}, document
+    return document
+
+
+def test_a_missing_copy_that_a_job_can_make_is_told_with_that_job(cluster: Cluster, here: Here) -> None:
+    files = cluster.fill(count=5, size=2000, servers=cluster.servers[:1], replication="001")
+    cluster.settle()
+    (found,) = findings(here(cluster, "doctor", "-json"))
+    assert ours(found)[:2] == ["run", "replication"]
+    volume_ids = {number for row in taken(cluster, here, found)["proposals"] for number in row["volumes"]}
+    assert volume_ids == set(files.volume_ids)
+
+
+def test_a_missing_copy_that_no_server_may_take_is_told_with_the_reason_and_without_that_job(
+    cluster: Cluster, here: Here
+) -> None:
+    cluster.fill(count=5, size=2000, servers=cluster.servers[:1], replication="010")
+    cluster.settle()
+    (found,) = findings(here(cluster, "doctor", "-json"))
+    assert "too few copies; replication leaves it" in found["what"]
+    assert "placement 010" in found["what"]
+    assert ours(found) == []
+
+
+def test_a_copy_too_many_is_told_with_the_setting_that_lets_the_job_remove_it(cluster: Cluster, here: Here) -> None:
+    cluster.fill(count=5, size=2000, servers=cluster.servers[:2], replication="000")
+    cluster.settle()
+    (found,) = findings(here(cluster, "doctor", "-json"))
+    assert found["what"] == "too many copies"
+    assert "-set=delete_surplus=true" in ours(found)
+    taken(cluster, here, found)
+
+
+@pytest.mark.parametrize("size", [200_000, 1000])
+def test_shards_beside_their_volume_are_told_with_a_job_only_where_it_takes_so_small_a_volume(
+    make_sandbox_cluster: Callable[..., Cluster], here: Here, size: int
+) -> None:
+    cluster = make_sandbox_cluster(servers=4)
+    (volume_id,) = cluster.fill(count=10, size=200_000, servers=cluster.servers[:1]).volume_ids
+    targets = [
+        TaskTarget(node=str(server.address), shard_ids=range(place, 14, 4))
+        for place, server in enumerate(cluster.servers)
+    ]
+    encode = Job("encode", "erasure_coding", TaskParams(volume_id=volume_id, targets=targets))
+    erasure_coding.run(encode, cluster.context())
+    first = cluster.volume(cluster.servers[0])
+    first.volume_ec_shards_unmount(volume_id=volume_id, shard_ids=[0, 4])
+    first.volume_ec_shards_delete(volume_id=volume_id, shard_ids=[0, 4])
+    cluster.allocate(cluster.servers[:1], volume_id=volume_id)
+    cluster.fill(count=10, size=size, volumes=[volume_id], servers=cluster.servers[:1])
+    eventually(lambda: cluster.topology().replicas(volume_id), 20)
+    cluster.settle()
+    found = next(one for one in findings(here(cluster, "doctor", "-json")) if "orphan shards" in one["what"])
+    if size == 1000:
+        assert "erasure_coding leaves it" in found["what"]
+        assert ours(found) == []
+        return
+    assert ours(found)[:3] == ["run", "erasure_coding", f"-volumeId={volume_id}"]
+    taken(cluster, here, found)
+
+
+def test_volumes_that_a_full_disk_shut_are_not_to_be_opened_by_hand(sandbox_cluster: Cluster, here: Here) -> None:
+    (volume_id,) = filled(sandbox_cluster).volume_ids
+    server = sandbox_cluster.locations(volume_id)[0]
+    sandbox_cluster.volume(server).volume_mark_readonly(volume_id=volume_id)
+    sandbox_cluster.faults(server).crowd(10 << 20)
+    sandbox_cluster.settle()
+    ended = here(sandbox_cluster, "doctor", "-json")
+    (found,) = findings(ended)
+    assert "its volumes turn read-only" in found["what"]
+    assert "volume.mark" not in ended.out
+    assert "1 volumes are read-only there for want of room" in ended.out
