@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from weed_slots import Slots
 
 
+LONGEST = 200
+"""Characters of an id that are shown."""
+
+
 @dataclass(eq=False)
 class Work:
     """One job in hand, from its assignment until its completion is told or kept. Equal to no other."""
@@ -37,7 +41,13 @@ class Work:
     def name(self) -> str:
         """The job in words for a log line."""
         volumes = ", ".join(map(str, self.volume_ids[:5])) + (", ..." if len(self.volume_ids) > 5 else "")
-        return f"{self.command.job.type} {self.command.job.id}" + (f" (volume {volumes})" if volumes else "")
+        return f"{self.command.job.type[:LONGEST]} {self.shown_id}" + (f" (volume {volumes})" if volumes else "")
+
+    @property
+    def shown_id(self) -> str:
+        """The job's id where nobody matches anything by it: no longer than any that an admin makes."""
+        job_id = self.command.job.id
+        return job_id if len(job_id) <= LONGEST else f"{job_id[:LONGEST]}... ({len(job_id)} characters)"
 
     def outlook(self, now: float) -> str:
         """How far it is and how long it needs at this pace, in words."""

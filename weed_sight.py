@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
+from weed_hand import LONGEST
 from weed_model import Detection
 from weed_protocol.commands import Running, Status
 from weed_settings import TASK_TYPES
@@ -139,12 +140,12 @@ class Sight:
 def look(worker: Worker, session: Session | None = None) -> Status:
     """One look at the worker; with a session, only that session's jobs are listed."""
     running = [
-        Running(work.command.job.id, "execution", work.command.job.type, work.fraction, work.stage)
+        Running(work.shown_id, "execution", work.command.job.type, work.fraction, work.stage)
         for work in worker.hand.running
         if session is None or work.session is session
     ]
     running += [
-        Running(key, "detection", command.request.job_type, 0.0, "")
+        Running(key[:LONGEST], "detection", command.request.job_type, 0.0, "")
         for key, (command, _) in list(worker.detecting.items())
     ]
     slots, max_detect = worker.hand.slots, worker.settings.max_detect
@@ -189,7 +190,7 @@ def status(worker: Worker) -> dict[str, Any]:
     """Everything an operator may ask of a worker, as JSON has it. Times are UTC, durations seconds."""
     now, figures, settings = time.time(), worker.status(), worker.settings
     dialects = sorted({session.dialect.NAME for session in worker.sessions if session.dialect})
-    volumes = {work.command.job.id: list(work.volume_ids) for work in worker.hand.running}
+    volumes = {work.shown_id: list(work.volume_ids) for work in worker.hand.running}
     read, written = worker.sight.bytes_moved(worker)
     return {
         "id": worker.identity.worker_id,

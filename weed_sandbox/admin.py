@@ -393,11 +393,17 @@ def timestamp(seconds: float) -> str:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file, so that a kill leaves the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_bytes(content)
-    draft.replace(path)
+    """Replace a file, so that a kill leaves the old or the new one; like a real admin say what fails, and go on.
+
+    A task's id is part of a name, and may be too long for one.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(path.name + ".tmp")
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        print(f"failed to save: {os.strerror(error.errno or 0)}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
