@@ -35,7 +35,7 @@ def job(cluster: Cluster, volume_id: int, collection: str = "", name: str = "job
         targets=targets,
         erasure_coding_params=ErasureCodingTaskParams(data_shards=10, parity_shards=4, encode_ts_ns=7, **coding),
     )
-    return Job(name, "erasure_coding", params)
+    return Job(name, "erasure_coding", params, {"min_frozen_seconds": 0})
 
 
 def shard_files(cluster: Cluster) -> dict[str, list[str]]:

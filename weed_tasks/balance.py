@@ -14,7 +14,7 @@ from weed_cluster.address import Address
 from weed_cluster.topology import Topology, snapshot
 from weed_errors import BadTask, StaleTask, TaskError
 from weed_model import Job, Result
-from weed_tasks import Context
+from weed_tasks import Context, late_writes
 from weed_tasks.balance_plan import CONCURRENT, DESCRIPTOR, MOST_CONCURRENT, MOST_MOVES, detect
 from weed_tasks.journal import Entry
 from weed_tasks.lease import Lease
@@ -98,6 +98,7 @@ def _move(job: Job, ctx: Context, order: _Order, lease: Lease | None, progress: 
         timeout=typed.timeout_seconds or as_int(plain.get("timeout_seconds"), 0, 0),
         progress=progress,
         lease=lease,
+        refuse=late_writes.seconds_of(job),
     )
 
 
@@ -121,6 +122,9 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
     waiting: list[tuple[_Order, Moved, Lease | None]] = []
     held = ExitStack()
 
+    # Others of the batch work while one only waits, so the job's slot is not given back.
+    working = replace(ctx, outside_slot=nullcontext)
+
     def make(chain: list[_Order]) -> None:
         with ExitStack() as mine:
             lease: Lease | None = None
@@ -132,7 +136,7 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
                         # In one order everywhere, so that no two moves wait for each other.
                         for server in sorted({order.source, order.target}, key=str):
                             busy.enter_context(servers[server])
-                        outcomes[order] = moved = _move(job, ctx, order, lease, progress)
+                        outcomes[order] = moved = _move(job, working, order, lease, progress)
                     if moved.shut and order is chain[-1]:
                         waiting.append((order, moved, lease))
                         held.enter_context(mine.pop_all())

@@ -18,7 +18,7 @@ from weed_cluster.address import Address
 from weed_cluster.placement import Reserved, no_room, plain_type
 from weed_cluster.topology import Node, Replica, Topology
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
-from weed_tasks import Context, forget, shut
+from weed_tasks import Context, forget, late_writes, shut
 from weed_tasks.alike import know_builds
 from weed_tasks.move import stays, why_not_there, why_unmovable
 from weed_tasks.parameters import source_of
@@ -54,6 +54,7 @@ DESCRIPTOR = Descriptor(
             minimum=2,
             required=True,
         ),
+        late_writes.FIELD,
         Field(
             "io_byte_per_second",
             "Bytes per second",
@@ -346,6 +347,7 @@ def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
     source = replica.node
     name = f"balance_vol_{replica.volume_id}_{now_ns}"
     seconds = _seconds(replica) + move.shut_for
+    late = late_writes.words([replica], as_int(config[late_writes.NAME], late_writes.DEFAULT, 0), now_ns / 1e9)
     params = worker_pb2.TaskParams(
         task_id=name,
         volume_id=replica.volume_id,
@@ -368,7 +370,7 @@ def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
     return Proposal(
         id=name,
         dedupe_key=_key(move),
-        summary=f"Move volume {replica.volume_id} from {source} to {target}",
+        summary=f"Move volume {replica.volume_id} from {source} to {target}" + (f"; it {late}" if late else ""),
         detail=f"{replica.size} bytes, {plain_type(replica.disk_type)}",
         params=params,
         parameters={

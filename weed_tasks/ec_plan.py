@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
 from weed_cluster.address import Address
@@ -18,7 +19,7 @@ from weed_errors import BadTask, ConfigError
 from weed_model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS
-from weed_tasks import Context
+from weed_tasks import Context, late_writes
 from weed_tasks.alike import know_builds
 from weed_tasks.ec_targets import RESERVE, unplaced, why_not_there
 from weed_tasks.readiness import SETBACK, Answer, Answers, close_refusing, settle
@@ -74,6 +75,7 @@ DESCRIPTOR = Descriptor(
             required=True,
             section="Thresholds",
         ),
+        replace(late_writes.FIELD, section="Thresholds"),
         Field(
             "preferred_tags",
             "Preferred disk tags",
@@ -201,6 +203,8 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
                 targets, failed = planned, 0
         if reason is None:
             proposal = _propose(request, main, replicas, holdings.get(volume_id, []), targets, int(now))
+            if late := late_writes.words(replicas, as_int(config[late_writes.NAME], late_writes.DEFAULT, 0), now):
+                proposal = replace(proposal, summary=f"{proposal.summary}; it {late}")
             found.proposals.append(proposal)
             counts["to clear away" if complete else "to encode"] += 1
             continue

@@ -35,7 +35,7 @@ from weed_storage.index import TOMBSTONE, Live, compare, content_end, entries
 from weed_storage.needle import SUPER_BLOCK_SIZE, ttl_seconds
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.volume_info import Generation, dump_vif
-from weed_tasks import Context
+from weed_tasks import Context, late_writes
 from weed_tasks.alike import check_alike
 from weed_tasks.ec_plan import DESCRIPTOR, EMPTY, NO_FILE, detect
 from weed_tasks.ec_proof import Claim, check_vif, prove, prove_covered, prove_found, prove_served
@@ -58,6 +58,7 @@ from weed_tasks.ec_targets import row_rule, unplaced, why_not_there
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, file_status, freeze, recover_freezes, same_files, wait_still
 from weed_tasks.journal import Entry, Step
+from weed_tasks.late_writes import Refusal
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.parameters import volume_id_of
 from weed_tasks.proof import SERVED, Index, asked_of, fetch_index, live_index, sample_of
@@ -100,7 +101,7 @@ def run(job: Job, ctx: Context) -> Result:
         if any(step.what in (SEND, COMMIT) for step in ctx.journal.open):
             _settle(ctx, ctx.journal, lease)
         try:
-            return _carry_out(ctx, survey(ctx, job), lease)
+            return _carry_out(ctx, survey(ctx, job), lease, late_writes.seconds_of(job))
         except BaseException as error:
             _undo_failed(ctx, lease, error)
             raise
@@ -138,13 +139,13 @@ def _preview(ctx: Context, scene: Scene) -> Result:
 # -- doing it -------------------------------------------------------------------------------------------------------
 
 
-def _carry_out(ctx: Context, scene: Scene, lease: Lease) -> Result:
+def _carry_out(ctx: Context, scene: Scene, lease: Lease, refuse: float) -> Result:
     done = complete_run(scene.shelves)
     if not scene.regular:
         return _without_source(ctx, scene, done)
     if done is not None:
-        return _finish(ctx, scene, done, lease)
-    return _encode(ctx, scene, lease)
+        return _finish(ctx, scene, done, lease, refuse)
+    return _encode(ctx, scene, lease, refuse)
 
 
 def _without_source(ctx: Context, scene: Scene, done: int | None) -> Result:
@@ -174,8 +175,11 @@ def _without_source(ctx: Context, scene: Scene, done: int | None) -> Result:
     return Result(f"volume {volume_id} is erasure coded already", {"already_done": True})
 
 
-def _finish(ctx: Context, scene: Scene, done: int, lease: Lease) -> Result:
-    """Delete the replicas that an earlier attempt left beside a whole set of shards, once each is proved redundant."""
+def _finish(ctx: Context, scene: Scene, done: int, lease: Lease, refuse: float) -> Result:
+    """Delete the replicas that an earlier attempt left beside a whole set of shards, once each is proved redundant.
+
+    `refuse` is the seconds for which they refuse writes before that, if they were written to in that time.
+    """
     ctx.log(f"volume {scene.volume_id} has all its shards; comparing them with the replicas that are left")
     ctx.progress(0.1, "freezing replicas")
     shared = [shelf.server for shelf in scene.shelves if shelf.mounted and shelf.server in scene.regular]
@@ -183,6 +187,8 @@ def _finish(ctx: Context, scene: Scene, done: int, lease: Lease) -> Result:
     frozen = _freeze(ctx, scene)
     _put_back_vifs(ctx, scene, vifs)
     try:
+        Refusal(ctx, scene.volume_id, scene.regular, refuse).outlast(lambda stage: ctx.progress(0.2, stage))
+        lease.check()
         stills = ctx.each(lambda server: wait_still(ctx, server, scene.volume_id, STILL), scene.regular)
         scene.regular.update(zip(list(scene.regular), stills))
         claim, live = _prove_redundant(ctx, scene, done)
@@ -245,7 +251,7 @@ def _places(shelves: Sequence[Shelf], done: int) -> dict[Address, list[int]]:
     return places
 
 
-def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
+def _encode(ctx: Context, scene: Scene, lease: Lease, refuse: float) -> Result:
     volume_id, collection = scene.volume_id, scene.collection
     order = scene.order
     if not order.slots:
@@ -258,6 +264,7 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
 
     ctx.progress(0.05, "freezing replicas")
     frozen = _freeze(ctx, scene)
+    refusal = Refusal(ctx, volume_id, scene.regular, refuse)
     ctx.progress(0.1, "comparing replicas")
     indexes = _read_still(ctx, scene)
     server = _choose(ctx, scene, {server: index.live for server, index in indexes.items()})
@@ -312,6 +319,8 @@ def _encode(ctx: Context, scene: Scene, lease: Lease) -> Result:
         ),
         places,
     )
+    refusal.outlast(lambda stage: ctx.progress(0.72, stage))
+    lease.check()
     ctx.progress(0.75, "proving shards")
     claim = Claim(source, run, places)
     prove(ctx, claim, live, sums)
@@ -632,7 +641,7 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
     left = {server: status for server, status in statuses.items() if status is not None}
     done = complete_run(shelves)
     if left and done is not None:
-        _finish(ctx, Scene(order, collection, left, [], shelves), done, lease)
+        _finish(ctx, Scene(order, collection, left, [], shelves), done, lease, refuse=0)
     elif (
         done is None
         and len(left) < len(sources)

@@ -36,6 +36,7 @@ from weed_tasks.freeze import (
     wait_still,
 )
 from weed_tasks.journal import Entry, Step
+from weed_tasks.late_writes import Refusal
 from weed_tasks.lease import Lease, volume_lease
 from weed_tasks.proof import prove_copy
 from weed_tasks.readiness import check_ready, close_refusing
@@ -124,9 +125,11 @@ def move_volume(
     quiet: float | None = None,
     progress: Progress | None = None,
     lease: Lease | None = None,
+    refuse: float = 0.0,
 ) -> Moved:
     """Move a volume; with a dry run only look. Where replicas elsewhere are still frozen, open_moved() thaws them.
 
+    The volume refuses writes for `refuse` seconds before its source is deleted, if it was written to in that time.
     `disk_type` is the target's ("" for the same as now), `timeout` the least seconds that the copying is given; more
     where the size asks for it. Raises BadTask or StaleTask where nothing was touched. After any other failure the
     source is as it was and the target holds nothing of it; or, where a server could not be asked, the error says what
@@ -167,6 +170,10 @@ def move_volume(
     copied: Copied | None = None
     try:
         tell(0.05, "waiting until the source is still")
+        refusal = Refusal(ctx, volume_id, [source], refuse)
+        if not frozen[0].persist:
+            # The copy will take writes at once: no time may pass in which readers of the source miss them.
+            refusal.outlast(lambda stage: tell(0.07, stage))
         still = wait_still(ctx, source, volume_id, QUIET if quiet is None else quiet)
         copied = copy_volume(
             ctx,
@@ -180,6 +187,7 @@ def move_volume(
             timeout=timeout,
             progress=lambda fraction, stage: tell(0.1 + 0.8 * fraction, stage),
         )
+        refusal.outlast(lambda stage: tell(0.91, stage))
         tell(0.92, "looking again before the source is deleted")
         if master is not None:
             _check_registered(ctx, master, volume_id, target)

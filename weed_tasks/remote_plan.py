@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from proto_gen import worker_pb2
@@ -13,7 +14,7 @@ from weed_cluster.topology import Replica, Topology, collection_filter
 from weed_errors import ConfigError, TaskError
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_storage.volume_info import Generation
-from weed_tasks import Context
+from weed_tasks import Context, late_writes
 from weed_tasks.alike import know_builds
 from weed_tasks.freeze import generation_of
 from weed_tasks.parameters import source_of
@@ -48,6 +49,7 @@ DESCRIPTOR = Descriptor(
             placeholder="s3.default",
             section="What",
         ),
+        replace(late_writes.FIELD, section="What"),
         Field(
             "direction",
             "Direction",

@@ -20,11 +20,12 @@ from weed_cluster.topology import snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Job, Result, Value
 from weed_storage.volume_info import Generation
-from weed_tasks import Context
+from weed_tasks import Context, late_writes
 from weed_tasks.alike import check_alike
 from weed_tasks.freeze import STEP as FREEZE
 from weed_tasks.freeze import Frozen, file_status, freeze, seal, thaw, wait_still
 from weed_tasks.journal import Entry, Step
+from weed_tasks.late_writes import Refusal
 from weed_tasks.lease import Lease
 from weed_tasks.move import LEASE_PATIENCE, hold, probe, prove_unchanged
 from weed_tasks.parameters import collection_of, volume_id_of
@@ -72,6 +73,7 @@ class _Volume:
     keep_local: bool
     keep_remote: bool
     lease: Lease | None
+    refuse: float = 0.0  # seconds for which replicas refuse writes before their local data goes
     status: dict[Address, ReadVolumeFileStatusResponse] = field(default_factory=dict)
     generation: dict[Address, Generation] = field(default_factory=dict)
     frozen: dict[Address, Frozen] = field(default_factory=dict)
@@ -143,6 +145,7 @@ def _run(job: Job, ctx: Context, volume_id: int, lease: Lease | None) -> Result:
         as_bool(wishes["keep_local"], False),
         as_bool(wishes["keep_remote"], False),
         lease,
+        late_writes.seconds_of(job),
     )
     answers = close_refusing(ctx, topology, (replica.server for replica in replicas))
     if not any(answer.refusal for answer in answers.values()):
@@ -183,6 +186,11 @@ def _upload(volume: _Volume) -> Result:
         ctx.progress(0.03, "freezing the replicas")
         for server in local:
             volume.frozen[server] = freeze(ctx, server, volume.id, persist=False)
+        Refusal(ctx, volume.id, local, volume.refuse).outlast(lambda stage: ctx.progress(0.04, stage))
+        volume.check_lease()
+        for frozen in volume.frozen.values():
+            if frozen.was_writable:
+                seal(ctx, frozen)
         for server in local:
             volume.status[server] = wait_still(ctx, server, volume.id, QUIET)
         ctx.progress(0.06, "comparing the replicas")

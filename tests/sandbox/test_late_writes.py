@@ -1,0 +1,96 @@
+"""A volume that was written to lately refuses writes for a while before a replica of it is deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from proto_gen import worker_pb2
+from tests.cluster import Cluster
+from tests.erasure_coding import assert_encoded, job
+from weed_model import Job
+from weed_tasks import Context, balance, erasure_coding
+
+SECONDS = 4
+
+
+@dataclass
+class Outside:
+    """The waits without a slot: how long each was, and what a look at its begin and end told."""
+
+    look: Callable[[], object]
+    waits: list[tuple[float, object, object]] = field(default_factory=list)
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        began, before = time.monotonic(), self.look()
+        yield
+        self.waits.append((time.monotonic() - began, before, self.look()))
+
+    def context(self, cluster: Cluster) -> Context:
+        return replace(cluster.context(), outside_slot=self.slot)
+
+
+def is_shut(cluster: Cluster, volume_id: int) -> bool:
+    """Whether every replica is there and refuses writes."""
+    replicas = cluster.topology().replicas(volume_id)
+    return bool(replicas) and all(
+        cluster.volume(replica.server).volume_status(volume_id=volume_id).is_read_only for replica in replicas
+    )
+
+
+@pytest.fixture
+def five(make_cluster: Callable[..., Cluster]) -> Cluster:
+    return make_cluster(servers=5)
+
+
+def test_an_encode_deletes_replicas_only_after_they_refused_writes_for_a_while(five: Cluster) -> None:
+    files = five.fill(count=5, replication="001", servers=five.servers[:2])
+    (volume_id,) = files.volume_ids
+    five.age(volume_id, 0)
+    outside = Outside(lambda: is_shut(five, volume_id))
+    order = replace(job(five, volume_id), parameters={"min_frozen_seconds": SECONDS})
+
+    began = time.monotonic()
+    erasure_coding.run(order, outside.context(five))
+
+    assert time.monotonic() - began >= SECONDS
+    assert [(before, after) for _seconds, before, after in outside.waits] == [(True, True)]
+    assert_encoded(five, files)
+
+
+@pytest.mark.parametrize(("age", "seconds"), [(30, 20), (0, 0)], ids=["quiet for longer", "no wait asked for"])
+def test_an_encode_waits_for_nothing_where_no_upload_can_be_late(five: Cluster, age: float, seconds: int) -> None:
+    files = five.fill(count=5, servers=five.servers[:1])
+    (volume_id,) = files.volume_ids
+    five.age(volume_id, age)
+    outside = Outside(lambda: None)
+    order = replace(job(five, volume_id), parameters={"min_frozen_seconds": seconds})
+    erasure_coding.run(order, outside.context(five))
+    assert outside.waits == []
+    assert_encoded(five, files)
+
+
+def test_a_move_deletes_its_source_only_after_it_refused_writes_for_a_while(five: Cluster) -> None:
+    a, b = five.servers[:2]
+    files = five.fill(count=5, servers=[a])
+    (volume_id,) = files.volume_ids
+    five.age(volume_id, 0)
+    outside = Outside(lambda: five.volume(a).volume_status(volume_id=volume_id).is_read_only)
+    params = worker_pb2.TaskParams(
+        volume_id=volume_id,
+        sources=[worker_pb2.TaskSource(node=str(a.address))],
+        targets=[worker_pb2.TaskTarget(node=str(b.address))],
+    )
+
+    began = time.monotonic()
+    balance.run(Job("job", "balance", params, config={"min_frozen_seconds": SECONDS}), outside.context(five))
+
+    assert time.monotonic() - began >= SECONDS
+    assert [(before, after) for _seconds, before, after in outside.waits] == [(True, True)]
+    assert five.locations(volume_id) == [b]
+    five.check(files)

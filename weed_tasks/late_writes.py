@@ -1,0 +1,76 @@
+"""Waiting until nobody still writes to where a volume is about to vanish.
+
+A client may hold a file id that was assigned before the volume was frozen. Refused, it asks for another one. But a
+server that no longer has the volume acknowledges a write that is forwarded to it and stores nothing, so that an upload
+which comes after the deletion is lost. So a volume that was written to lately has to refuse writes for a while first.
+Knows nothing of why a replica goes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from weed_cluster.address import Address
+from weed_cluster.topology import Replica
+from weed_model import Field, Job
+from weed_tasks import Context
+from weed_values import as_int
+
+NAME, DEFAULT = "min_frozen_seconds", 60
+
+FIELD = Field(
+    NAME,
+    "Refuses writes for (seconds)",
+    "int",
+    DEFAULT,
+    "How long a volume refuses writes before a replica of it is deleted, so that uploads assigned earlier fail and are "
+    "assigned anew; one that was not written to for so long does not wait. 0 for no wait.",
+    minimum=0,
+)
+
+
+def seconds_of(job: Job) -> int:
+    """What a job asks for, or the settings, or the default."""
+    return as_int(job.parameters.get(NAME, job.config.get(NAME)), DEFAULT, 0)
+
+
+class Refusal:
+    """Since when a volume refuses writes, and for how long it has to. To be made when all its freezes are confirmed.
+
+    The age of the last write is told by each server's own clock; the time since then is measured by ours.
+    """
+
+    def __init__(self, ctx: Context, volume_id: int, servers: Iterable[Address], seconds: float) -> None:
+        self._ctx = ctx
+        self._volume_id = volume_id
+        since = time.monotonic()
+        is_fresh = seconds > 0 and any(_age(ctx, server, volume_id) < seconds for server in servers)
+        self._ends = since + seconds if is_fresh else since
+
+    @property
+    def left(self) -> float:
+        """Seconds that are still to be waited."""
+        return max(0.0, self._ends - time.monotonic())
+
+    def outlast(self, tell: Callable[[str], None]) -> None:
+        """Wait for the rest of the time, without a slot; all that was looked at before is to be looked at again."""
+        if not self.left:
+            return
+        tell(f"refusing writes for {self.left:.0f} s more, since volume {self._volume_id} was written to lately")
+        with self._ctx.outside_slot():
+            while self.left:
+                self._ctx.wait(min(self.left, 5.0))
+
+
+def words(replicas: Iterable[Replica], seconds: float, now: float) -> str:
+    """What a plan says of the wait, as the rest of a sentence; "" where there is none to be expected."""
+    is_fresh = any(now - replica.modified_at < seconds for replica in replicas)
+    return f"refuses writes for {seconds:.0f} s first, since it was written to lately" if is_fresh else ""
+
+
+def _age(ctx: Context, server: Address, volume_id: int) -> float:
+    """Seconds since a volume's data file was last written, by its server's clock."""
+    volume = ctx.volume(server)
+    written = volume.read_volume_file_status(volume_id=volume_id).dat_file_timestamp_seconds
+    return volume.ping().start_time_ns / 1e9 - written
