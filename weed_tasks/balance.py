@@ -141,7 +141,7 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
                         waiting.append((order, moved, lease))
                         held.enter_context(mine.pop_all())
                     else:  # other moves of this job go on meanwhile, so it keeps its slot
-                        open_moved(replace(ctx, outside_slot=nullcontext), moved, progress, lease)
+                        open_moved(working, moved, progress, lease)
                 except TaskError as error:
                     ctx.log(f"volume {order.volume_id}: {error}")
                     outcomes[order] = error
