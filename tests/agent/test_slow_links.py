@@ -49,6 +49,12 @@ def test_a_worker_works_over_a_slow_link(
     assert agent.text.count("registered as") == 1
 
 
+def test_a_worker_reaches_each_admin_over_a_slow_link(cluster: Cluster, start_agent: Start, slowly: Slow) -> None:
+    agent = start_agent(slowly(cluster.start_admin(), 2.0), "-capabilities=vacuum", "-heartbeat=5s")
+    agent.says("registered as", 60)
+    assert "does not answer" not in agent.text
+
+
 @pytest.mark.parametrize("dialect", ["plugin"])
 @pytest.mark.parametrize("round_trip", [0.2, 2.0])
 def test_a_worker_connects_over_a_slow_link_with_tls(
