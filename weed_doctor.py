@@ -13,7 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from weed_cluster.address import Address
 from weed_cluster.builds import Build
 from weed_cluster.client import Cluster, MasterAt
 from weed_cluster.past import Past, ranges
-from weed_cluster.placement import DATA_SHARDS, TOTAL_SHARDS
+from weed_cluster.placement import DATA_SHARDS, TOTAL_SHARDS, plain_type
 from weed_cluster.security import Security
 from weed_cluster.topology import EcHolding, Node, Replica, Topology, snapshot
 from weed_errors import ServerFailed, TaskError, WeedError
@@ -113,6 +113,7 @@ def examine(
     asked = narrow(topology)
     findings += _volumes(cluster, asked, _frozen_by(directories), low)
     findings += _shards(cluster, asked)
+    findings += _full(topology)
     return _missing(remember(topology, True), topology) + findings
 
 
@@ -455,6 +456,7 @@ def _volumes(
 ) -> list[Finding]:
     findings = []
     read_only: list[Replica] = []
+    half = _half_read_only(topology)
     missing: dict[str, list[int]] = defaultdict(list)
     for volume_id, replicas in sorted(topology.volumes.items()):
         placement, held = replicas[0].placement, len(replicas)
@@ -463,12 +465,18 @@ def _volumes(
         read_only += [
             replica
             for replica in replicas
-            if replica.read_only and not replica.remote_name and replica.size < topology.volume_size_limit
+            if replica.read_only
+            and not replica.remote_name
+            and (replica.size < topology.volume_size_limit or volume_id in half)
         ]
     for what, volume_ids in missing.items():
         findings += _copies(cluster, what, volume_ids)
     # Writes come back by themselves where a disk has room again, and not before.
-    full = [one for one in read_only if one.server in low and (one.server, one.volume_id) not in frozen]
+    full = [
+        one
+        for one in read_only
+        if one.server in low and (one.server, one.volume_id) not in frozen and one.volume_id not in half
+    ]
     read_only = [one for one in read_only if one not in full]
     for server, count in Counter(str(one.server) for one in full).items():
         why = f"{count} volumes are read-only there for want of room; they take writes again when it has room"
@@ -477,7 +485,11 @@ def _volumes(
         still = list(pool.map(lambda replica: _is_read_only(cluster, replica), read_only[:ASKED_AFRESH]))
     for replica, is_so in zip(read_only, still):
         if is_so:
-            findings.append(_left_read_only(replica, frozen.get((replica.server, replica.volume_id), "")))
+            found = _left_read_only(replica, frozen.get((replica.server, replica.volume_id), ""))
+            others = half.get(replica.volume_id, ())
+            takes = [other for other in others if not _is_read_only(cluster, other)]
+            findings.append(_while_others_write(found, takes) if takes else found)
+    findings += _ambiguous(topology)
     if len(read_only) > ASKED_AFRESH:
         findings.append(
             Finding(
@@ -530,6 +542,80 @@ def _left_read_only(replica: Replica, owner: str) -> Finding:
         f"if no job needs it so, weed shell: volume.mark -node={replica.server.http}"
         f" -volumeId={replica.volume_id} -writable",
     )
+
+
+def _half_read_only(topology: Topology) -> dict[int, list[Replica]]:
+    """The copies that take writes of the volumes of which another copy does not."""
+    return {
+        volume_id: [replica for replica in replicas if not replica.read_only]
+        for volume_id, replicas in topology.volumes.items()
+        if len({replica.read_only for replica in replicas}) > 1
+    }
+
+
+def _while_others_write(found: Finding, takes: Sequence[Replica]) -> Finding:
+    """The finding about a copy that is read-only while others of its volume are not."""
+    servers = ", ".join(str(replica.server) for replica in takes)
+    harm = (
+        f"the copy on {servers} takes writes: clients' writes fail, yet are stored there, and the copies come to differ"
+    )
+    return replace(found, level=PROBLEM, what=f"{found.what}; {harm}")
+
+
+def _ambiguous(topology: Topology) -> list[Finding]:
+    """Volume ids that two collections use, and volumes whose copies lie on different types of disk."""
+    findings = []
+    users: dict[int, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for volume_id, replicas in topology.volumes.items():
+        for replica in replicas:
+            users[volume_id][replica.collection].add(str(replica.server))
+    for (volume_id, collection), holdings in topology.ec.items():
+        users[volume_id][collection].update(str(holding.server) for holding in holdings)
+    for volume_id, collections in sorted(users.items()):
+        if len(collections) > 1:
+            used = "; ".join(f"{name or '_default'} on {_several(at)}" for name, at in sorted(collections.items()))
+            what = f"two collections use this id ({used}): no job touches it, and a file is read from either"
+            fix = "find out which one clients mean; copy the other's files to new ids before one is deleted"
+            findings.append(Finding(PROBLEM, f"volume {volume_id}", what, fix))
+    for volume_id, replicas in sorted(topology.volumes.items()):
+        kinds: dict[str, set[str]] = defaultdict(set)
+        for replica in replicas:
+            kinds[plain_type(replica.disk_type)].add(str(replica.server))
+        if len(kinds) > 1:
+            on = ", ".join(f"{kind} on {_several(at)}" for kind, at in sorted(kinds.items()))
+            findings.append(
+                Finding(
+                    WARNING,
+                    f"volume {volume_id}",
+                    f"its copies are on different types of disk: {on}",
+                    f"weed shell: volume.move -volumeId={volume_id} -disk=<type> with -source and -target",
+                )
+            )
+    return findings
+
+
+def _full(topology: Topology) -> list[Finding]:
+    """The types of disk of which no server has a free slot."""
+    slots: dict[str, tuple[int, int]] = {}
+    for node in topology.nodes.values():
+        for name, disk in node.disks.items():
+            free, most = slots.get(plain_type(name), (0, 0))
+            slots[plain_type(name)] = free + disk.free_slots, most + disk.max_volume_count
+    return [
+        Finding(
+            PROBLEM,
+            "volume servers",
+            f"no server has a free {kind} slot of {most}: no volume can grow, and no copy, move or encode has a place",
+            "add a server or a disk, raise -max of a volume server, or delete volumes",
+        )
+        for kind, (free, most) in sorted(slots.items())
+        if not free and most
+    ]
+
+
+def _several(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")
 
 
 def _shards(cluster: Cluster, topology: Topology) -> list[Finding]:

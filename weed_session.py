@@ -375,6 +375,9 @@ def sessions_for(worker: Worker, worker_id: str, types: tuple[str, ...]) -> list
     ]
 
 
+NAME_PORT = "name it: -admin=host:port.grpcPort"
+
+
 def _failure(error: Any, address: Address, with_tls: bool) -> AdminError:
     """What a broken stream means, in words that say what to do."""
     code, detail = error.code(), error.details() or ""
@@ -384,14 +387,18 @@ def _failure(error: Any, address: Address, with_tls: bool) -> AdminError:
         return AdminUnavailable(f"the stream to {address.grpc} was broken off")
     if "failed to connect" in detail and _SILENT.search(detail):
         return AdminUnavailable(
-            f"no answer came from {address.grpc} within {CONNECT:.0f} s; is it hung, is gRPC at another port, or does"
-            f" a firewall drop the packets? ({detail})"
+            f"no answer came from {address.grpc} within {CONNECT:.0f} s; is it hung, is gRPC at another port"
+            f" ({NAME_PORT}), or does a firewall drop the packets? ({detail})"
         )
     if "failed to connect" in detail and _NO_GRPC.search(detail):
         may_be = (
             f"it refuses our certificate, perhaps ({TLS_HINT})"
             if with_tls
-            else f"it wants TLS ({TLS_HINT}), or is no gRPC port (name the port as host:port.grpcPort)"
+            else f"it wants TLS ({TLS_HINT}), or is no gRPC port ({NAME_PORT})"
         )
         return AdminUnavailable(f"{address.grpc} does not answer gRPC: {may_be}: {detail}")
+    if "failed to connect" in detail:
+        return AdminUnavailable(
+            f"{address.grpc} cannot be reached: start admin, open the port, or {NAME_PORT}: {detail}"
+        )
     return AdminUnavailable(f"{address.grpc}: {detail or code.name}")

@@ -297,7 +297,7 @@ def test_an_admin_flag_that_points_at_something_else_is_no_reason_to_end(start_a
 
         threading.Thread(target=mumble, daemon=True).start()
         agent = start_agent(f"-admin=127.0.0.1:{port}.{port}")
-        agent.says("does not answer gRPC: .*name the port as host:port.grpcPort")
+        agent.says("does not answer gRPC: .*name it: -admin=host:port.grpcPort")
         agent.says("connecting to admin again")
         assert agent.process.poll() is None
 

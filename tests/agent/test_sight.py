@@ -105,7 +105,7 @@ def test_a_registered_worker_is_ready_and_tells_what_the_manual_lists(
 
 
 def test_a_worker_without_an_admin_is_healthy_and_not_ready(start_agent: Start, watcher: Watcher) -> None:
-    start_agent(f"-admin=127.0.0.1:{free_port()}", *watcher.flags)
+    agent = start_agent(f"-admin=127.0.0.1:{free_port()}", *watcher.flags)
     eventually(lambda: watcher.get("/health")[0] == 200, 20)
     code, why = watcher.get("/ready")
     assert code == 503
@@ -115,6 +115,7 @@ def test_a_worker_without_an_admin_is_healthy_and_not_ready(start_agent: Start, 
     assert watcher.status()["last_heartbeat"] is None
     eventually(lambda: watcher.metric("weed_worker_last_error_timestamp_seconds"), 20)
     assert "stream to admin" in watcher.status()["last_error"]["message"]
+    agent.says("cannot be reached: start admin, open the port, or name it: -admin=host:port.grpcPort: ")
 
 
 def test_the_last_heartbeat_shown_is_one_that_left(

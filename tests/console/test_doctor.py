@@ -13,7 +13,7 @@ from gevent.server import StreamServer
 
 from proto_gen.worker_pb2 import TaskParams, TaskTarget
 from tests.certificates import Authority
-from tests.cluster import Cluster, Files
+from tests.cluster import Cluster, Files, Machine
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually, free_port
 from weed_model import Job
@@ -132,6 +132,51 @@ def test_missing_copies_are_found(cluster: Cluster, here: Here) -> None:
     (found,) = findings(here(cluster, "doctor", "-json"))
     assert found["where"] == f"volume {files.volume_ids[0]}"
     assert (found["what"], found["fix"]) == ("too few copies", "weed_worker run replication")
+
+
+def test_a_copy_that_is_read_only_while_the_other_takes_writes_is_a_problem(cluster: Cluster, here: Here) -> None:
+    shut, opened = cluster.servers[:2]
+    (volume_id,) = filled(cluster, replication="001", servers=[shut, opened]).volume_ids
+    cluster.volume(shut).volume_mark_readonly(volume_id=volume_id, persist=True)
+    cluster.settle()
+    (found,) = findings(here(cluster, "doctor", "-json"))
+    assert (found["level"], found["where"]) == ("problem", f"volume {volume_id} on {shut.address}")
+    assert f"the copy on {opened.address} takes writes" in found["what"]
+    cluster.volume(opened).volume_mark_readonly(volume_id=volume_id, persist=True)
+    cluster.settle()
+    assert [found["level"] for found in findings(here(cluster, "doctor", "-json"))] == ["warning", "warning"]
+
+
+def test_a_cluster_without_a_free_slot_is_not_well(make_cluster: Callable[..., Cluster], here: Here) -> None:
+    cluster = make_cluster(servers=[Machine(disks=(("hdd", 1),)), Machine(disks=(("hdd", 1),))])
+    filled(cluster)
+    assert here(cluster, "doctor").status == 0
+    filled(cluster)
+    (found,) = findings(here(cluster, "doctor", "-json"))
+    assert (found["level"], found["where"]) == ("problem", "volume servers")
+    assert found["what"].startswith("no server has a free hdd slot of 2: ")
+
+
+def test_copies_on_different_types_of_disk_are_told(make_cluster: Callable[..., Cluster], here: Here) -> None:
+    cluster = make_cluster(servers=[Machine(disks=(("hdd", 9),)), Machine(disks=(("ssd", 9),))])
+    slow, fast = cluster.servers
+    volume_id = cluster.allocate([slow], replication="001")
+    cluster.allocate([fast], volume_id=volume_id, replication="001", disk_type="ssd")
+    cluster.settle()
+    (found,) = findings(here(cluster, "doctor", "-json"))
+    assert found["where"] == f"volume {volume_id}"
+    assert f"different types of disk: hdd on {slow.address}, ssd on {fast.address}" in found["what"]
+
+
+def test_an_id_that_two_collections_use_is_told(make_cluster: Callable[..., Cluster], here: Here) -> None:
+    cluster = make_cluster(servers=2)
+    first, second = cluster.servers
+    volume_id = cluster.allocate([first], collection="photos")
+    cluster.allocate([second], volume_id=volume_id, collection="docs")
+    cluster.settle()
+    told = [found for found in findings(here(cluster, "doctor", "-json")) if "two collections" in found["what"]]
+    assert [found["level"] for found in told] == ["problem"]
+    assert f"(docs on {second.address}; photos on {first.address})" in told[0]["what"]
 
 
 def test_a_server_in_maintenance_mode_is_found(make_cluster: Callable[..., Cluster], here: Here) -> None:
