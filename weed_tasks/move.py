@@ -50,6 +50,9 @@ Their facts: volume_id, source, target, collection, persist (the copy comes up r
 (the source is), and the figures of the source when the copy began: dat and idx in bytes, revision.
 """
 
+ANY_REVISION = 0xFFFFFFFF
+"""The compaction revision that CopyFile takes for any."""
+
 QUIET = 2.0
 """Seconds without a change after which a frozen volume counts as still."""
 
@@ -146,7 +149,19 @@ def move_volume(
     original, copy = probe(ctx, source, volume_id), probe(ctx, target, volume_id)
     if original is None and copy is not None:
         file_status(ctx, target, volume_id)
+        if not copy.volume_info.files and not _has_files(ctx, target, volume_id):
+            raise Mismatch(
+                f"volume {volume_id} is no longer on {source}, and {target} has it only as long as that server runs: "
+                "its files are gone from the disk. Copy its data away before that server is restarted"
+            )
         return Moved(volume_id, source, target, copy.dat_file_size, already=True)
+    if original is not None and copy is not None and _is_remains(ctx, source, target, original, copy):
+        check_told(ctx, volume_id, [source])
+        if ctx.options.dry_run:
+            return Moved(volume_id, source, target, original.dat_file_size)
+        if lease is not None:
+            _clear_remains(ctx, volume_id, target)
+            copy, topology = None, snapshot(ctx.master(), volume_id)
     replicas = topology.replicas(volume_id) if topology else []
     others = [replica.server for replica in replicas if replica.server != source]
     if topology is not None and original is not None and copy is None:
@@ -421,6 +436,54 @@ def known_master(ctx: Context) -> Master | None:
         return None
 
 
+def _has_files(ctx: Context, server: Address, volume_id: int) -> bool:
+    """Whether the files of a volume are on its server's disk: one may be served from files that are removed."""
+    for ext in (".dat", ".idx"):
+        try:
+            list(
+                ctx.volume(server).copy_file(
+                    volume_id=volume_id, ext=ext, compaction_revision=ANY_REVISION, stop_offset=1
+                )
+            )
+        except ServerFailed as error:
+            if not error.says_absent:
+                raise
+            return False
+    return True
+
+
+def _is_remains(
+    ctx: Context,
+    source: Address,
+    target: Address,
+    original: ReadVolumeFileStatusResponse,
+    copy: ReadVolumeFileStatusResponse,
+) -> bool:
+    """Whether a copy is what a pull left whose client died: a server mounts it and then removes its files.
+
+    It must hold nothing that the original, which is on disk, does not.
+    """
+    volume_id = original.volume_id
+    is_contained = (
+        copy.compaction_revision == original.compaction_revision
+        and copy.dat_file_size <= original.dat_file_size
+        and copy.idx_file_size <= original.idx_file_size
+    )
+    if copy.volume_info.files or original.volume_info.files or not is_contained:
+        return False
+    return not _has_files(ctx, target, volume_id) and _has_files(ctx, source, volume_id)
+
+
+def _clear_remains(ctx: Context, volume_id: int, target: Address) -> None:
+    """Delete what a broken-off copy left on a server, and wait until the master lists it no more."""
+    ctx.log(f"clearing what a broken-off copy of volume {volume_id} left on {target}: it is mounted without files")
+    ctx.volume(target).volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=DELETE_TIMEOUT)
+    if probe(ctx, target, volume_id) is not None:
+        raise TaskError(f"{target} still holds the remains of a copy of volume {volume_id} after deleting them")
+    if not ctx.until(lambda: target not in locations(ctx.master(), volume_id), timeout=REGISTERED_WITHIN):
+        raise TaskError(f"the master still lists the remains of a copy of volume {volume_id} on {target}")
+
+
 def _check_plan(
     topology: Topology | None,
     volume_id: int,
@@ -436,7 +499,10 @@ def _check_plan(
     if original is None:
         raise StaleTask(f"{plan}: {source} no longer holds it")
     if copy is not None:
-        raise StaleTask(f"{plan}: {target} already holds a copy")
+        raise StaleTask(
+            f"{plan}: {target} already holds a copy; where that is one too many, replication with delete_surplus "
+            "removes what is proved equal"
+        )
     if collection is not None and original.collection != collection:
         raise StaleTask(f"{plan}: it belongs to collection {original.collection!r}, not {collection!r}")
     if original.volume_info.files:

@@ -109,6 +109,39 @@ def test_a_volume_that_is_read_only_for_a_reason_nobody_can_tell_is_not_moved(cl
     cluster.check(files)
 
 
+def mounted_without_files(cluster: Cluster, volume_id: int, source: Server, target: Server) -> None:
+    """What a server has that finished a pull for a dead client: it mounts the copy, then removes its files."""
+    list(cluster.volume(target).volume_copy(volume_id=volume_id, source_data_node=str(source.address)))
+    for path in target.data_dir.glob(f"*{volume_id}.*"):
+        path.unlink()
+    assert cluster.volume(target).read_volume_file_status(volume_id=volume_id).dat_file_size
+
+
+def test_what_a_killed_copy_left_mounted_without_files_is_cleared_and_the_move_made(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(servers=[a])
+    (volume_id,) = files.volume_ids
+    mounted_without_files(cluster, volume_id, a, b)
+    ctx = cluster.context()
+    with volume_lease(ctx, volume_id) as lease:
+        move_volume(ctx, volume_id, a.address, b.address, lease=lease)
+    assert [name[-4:] for name in b.files("*.dat")] == [".dat"]
+    assert a.files() == []
+    b.kill()
+    cluster.start()
+    eventually(lambda: cluster.locations(volume_id) == [b], timeout=30)
+    cluster.check(files)
+
+
+def test_a_volume_that_is_left_only_without_files_is_not_called_moved(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    (volume_id,) = cluster.fill(servers=[a]).volume_ids
+    mounted_without_files(cluster, volume_id, a, b)
+    cluster.volume(a).volume_delete(volume_id=volume_id)
+    with pytest.raises(Mismatch, match="only as long as that server runs"):
+        move(cluster, volume_id, a, b)
+
+
 def test_a_move_onto_the_same_endpoint_is_refused(cluster: Cluster) -> None:
     a = cluster.servers[0]
     files = cluster.fill(servers=[a])
