@@ -284,7 +284,7 @@ class EcPlanner:
         words = f"no room for {TOTAL_SHARDS} shards of {shard_bytes >> 20} MiB, at most {MOST_TOGETHER} on a disk"
         if self._reserve:
             words += f" and {self._reserve >> 20} MiB left free on each"
-        nodes = self._topology.nodes.values()
+        nodes = sorted(self._topology.nodes.values(), key=lambda node: node.id)
         closed = [node.closed for node in nodes if node.closed]
         unlike = next((reason for node in nodes if (reason := self._topology.unlike(volume.node, node))), "")
         return words + "".join(f"; {reason}" for reason in [*closed[:3], *([unlike] if unlike else [])])

@@ -150,7 +150,8 @@ def same_host(holders: Iterable[Node], targets: Iterable[Node]) -> str:
 def why_no_target(topology: Topology, replicas: Sequence[Replica]) -> str:
     """Say in a few words why no node will do: what keeps those without a copy from taking one."""
     replica, held = replicas[0], {replica.server for replica in replicas}
-    others = [node for node in topology.nodes.values() if node.address not in held]
+    nodes = sorted(topology.nodes.values(), key=lambda node: node.id)  # a master lists them in any order
+    others = [node for node in nodes if node.address not in held]
     if not others:
         return "there is no other server"
     full = [

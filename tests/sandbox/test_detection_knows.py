@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from proto_gen import worker_pb2
+from proto_gen.volume_server_pb2 import AllocateVolumeRequest
 from proto_gen.worker_pb2 import TaskParams, TaskSource, TaskTarget
 from tests.cluster import Cluster, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
@@ -65,7 +66,10 @@ def in_two_collections(cluster: Cluster, count: int = 30, size: int = 3000) -> i
     files = cluster.fill(count=count, size=size, servers=[a], collection="photos")
     (volume_id,) = files.volume_ids
     cluster.delete(list(files)[::2])
-    cluster.allocate([b], volume_id=volume_id, collection="videos")
+    order = AllocateVolumeRequest(volume_id=volume_id, collection="videos", replication="000", version=3)
+    cluster.stub(b).AllocateVolume.future(order, timeout=20).result()
+    # A master that is asked where the volume is names the servers of one of the two collections only.
+    eventually(lambda: len(cluster.topology().replicas(volume_id)) == 2, 30)
     cluster.settle()
     return volume_id
 
