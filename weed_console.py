@@ -58,7 +58,10 @@ from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_tasks.filters import look, unknown, unmatched
 from weed_tasks.journal import Entry, Journal
+from weed_tasks.move import hold
+from weed_tasks.reopen import reopen
 from weed_tasks.replication_plan import FRESH
+from weed_tasks.shut import left_shut
 from weed_text import escaped
 from weed_view import Screen, size_text, time_text
 from weed_wishes import USAGE, Wishes, parse
@@ -325,6 +328,59 @@ class Console:
         if isinstance(leash.reason, Cancelled):
             raise KeyboardInterrupt
         return left
+
+    # ---- undo
+
+    def undo(self) -> int:
+        """Clear up what earlier runs from here left, then open the volumes that are named."""
+        wishes, screen = self.wishes, self.screen
+        if not wishes.dry_run and not wishes.yes and (wishes.json or not sys.stdin.isatty()):
+            raise ConfigError("undo changes the cluster: add -yes, or -dryRun to see what is left")
+        done: list[dict[str, Any]] = []
+
+        def tell(what: str, outcome: str, text: str) -> None:
+            done.append({"what": what, "outcome": outcome, "text": text})
+            if not wishes.json:
+                screen.say(f"{what}: {outcome}: {text}", "" if outcome in ("done", "checked") else "problem")
+
+        with own_directory(wishes) as directory:
+            journal = Journal(directory / "journal")
+            unfinished = journal.unfinished()
+            for entry in unfinished:
+                what = f"{entry.job_type} of volume {ids_text(entry.volume_ids)}"
+                tell(what, "checked", left_shut(entry) or f"{len(entry.open)} changes to undo, journal {entry.id}")
+            if not unfinished:
+                tell(str(directory), "checked", "no run from here left anything")
+            wanted = sorted(wishes.volume_ids)
+            if wishes.dry_run:
+                for volume_id in wanted:
+                    self._reopen(journal, volume_id, tell)
+            elif (unfinished or wanted) and (wishes.yes or self.agreed(len(unfinished) + len(wanted))):
+                with self.lock(lambda why: screen.say(why, "problem")):
+                    blocked = self.recover(unfinished)
+                    for volumes in blocked:
+                        tell(
+                            f"volume {ids_text(sorted(volumes))}", "failed", "it is not to be opened yet, as said above"
+                        )
+                    for volume_id in sorted(set(wanted) - frozenset[int]().union(*blocked)):
+                        self._reopen(journal, volume_id, tell)
+        if wishes.json:
+            _print_json(done)
+        return FAILED if any(one["outcome"] == "failed" for one in done) else 0
+
+    def _reopen(self, journal: Journal, volume_id: int, tell: Callable[[str, str, str], None]) -> None:
+        dry, name, job = self.wishes.dry_run, f"volume {volume_id}", f"undo-{volume_id}"
+        entry = Journal.memory(job, "replication", volume_id) if dry else None
+        entry = entry or journal.open_entry(job, "replication", volume_id, masters=list(map(str, self.masters)))
+        leash = Leash(DEADLINE)
+        context = self.context(leash, entry, dry)
+        try:
+            with _signals(lambda why: leash.cancel(Cancelled(why))), hold(context, volume_id) as lease:
+                tell(name, "checked" if dry else "done", reopen(context, volume_id, lease))
+        except (TaskError, Cancelled) as error:
+            tell(name, "failed", str(error))
+        finally:
+            entry.close()
 
     # ---- status, doctor
 

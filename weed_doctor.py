@@ -31,6 +31,7 @@ from weed_remedies import JUDGED, Remedy
 from weed_remedies import find as remedy_of
 from weed_tasks.freeze import Frozen
 from weed_tasks.journal import DAMAGED, SUFFIX, Entry, peek
+from weed_tasks.lease import holder_of
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 
@@ -483,12 +484,17 @@ def _volumes(
         findings.append(Finding(NOTE, f"volume server {server}", why))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         still = list(pool.map(lambda replica: _is_read_only(cluster, replica), read_only[:ASKED_AFRESH]))
-    for replica, is_so in zip(read_only, still):
-        if is_so:
-            found = _left_read_only(replica, frozen.get((replica.server, replica.volume_id), ""))
-            others = half.get(replica.volume_id, ())
-            takes = [other for other in others if not _is_read_only(cluster, other)]
-            findings.append(_while_others_write(found, takes) if takes else found)
+    shut = [replica for replica, is_so in zip(read_only, still) if is_so]
+    holders = _holders(cluster, {replica.volume_id for replica in shut})
+    for holder in sorted(set(holders.values())):
+        theirs = sorted(volume_id for volume_id, one in holders.items() if one == holder)
+        findings.append(Finding(NOTE, _some(theirs), f"read-only while a job is under way: {holder}"))
+    for replica in shut:
+        if replica.volume_id in holders:
+            continue
+        found = _left_read_only(replica, frozen.get((replica.server, replica.volume_id), ""))
+        takes = [other for other in half.get(replica.volume_id, ()) if not _is_read_only(cluster, other)]
+        findings.append(_while_others_write(found, takes) if takes else found)
     findings += _ambiguous(topology)
     if len(read_only) > ASKED_AFRESH:
         findings.append(
@@ -522,6 +528,18 @@ def _told(where: str, what: str, job: str, remedy: Remedy) -> Finding:
     return Finding(WARNING, where, f"{what}; {job} leaves it: {remedy.why_not}", "mend that first, then repeat doctor")
 
 
+def _holders(cluster: Cluster, volume_ids: Iterable[int]) -> dict[int, str]:
+    """Who works on which of these volumes, as the masters have it; nothing of what they cannot tell."""
+    held = {}
+    for volume_id in volume_ids:
+        try:
+            if holder := holder_of(cluster, volume_id):
+                held[volume_id] = holder
+        except TaskError:
+            break  # that no master answers is told elsewhere
+    return held
+
+
 def _is_read_only(cluster: Cluster, replica: Replica) -> bool:
     """Ask the server itself: the master's word is a heartbeat old."""
     try:
@@ -539,8 +557,7 @@ def _left_read_only(replica: Replica, owner: str) -> Finding:
         WARNING,
         where,
         "read-only although not full, and no journal here says why (a full disk, an operator, another worker)",
-        f"if no job needs it so, weed shell: volume.mark -node={replica.server.http}"
-        f" -volumeId={replica.volume_id} -writable",
+        f"if nobody needs it so: weed_worker undo -volumeId={replica.volume_id}; it compares its replicas first",
     )
 
 

@@ -23,11 +23,14 @@ One-shot maintenance of a SeaweedFS cluster, without an admin server.
 Usage:
   weed_worker plan <job> [--set=<name=value>]... [options]
   weed_worker run <job> [--set=<name=value>]... [options]
+  weed_worker undo [options]
   weed_worker status [options]
   weed_worker doctor [options]
 
   plan     shows what there is to do for a job, and why other volumes are passed over; changes nothing
   run      plans and does it: holds the cluster's lock as weed shell does, asks first, undoes what it cannot finish
+  undo     clears up what killed or stopped runs left, as run does first; with -volumeId it compares the replicas of
+           these volumes, and opens them together where they are equal, whoever left them read-only
   status   shows the workers and jobs of an admin server (-admin), or one worker by its metrics port (-worker)
   doctor   looks for whatever keeps maintenance from working, and names the fix
 
@@ -43,8 +46,8 @@ Options:
   -set=<name=value>        a setting of the job, as admin's form has it; may be repeated
   -max=<n>                 do at most so many jobs, 0 for all [default: 0]
   -concurrent=<n>          jobs run at once [default: 2]
-  -dryRun                  run: go through every check, change nothing
-  -yes                     run: do not ask
+  -dryRun                  run: go through every check, change nothing; undo: show what is left
+  -yes                     run, undo: do not ask
   -all                     plan: list every volume that is passed over
   -json                    answer in JSON
   -workingDir=<dir>        where run keeps its journal and what the cluster last looked like, and where a worker's
@@ -106,7 +109,7 @@ def parse(argv: Sequence[str]) -> Wishes:
     if job and job not in TASK_TYPES:
         raise ConfigError(f"unknown job {given['<job>']!r}; known are {', '.join(TASK_TYPES)}")
     return Wishes(
-        command=next(word for word in ("plan", "run", "status", "doctor") if given[word]),
+        command=next(word for word in ("plan", "run", "undo", "status", "doctor") if given[word]),
         job=job,
         masters=_addresses(given, "master"),
         admin=next(iter(_addresses(given, "admin")), None),

@@ -91,7 +91,7 @@ RECOVERY_TIME = 600.0
 SHORTEST_BEAT = 0.05
 """Seconds between heartbeats, at least: what changes in between is told by one."""
 
-COMMANDS = ("plan", "run", "status", "doctor")
+COMMANDS = ("plan", "run", "undo", "status", "doctor")
 """One-shot commands, which weed_console answers."""
 
 R = TypeVar("R")

@@ -36,14 +36,14 @@ class Lease:
         self._why = ""
         self._token = LeaseAdminTokenResponse()
         self._renewed = 0.0
-        self._taken_by = ""
+        self.taken_by = ""  # who has it instead
         self._asking = threading.Lock()
         self._ended = threading.Event()
 
     @property
     def is_lost(self) -> bool:
         """Whether another worker has it by now."""
-        return bool(self._taken_by)
+        return bool(self.taken_by)
 
     def take(self) -> None:
         """Take or renew it; Busy where another worker holds it."""
@@ -62,10 +62,10 @@ class Lease:
             except ServerFailed as error:
                 if "already locked" not in error.detail:
                     raise
-                self._taken_by = error.detail.partition("already locked by ")[2] or "another worker"
-                raise Busy(f"volume {self._volume_id} is being worked on by {self._taken_by}") from None
+                self.taken_by = error.detail.partition("already locked by ")[2] or "another worker"
+                raise Busy(f"volume {self._volume_id} is being worked on by {self.taken_by}") from None
             self._renewed = asked
-            self._taken_by = ""
+            self.taken_by = ""
 
     def say(self, why: str) -> None:
         """Tell whoever asks for the volume what it is held for, from now on; Busy where another worker has it."""
@@ -79,7 +79,7 @@ class Lease:
         """Make sure that it is still ours; raise Busy if not, ServerFailed if the master cannot tell."""
         if self.is_lost or time.monotonic() - self._renewed > SAFE:
             if self.is_lost:
-                raise Busy(f"volume {self._volume_id} was taken over by {self._taken_by}")
+                raise Busy(f"volume {self._volume_id} was taken over by {self.taken_by}")
             self.take()
 
     def keep(self) -> None:
@@ -104,6 +104,17 @@ class Lease:
             )
         except ServerFailed:
             pass  # it ends by itself
+
+
+def holder_of(cluster: Cluster, volume_id: int) -> str:
+    """Who works on a volume now, and what for where that is told; "" for nobody. ServerFailed where no master tells."""
+    lease = Lease(cluster.master(), volume_id)
+    try:
+        lease.take()  # masters tell only those who ask for it
+    except Busy:
+        return lease.taken_by
+    lease.release()
+    return ""
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def here(
 
     def run(cluster: Cluster, *words: str) -> Ended:
         capsys.readouterr()
-        own = [f"-workingDir={tmp_path}"] if words[0] in ("run", "doctor") else []
+        own = [f"-workingDir={tmp_path}"] if words[0] in ("run", "undo", "doctor") else []
         status = weed_console.main([words[0], f"-master={cluster.master}", *own, *words[1:]])
         told = capsys.readouterr()
         return Ended(status, told.out, told.err)

@@ -50,7 +50,7 @@ class Console:
 
     def argv(self, *words: str) -> list[str]:
         """The command line; `WEED_WORKER` in the environment names a .pyz to run instead of the source."""
-        own = [f"-workingDir={self.directory}"] if words[0] in ("run", "doctor") else []
+        own = [f"-workingDir={self.directory}"] if words[0] in ("run", "undo", "doctor") else []
         return [sys.executable, os.environ.get("WEED_WORKER", str(PROGRAM)), words[0], *self._flags, *own, *words[1:]]
 
     def run(self, *words: str, timeout: float = 60.0) -> Ended:

@@ -109,7 +109,7 @@ def test_a_volume_left_read_only_is_found_with_the_command_that_mends_it(cluster
     (found,) = findings(ended)
     assert found["where"] == f"volume {volume_id} on {server.address}"
     assert "no journal here says why" in found["what"]
-    assert f"volume.mark -node={server.address.http} -volumeId={volume_id} -writable" in found["fix"]
+    assert f"weed_worker undo -volumeId={volume_id};" in found["fix"]
 
 
 def test_a_volume_that_a_workers_journal_froze_is_told_with_the_journal(

@@ -1,0 +1,81 @@
+"""What a stopped run leaves shut: told as it is, passed over by others, shown and ended by `undo`."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+
+from tests.cluster import Cluster, request
+from tests.console.console import Console, Ended, Running
+from tests.support import eventually
+
+
+def is_read_only(cluster: Cluster, volume_id: int) -> bool:
+    return any(
+        cluster.volume(server).volume_status(volume_id=volume_id).is_read_only
+        for server in cluster.locations(volume_id)
+    )
+
+
+def test_a_run_stopped_in_its_wait_says_so_others_leave_the_volume_alone_and_undo_opens_it(
+    make_cluster: Callable[..., Cluster],
+    console_of: Callable[[Cluster | None], Console],
+    started: Callable[[Running], Running],
+    here: Callable[..., Ended],
+) -> None:
+    cluster = make_cluster(era="4.13")  # its servers cannot be made to forget
+    a, b, c = cluster.servers
+    files = cluster.fill(count=5, servers=[a, b], replication="001", volumes=2)
+    cluster.settle()
+    console = console_of(cluster)
+    wanted = ("-max=1", "-set=imbalance_threshold=0.1", "-set=batch_size=1")
+    (volume_id,) = here(cluster, "plan", "balance", *wanted, "-json").json()["proposals"][0]["volumes"]
+    plan = here(cluster, "plan", "balance", *wanted).out
+    assert "1 volume refuses writes for about 10 min after the change: " in plan
+    assert "4.13; releases before 4.44 cannot forget" in plan
+    running = started(console.start("run", "balance", "-yes", *wanted))
+    eventually(lambda: c in cluster.locations(volume_id) and len(cluster.locations(volume_id)) == 2, 40)
+    told = eventually(lambda: "read-only while a job is under way" in (out := here(cluster, "doctor").out) and out, 20)
+    assert f"undo -volumeId={volume_id}" not in str(told)
+    running.send(signal.SIGTERM)
+    assert running.wait() == 130
+    assert re.search(
+        rf"balance {volume_id}: shut: told to stop; volume {volume_id} stays read-only until \d\d:\d\d:\d\d UTC; the "
+        "next run or worker with the same -workingDir then opens it",
+        running.text,
+    ), running.text
+    assert is_read_only(cluster, volume_id)
+
+    cluster.settle()
+    other = here(cluster, "plan", "balance", *wanted[1:], "-json").json()["proposals"]
+    assert volume_id not in [moved for proposal in other for moved in proposal["volumes"]]
+    left = console.run("undo", "-dryRun", "-json")
+    assert f"volume {volume_id} stays read-only until" in left.json()[0]["text"]
+    early = console.run("undo", "-yes")
+    assert early.status == 1, early.out
+    assert is_read_only(cluster, volume_id)
+
+    for path in console.directory.glob("console-*/journal/*.journal"):  # as if the time had passed
+        path.write_text(re.sub(r'"until": [0-9.]+', '"until": 1', path.read_text()))
+    ended = console.run("undo", "-yes")
+    assert ended.status == 0, ended.out
+    assert not is_read_only(cluster, volume_id)
+    assert "no run from here left anything" in console.run("undo", "-yes").out
+    cluster.check(files)
+
+
+def test_a_volume_that_nobody_remembers_is_opened_when_its_replicas_are_equal(
+    cluster: Cluster, here: Callable[..., Ended]
+) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=5, servers=[a, b], replication="001")
+    (volume_id,) = files.volume_ids
+    cluster.volume(a).volume_mark_readonly(volume_id=volume_id, persist=True)
+    cluster.settle()
+    assert f"weed_worker undo -volumeId={volume_id}" in here(cluster, "doctor").out.replace("\n", " ")
+    assert here(cluster, "undo", "-yes", f"-volumeId={volume_id}").status == 0
+    assert not is_read_only(cluster, volume_id)
+    assert request(b.address, "PUT", f"/{volume_id},f100000001", b"data")[0] == 201
+    assert cluster.read(f"{volume_id},f100000001", a) == b"data"
+    cluster.check(files)
