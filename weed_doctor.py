@@ -206,9 +206,9 @@ def _is_held(directory: Path) -> bool:
 
 
 def _frozen_by(directories: Iterable[Path]) -> dict[tuple[Address, int], str]:
-    """Which journal's job made a volume read-only on a server."""
+    """Which journal's job made a volume read-only on a server; jobs under way tell by their leases."""
     frozen = {}
-    for directory in directories:
+    for directory in filter(lambda place: not _is_held(place), directories):
         for entry in peek(directory / "journal"):
             for step in entry.open:
                 found = Frozen.of(step)
@@ -485,7 +485,8 @@ def _volumes(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         still = list(pool.map(lambda replica: _is_read_only(cluster, replica), read_only[:ASKED_AFRESH]))
     shut = [replica for replica, is_so in zip(read_only, still) if is_so]
-    holders = _holders(cluster, {replica.volume_id for replica in shut})
+    left = {volume_id for _server, volume_id in frozen}
+    holders = _holders(cluster, {replica.volume_id for replica in shut} - left)
     for holder in sorted(set(holders.values())):
         theirs = sorted(volume_id for volume_id, one in holders.items() if one == holder)
         findings.append(Finding(NOTE, _some(theirs), f"read-only while a job is under way: {holder}"))
