@@ -649,6 +649,18 @@ class Admin(Process):
         assert response.status < 300, f"{path}: {response.status} {body!r}"
         return json.loads(body or b"null")
 
+    def configure(self, job_type: str, **values: bool | int | float | str) -> None:
+        """Set fields of the worker's form, as an operator does; the admin looks for work only when it is told to."""
+        path = f"/api/plugin/job-types/{job_type}/config"
+        config = self.get(path)
+        for name, value in values.items():
+            assert name in config["worker_config_values"], config
+            kind = {bool: "bool_value", int: "int64_value", float: "double_value", str: "string_value"}[type(value)]
+            config["worker_config_values"][name] = {kind: str(value) if kind == "int64_value" else value}
+        config["admin_runtime"]["enabled"] = False
+        status, body = request(self.address, "PUT", path, json.dumps(config).encode())
+        assert status == 200, body
+
 
 def _connect(address: Address) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(address.host, address.port, timeout=30)

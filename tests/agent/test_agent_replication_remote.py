@@ -44,19 +44,6 @@ def _described(admin: Admin, job_type: str) -> bool:
     return request(admin.address, "GET", f"/api/plugin/job-types/{job_type}/descriptor")[0] == 200
 
 
-def configure(admin: Admin, job_type: str, **values: bool | int | float | str) -> None:
-    """Set fields of the worker's form, as an operator does; the admin looks for work only when it is told to."""
-    path = f"/api/plugin/job-types/{job_type}/config"
-    config = admin.get(path)
-    for name, value in values.items():
-        assert name in config["worker_config_values"], config
-        kind = {bool: "bool_value", int: "int64_value", float: "double_value", str: "string_value"}[type(value)]
-        config["worker_config_values"][name] = {kind: str(value) if kind == "int64_value" else value}
-    config["admin_runtime"]["enabled"] = False
-    status, body = request(admin.address, "PUT", path, json.dumps(config).encode())
-    assert status == 200, body
-
-
 def run(admin: Admin, job_type: str, seconds: int = 90) -> dict[str, Any]:
     """Have the admin look for work and do it, for so long at most; return its counts."""
     path = f"/api/plugin/job-types/{job_type}/run"
@@ -127,7 +114,7 @@ def test_every_volume_of_an_emptied_server_is_on_two_machines_again(
     cluster.delete([next(iter(files[0]))])
     cluster.settle()
     admin, agent = attach(cluster, start_agent)
-    configure(admin, "replication", min_fault_age_seconds=0)
+    admin.configure("replication", min_fault_age_seconds=0)
     empty_one(cluster, three)
     lost = sum(three in pair for pair in pairs) * 2
 
@@ -155,7 +142,7 @@ def test_a_diverged_replica_is_reported_by_the_admin_and_kept(
     cluster.settle()
     eventually(lambda: len({r.file_count for r in cluster.topology().replicas(volume_id)}) == 2, timeout=20)
     admin, _agent = attach(cluster, start_agent)
-    configure(admin, "replication", min_fault_age_seconds=0, delete_surplus=True)
+    admin.configure("replication", min_fault_age_seconds=0, delete_surplus=True)
 
     status, body = request(admin.address, "POST", "/api/plugin/job-types/replication/detect", b"{}")
     found = json.loads(body)
@@ -179,7 +166,7 @@ def test_a_fault_that_was_seen_for_ten_minutes_is_repaired_without_a_wait(
     files = cluster.fill(5, replication="001", servers=cluster.servers[:1])
     (volume_id,) = files.volume_ids
     admin, agent = attach(cluster, start_agent)
-    configure(admin, "replication", min_fault_age_seconds=0)
+    admin.configure("replication", min_fault_age_seconds=0)
     _status, body = request(admin.address, "POST", "/api/plugin/job-types/replication/detect", b"{}")
     (proposal,) = json.loads(body)["proposals"]
     parameters = dict(proposal["parameters"])
@@ -200,7 +187,7 @@ def test_a_worker_killed_while_servers_may_write_past_a_new_copy_opens_the_volum
     files = cluster.fill(5, replication="001", servers=cluster.servers[:1])
     (volume_id,) = files.volume_ids
     admin, agent = attach(cluster, start_agent)
-    configure(admin, "replication", min_fault_age_seconds=0)
+    admin.configure("replication", min_fault_age_seconds=0)
     threading.Thread(target=run, args=(admin, "replication"), daemon=True).start()
     agent.says("read-only until servers know the new copy")
     agent.kill()
@@ -255,7 +242,7 @@ class Tiered:
     def configure(self, admin: Admin, **values: bool | int | float | str) -> None:
         """Let whatever is half full move to the backend."""
         fixed: dict[str, Any] = {"backend": "s3.default", "quiet_for_seconds": 0, "full_percent": 50.0}
-        configure(admin, "remote_upload", **fixed, **values)
+        admin.configure("remote_upload", **fixed, **values)
         path = "/api/plugin/job-types/remote_upload/config"
         config = admin.get(path)
         config["admin_config_values"]["collection_filter"] = {"string_value": "^archive$"}
