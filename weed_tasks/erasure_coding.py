@@ -700,7 +700,7 @@ def _look_for_remains(
     def ask_for_shards(server: Address) -> None:
         try:
             remains.shelves.append(look(ctx, server, volume_id, collection))
-        except ServerFailed:
+        except (ServerFailed, Mismatch):  # Mismatch: what it says of its shards is damaged
             if server in sources:
                 raise
             remains.silent[server] = places.get(server, [])
