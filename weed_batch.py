@@ -23,8 +23,8 @@ import weed_tasks
 from weed_cluster.leash import Leash
 from weed_errors import Busy, Cancelled, ConfigError, StillShut, TaskError
 from weed_model import Job, Proposal
+from weed_safety.journal import Journal
 from weed_slots import MOST_OUTSIDE, Slots
-from weed_tasks.journal import Journal
 from weed_view import Bar, size_text, time_text
 from weed_wishes import Wishes
 

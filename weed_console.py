@@ -53,15 +53,16 @@ from weed_cluster.rates import Rates
 from weed_cluster.topology import DEFAULT_COLLECTION, Topology, names_filter, snapshot
 from weed_errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
 from weed_model import Detection, DetectionRequest, Skipped, Value
+from weed_safety.context import Context, Options
+from weed_safety.journal import Entry, Journal
+from weed_safety.location_cache import left_shut
+from weed_safety.move import hold
 from weed_settings import normalise
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_tasks.filters import look, unknown, unmatched
-from weed_tasks.journal import Entry, Journal
-from weed_tasks.move import hold
 from weed_tasks.reopen import reopen
 from weed_tasks.replication_plan import FRESH
-from weed_tasks.shut import left_shut
 from weed_text import escaped
 from weed_view import Screen, size_text, time_text
 from weed_wishes import USAGE, Wishes, parse
@@ -102,15 +103,15 @@ class Console:
         self.channels.close()
         self.native.kill()
 
-    def context(self, leash: Leash, entry: Entry, dry_run: bool = False) -> weed_tasks.Context:
+    def context(self, leash: Leash, entry: Entry, dry_run: bool = False) -> Context:
         """What a task gets."""
         wishes = self.wishes
-        return weed_tasks.Context(
+        return Context(
             cluster=Cluster(self.channels, self.masters, leash),
             journal=entry,
             compute=lambda function, *args: self.native.apply(function, args),
             rates=self.rates,
-            options=weed_tasks.Options(ec_window=wishes.ec_window, data_dirs=wishes.data_dirs, dry_run=dry_run),
+            options=Options(ec_window=wishes.ec_window, data_dirs=wishes.data_dirs, dry_run=dry_run),
             log=lambda line: self.screen.say(line, "dim") if wishes.verbosity else None,
             remember=self.last_topology.look,
         )
@@ -148,7 +149,7 @@ class Console:
         rows = rows[: wishes.most or None]
         return rows, Detection([row.proposal for row in rows], skipped, found.has_more, found.seen, found.summary)
 
-    def check_filters(self, context: weed_tasks.Context) -> None:
+    def check_filters(self, context: Context) -> None:
         """Raise ConfigError for a filter that matches nothing: what it hides would read as well."""
         wishes, narrow = self.wishes, context.seen
         for topology in (narrow, None):

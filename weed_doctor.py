@@ -29,9 +29,9 @@ from weed_errors import ServerFailed, TaskError, WeedError
 from weed_model import Value
 from weed_remedies import JUDGED, Remedy
 from weed_remedies import find as remedy_of
-from weed_tasks.freeze import Frozen
-from weed_tasks.journal import DAMAGED, SUFFIX, Entry, peek
-from weed_tasks.lease import holder_of
+from weed_safety.freeze import Frozen
+from weed_safety.journal import DAMAGED, SUFFIX, Entry, peek
+from weed_safety.lease import holder_of
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import weed_tasks
 from weed_errors import TaskError
-from weed_tasks import Context
-from weed_tasks.journal import Entry, Journal
+from weed_safety.context import Context
+from weed_safety.journal import Entry, Journal
 
 log = logging.getLogger(__name__)
 

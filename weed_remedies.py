@@ -12,7 +12,8 @@ import weed_tasks
 from weed_cluster.client import Cluster
 from weed_errors import WeedError
 from weed_model import DetectionRequest, Job, Value
-from weed_tasks.journal import Journal
+from weed_safety.context import Context
+from weed_safety.journal import Journal
 
 JUDGED = 20
 """Volumes of one kind of find for which the job is asked; the others are taken for alike."""
@@ -38,7 +39,7 @@ def find(cluster: Cluster, job: str, volume_id: int, *tries: Mapping[str, Value]
         config = {**AT_ONCE, **settings} if job == "replication" else dict(settings)
         request = DetectionRequest(job, config, tuple(map(str, cluster.masters)), volume_id=volume_id, is_single=True)
         try:
-            found = task.detect(request, weed_tasks.Context(cluster, Journal.memory()))
+            found = task.detect(request, Context(cluster, Journal.memory()))
         except WeedError as error:
             return Remedy(why_not=str(error))
         if any(volume_id in Job("", job, one.params, one.parameters).volume_ids for one in found.proposals):

@@ -56,6 +56,8 @@ from weed_hand import Hand, Work
 from weed_model import Detection, Value
 from weed_protocol import classic, commands
 from weed_recovery import Recovery
+from weed_safety.context import Context, Options
+from weed_safety.journal import Entry, Journal
 from weed_session import Session, sessions_for
 from weed_settings import Settings
 from weed_sight import Sight, look
@@ -66,7 +68,6 @@ from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_status_port import open_port
 from weed_tasks import filters
-from weed_tasks.journal import Entry, Journal
 from weed_text import escaped
 
 __version__ = "0.1.0"
@@ -333,17 +334,17 @@ class Worker:
         self.sight.task_ended(job.type, kind, time.monotonic() - work.started, work.leash.read, work.leash.written)
         self._finish(work, **outcome)
 
-    def _context(self, leash: Leash, entry: Entry) -> weed_tasks.Context:
-        return weed_tasks.Context(
+    def _context(self, leash: Leash, entry: Entry) -> Context:
+        return Context(
             cluster=Cluster(self.channels, self.masters, leash),
             journal=entry,
             compute=lambda function, *args: self._native.apply(function, args),
             rates=self.rates,
-            options=weed_tasks.Options(ec_window=self.settings.ec_window, data_dirs=self.settings.data_dirs),
+            options=Options(ec_window=self.settings.ec_window, data_dirs=self.settings.data_dirs),
             remember=self.last_topology.look,
         )
 
-    def _recovery_context(self, entry: Entry) -> weed_tasks.Context:
+    def _recovery_context(self, entry: Entry) -> Context:
         self.masters.hear(map(Address.parse, entry.facts.get("masters", ())))
         return self._context(Leash(RECOVERY_TIME), entry)
 

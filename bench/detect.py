@@ -19,9 +19,9 @@ from proto_gen import master_pb2 as m
 from weed_cluster.client import Channels, Cluster
 from weed_cluster.topology import read
 from weed_model import DetectionRequest
-from weed_tasks import Context
+from weed_safety.context import Context
+from weed_safety.journal import Journal
 from weed_tasks.ec_plan import plan
-from weed_tasks.journal import Journal
 
 RACKS, SERVERS, VOLUMES, PROPOSALS = 100, 1000, 300_000, 7000
 LIMIT_MB = 30_000

@@ -35,8 +35,8 @@ from weed_sandbox.launcher import SANDBOX, Launcher
 
 if TYPE_CHECKING:
     from weed_cluster.topology import Topology
-    from weed_tasks import Context
-    from weed_tasks.journal import Entry
+    from weed_safety.context import Context
+    from weed_safety.journal import Entry
 
 ERAS = ("3.97", "4.13", "4.44")
 ALL_SHARDS = range(14)
@@ -320,9 +320,9 @@ class Cluster:
         return VolumeServerStub(self._channels.to(server.address))  # type: ignore[no-untyped-call]
 
     def context(self, journal: Entry | None = None, timeout: float | None = None, **options: Any) -> Context:
-        """What a task gets, in the test process. `options` are those of weed_tasks.Options."""
-        from weed_tasks import Context, Options
-        from weed_tasks.journal import Journal
+        """What a task gets, in the test process. `options` are those of weed_safety.context.Options."""
+        from weed_safety.context import Context, Options
+        from weed_safety.journal import Journal
 
         return Context(self.clients(timeout), journal or Journal.memory(), options=Options(**options))
 

@@ -11,8 +11,8 @@ from weed_cluster.client import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
 from weed_model import Result
-from weed_tasks import Context
-from weed_tasks.journal import Entry, Journal
+from weed_safety.context import Context
+from weed_safety.journal import Entry, Journal
 
 CHANGING = frozenset(
     {

@@ -14,8 +14,9 @@ from weed_cluster.client import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_errors import ServerFailed
 from weed_model import Job
-from weed_tasks import Context, erasure_coding
-from weed_tasks.journal import Journal
+from weed_safety.context import Context
+from weed_safety.journal import Journal
+from weed_tasks import erasure_coding
 
 
 def job(cluster: Cluster, volume_id: int, collection: str = "", name: str = "job", **coding: Any) -> Job:

@@ -19,8 +19,8 @@ from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
 from weed_errors import TaskError
 from weed_model import Job, Result
-from weed_tasks import Context
-from weed_tasks.journal import Journal
+from weed_safety.context import Context
+from weed_safety.journal import Journal
 
 CHANGING = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Levelling volumes over servers: one move, or a batch of them, each made by weed_tasks.move."""
+"""Levelling volumes over servers: one move, or a batch of them, each made by weed_safety.move."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from weed_cluster.address import Address
 from weed_cluster.topology import Topology, snapshot
 from weed_errors import BadTask, StaleTask, TaskError
 from weed_model import Job, Result
-from weed_tasks import Context, late_writes
+from weed_safety import late_writes
+from weed_safety.context import Context
+from weed_safety.journal import Entry
+from weed_safety.lease import Lease
+from weed_safety.move import Moved, Progress, hold, known_master, move_volume, open_moved, recover_moves
+from weed_safety.parameters import collection_of, server_named, text_of, volume_id_of
 from weed_tasks.balance_plan import CONCURRENT, DESCRIPTOR, MOST_CONCURRENT, MOST_MOVES, detect
-from weed_tasks.journal import Entry
-from weed_tasks.lease import Lease
-from weed_tasks.move import Moved, Progress, hold, known_master, move_volume, open_moved, recover_moves
-from weed_tasks.parameters import collection_of, server_named, text_of, volume_id_of
 from weed_values import as_int
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]

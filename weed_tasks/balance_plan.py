@@ -18,12 +18,13 @@ from weed_cluster.address import Address
 from weed_cluster.placement import Reserved, no_room, plain_type
 from weed_cluster.topology import Node, Replica, Topology
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
-from weed_tasks import Context, forget, late_writes, shut
-from weed_tasks.alike import know_builds
-from weed_tasks.move import stays, why_not_there, why_unmovable
-from weed_tasks.parameters import source_of
-from weed_tasks.readiness import settle
-from weed_tasks.untold import KEY, closed_disks, why_untold
+from weed_safety import forget, late_writes, location_cache
+from weed_safety.alike import know_builds
+from weed_safety.context import Context
+from weed_safety.move import stays, why_not_there, why_unmovable
+from weed_safety.parameters import source_of
+from weed_safety.readiness import settle
+from weed_safety.untold import KEY, closed_disks, why_untold
 from weed_tasks.vacuum_plan import FULL_FROM, SCOPE, node_scope, scope_of
 from weed_values import as_float, as_int
 
@@ -121,7 +122,7 @@ class _Move:
     @property
     def shut_for(self) -> int:
         """Seconds of that."""
-        return int(shut.CACHED_FOR) if self.why_shut else 0
+        return int(location_cache.CACHED_FOR) if self.why_shut else 0
 
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:

@@ -18,19 +18,19 @@ from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, ec_locations, snapshot, wildcard_filter
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import HIGH, LOW, NORMAL, Descriptor, Detection, DetectionRequest, Field, Job, Proposal, Result, Runtime
+from weed_safety.alike import check_alike, know_builds
+from weed_safety.context import Context
+from weed_safety.journal import Entry, Step
+from weed_safety.lease import Lease, volume_lease
+from weed_safety.parameters import server_named, text_of, volume_id_of
+from weed_safety.proof import SERVED, asked_of, prove_answers, sample_of
+from weed_safety.readiness import Answers, close_refusing, settle
 from weed_storage.index import entries, fold, read_ecj
 from weed_storage.volume_info import Generation
-from weed_tasks import Context
-from weed_tasks.alike import check_alike, know_builds
 from weed_tasks.ec_balance_plan import CROSS_RACK, DEDUP, Move, Plan, Wishes, refused_shards, why_refused
 from weed_tasks.ec_proof import FINDS_OTHERS_WITHIN
 from weed_tasks.ec_shards import ALL_SHARDS, Shelf, fetch, file_time, look
 from weed_tasks.ec_stream import PIECE, read_piece
-from weed_tasks.journal import Entry, Step
-from weed_tasks.lease import Lease, volume_lease
-from weed_tasks.parameters import server_named, text_of, volume_id_of
-from weed_tasks.proof import SERVED, asked_of, prove_answers, sample_of
-from weed_tasks.readiness import Answers, close_refusing, settle
 from weed_values import as_float, as_int, as_list, as_str, settings
 
 DESCRIPTOR = Descriptor(

@@ -15,15 +15,15 @@ from weed_cluster.address import Address
 from weed_cluster.topology import Topology, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask
 from weed_model import Job
+from weed_safety.alike import know_builds
+from weed_safety.context import Context
+from weed_safety.parameters import collection_of, server_named, text_of, volume_id_of
+from weed_safety.readiness import close_refusing
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
-from weed_tasks import Context
-from weed_tasks.alike import know_builds
 from weed_tasks.ec_plan import place, why_refused
 from weed_tasks.ec_shards import Shelf, look_at_all
 from weed_tasks.ec_stream import Slot
-from weed_tasks.parameters import collection_of, server_named, text_of, volume_id_of
-from weed_tasks.readiness import close_refusing
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ is sent before the shards, so that whatever a killed attempt leaves names its ru
 there, only shards that were seen or sent are named for removal. The `.ecx` comes last: without it no server mounts
 shards at its start, and one that holds the volume itself removes them.
 
-Two workers. Only one works on a volume at a time, by a lease at the master (weed_tasks.lease). One that lost its lease
+Two workers. Only one works on a volume at a time, by a lease at the master (weed_safety.lease). One that lost its lease
 changes nothing any more, nor does it undo: the other found all of it. Files of an upload that may still be under way
 are waited for (weed_tasks.ec_shards.QUIET). Shards are removed only where the volume itself was just seen whole.
 """
@@ -30,13 +30,23 @@ from weed_cluster.address import Address
 from weed_cluster.topology import ec_locations, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Job, Result
+from weed_safety import late_writes
+from weed_safety.alike import check_alike
+from weed_safety.context import Context
+from weed_safety.freeze import STEP as FREEZE
+from weed_safety.freeze import Frozen, file_status, freeze, recover_freezes, same_files, wait_still
+from weed_safety.journal import Entry, Step
+from weed_safety.late_writes import Refusal
+from weed_safety.lease import Lease, volume_lease
+from weed_safety.parameters import volume_id_of
+from weed_safety.proof import SERVED, Index, asked_of, fetch_index, live_index, sample_of
+from weed_safety.readiness import answer_of
+from weed_safety.untold import check_told
 from weed_storage.checksums import Ecsum, dump_ecsum
 from weed_storage.index import TOMBSTONE, Live, compare, content_end, entries
 from weed_storage.needle import SUPER_BLOCK_SIZE, ttl_seconds
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.volume_info import Generation, dump_vif
-from weed_tasks import Context, late_writes
-from weed_tasks.alike import check_alike
 from weed_tasks.ec_plan import DESCRIPTOR, EMPTY, NO_FILE, detect
 from weed_tasks.ec_proof import Claim, check_vif, prove, prove_covered, prove_found, prove_served
 from weed_tasks.ec_scene import Order, Scene, ask, awaken, survey
@@ -55,15 +65,6 @@ from weed_tasks.ec_shards import (
 from weed_tasks.ec_source import Source
 from weed_tasks.ec_stream import ShardSums, encode
 from weed_tasks.ec_targets import row_rule, unplaced, why_not_there
-from weed_tasks.freeze import STEP as FREEZE
-from weed_tasks.freeze import Frozen, file_status, freeze, recover_freezes, same_files, wait_still
-from weed_tasks.journal import Entry, Step
-from weed_tasks.late_writes import Refusal
-from weed_tasks.lease import Lease, volume_lease
-from weed_tasks.parameters import volume_id_of
-from weed_tasks.proof import SERVED, Index, asked_of, fetch_index, live_index, sample_of
-from weed_tasks.readiness import answer_of
-from weed_tasks.untold import check_told
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]
 

@@ -25,7 +25,7 @@ from weed_cluster.topology import (
     wildcard_filter,
 )
 from weed_model import Detection, DetectionRequest, Value
-from weed_tasks import Context
+from weed_safety.context import Context
 from weed_tasks.vacuum_plan import FULL_FROM
 from weed_values import as_str
 

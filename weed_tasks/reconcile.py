@@ -14,10 +14,10 @@ from itertools import groupby
 
 from weed_cluster.address import Address
 from weed_errors import Mismatch
+from weed_safety.context import Context
+from weed_safety.freeze import file_status
 from weed_storage.index import entries
 from weed_storage.needle import FileId, parse_needle
-from weed_tasks import Context
-from weed_tasks.freeze import file_status
 
 Print = tuple[int, int, int]
 """What tells one write from another: cookie, checksum, and the unix second that the client's server stamped it with.

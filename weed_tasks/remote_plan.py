@@ -13,12 +13,13 @@ from weed_cluster.client import Master
 from weed_cluster.topology import Replica, Topology, collection_filter
 from weed_errors import ConfigError, TaskError
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
+from weed_safety import late_writes
+from weed_safety.alike import know_builds
+from weed_safety.context import Context
+from weed_safety.freeze import generation_of
+from weed_safety.parameters import source_of
+from weed_safety.readiness import settle
 from weed_storage.volume_info import Generation
-from weed_tasks import Context, late_writes
-from weed_tasks.alike import know_builds
-from weed_tasks.freeze import generation_of
-from weed_tasks.parameters import source_of
-from weed_tasks.readiness import settle
 from weed_tasks.replica_faults import unfit
 from weed_values import as_float, as_int, as_str, settings
 

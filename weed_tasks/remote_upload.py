@@ -19,18 +19,19 @@ from weed_cluster.address import Address
 from weed_cluster.topology import snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Job, Result, Value
+from weed_safety import late_writes
+from weed_safety.alike import check_alike
+from weed_safety.context import Context
+from weed_safety.freeze import STEP as FREEZE
+from weed_safety.freeze import Frozen, file_status, freeze, seal, thaw, wait_still
+from weed_safety.journal import Entry, Step
+from weed_safety.late_writes import Refusal
+from weed_safety.lease import Lease
+from weed_safety.move import LEASE_PATIENCE, hold, probe, prove_unchanged
+from weed_safety.parameters import collection_of, volume_id_of
+from weed_safety.proof import CHECKSUMS, INDEX, compare_replicas, fetch_index, sample_of
+from weed_safety.readiness import close_refusing
 from weed_storage.volume_info import Generation
-from weed_tasks import Context, late_writes
-from weed_tasks.alike import check_alike
-from weed_tasks.freeze import STEP as FREEZE
-from weed_tasks.freeze import Frozen, file_status, freeze, seal, thaw, wait_still
-from weed_tasks.journal import Entry, Step
-from weed_tasks.late_writes import Refusal
-from weed_tasks.lease import Lease
-from weed_tasks.move import LEASE_PATIENCE, hold, probe, prove_unchanged
-from weed_tasks.parameters import collection_of, volume_id_of
-from weed_tasks.proof import CHECKSUMS, INDEX, compare_replicas, fetch_index, sample_of
-from weed_tasks.readiness import close_refusing
 from weed_tasks.remote_plan import DESCRIPTOR, DOWNLOAD, backends, detect, known_backend, why_refused
 from weed_values import as_bool, as_str, settings
 

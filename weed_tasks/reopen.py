@@ -6,11 +6,12 @@ import time
 
 from weed_cluster.topology import snapshot
 from weed_errors import Mismatch, StaleTask
-from weed_tasks import Context, forget, shut
-from weed_tasks.freeze import Frozen, freeze_for_long, thaw, wait_still
-from weed_tasks.lease import Lease
-from weed_tasks.move import QUIET
-from weed_tasks.proof import CHECKSUMS
+from weed_safety import forget, location_cache
+from weed_safety.context import Context
+from weed_safety.freeze import Frozen, freeze_for_long, thaw, wait_still
+from weed_safety.lease import Lease
+from weed_safety.move import QUIET
+from weed_safety.proof import CHECKSUMS
 from weed_tasks.replica_faults import unfit
 from weed_tasks.replica_repair import compare_all, names
 
@@ -78,7 +79,7 @@ def _renew(ctx: Context, volume_id: int, frozen: list[Frozen], lease: Lease | No
     if not reason:
         return
     ctx.log(f"volume {volume_id} stays read-only for ten minutes more, then it is opened: {reason}")
-    ends = time.monotonic() + shut.CACHED_FOR
+    ends = time.monotonic() + location_cache.CACHED_FOR
     while (left := ends - time.monotonic()) > 0:
         if lease is not None:
             lease.check()

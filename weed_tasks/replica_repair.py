@@ -16,16 +16,16 @@ from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.topology import Replica, locations
 from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_model import Result
-from weed_tasks import Context, reconcile
-from weed_tasks import forget as memories
-from weed_tasks import shut as shutting
-from weed_tasks.freeze import STEP as FREEZE
-from weed_tasks.freeze import Frozen, freeze_for_long, seal, thaw, wait_still
-from weed_tasks.lease import Lease
-from weed_tasks.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
-from weed_tasks.proof import SERVED, compare_replicas, live_index, prove_serves, sample_of
+from weed_safety import forget, location_cache
+from weed_safety.context import Context
+from weed_safety.freeze import STEP as FREEZE
+from weed_safety.freeze import Frozen, freeze_for_long, seal, thaw, wait_still
+from weed_safety.lease import Lease
+from weed_safety.location_cache import Shut, keep_shut, outlast, until, words
+from weed_safety.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
+from weed_safety.proof import SERVED, compare_replicas, live_index, prove_serves, sample_of
+from weed_tasks import reconcile
 from weed_tasks.replica_faults import Fault
-from weed_tasks.shut import Shut, keep_shut, outlast, until, words
 
 QUIET = 1.0
 """Seconds without a change after which a frozen volume counts as still."""
@@ -276,11 +276,11 @@ class Repair:
         elif not all(self._was_writable(server) for server in self.frozen):
             self.why_shut = "a replica of it was read-only before"
         else:
-            self.why_shut = memories.why_not(self.ctx, self.order.volume_id, self.frozen)
+            self.why_shut = forget.why_not(self.ctx, self.order.volume_id, self.frozen)
         if not self.why_shut:
             placement = self.replicas[0].placement
-            self.why_shut = memories.renew(self.ctx, self.order.volume_id, list(self.frozen.values()), placement)
-            ends = time.monotonic() + shutting.CACHED_FOR
+            self.why_shut = forget.renew(self.ctx, self.order.volume_id, list(self.frozen.values()), placement)
+            ends = time.monotonic() + location_cache.CACHED_FOR
             for volume in self.shut:
                 volume.ends = max(volume.ends, ends)
         while self.shut and not self.why_shut:

@@ -14,14 +14,14 @@ from weed_cluster.placement import ReplicaPlacement, Reserved, no_room, why_not
 from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_errors import Mismatch, ServerFailed, StaleTask
 from weed_model import Job, Result
-from weed_tasks import Context
-from weed_tasks.alike import know_builds
-from weed_tasks.journal import Entry
-from weed_tasks.lease import Lease
-from weed_tasks.move import hold, probe, recover_moves
-from weed_tasks.parameters import collection_of, server_named, servers_known, source_names, volume_id_of
-from weed_tasks.proof import CHECKSUMS, INDEX
-from weed_tasks.readiness import close_refusing
+from weed_safety.alike import know_builds
+from weed_safety.context import Context
+from weed_safety.journal import Entry
+from weed_safety.lease import Lease
+from weed_safety.move import hold, probe, recover_moves
+from weed_safety.parameters import collection_of, server_named, servers_known, source_names, volume_id_of
+from weed_safety.proof import CHECKSUMS, INDEX
+from weed_safety.readiness import close_refusing
 from weed_tasks.replica_faults import (
     MISPLACED,
     Fault,

@@ -15,13 +15,14 @@ from weed_cluster.placement import ReplicaPlacement, Reserved
 from weed_cluster.topology import Node, Replica, Topology, collection_filter
 from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
+from weed_safety import forget, location_cache
+from weed_safety.alike import know_builds
+from weed_safety.context import Context
+from weed_safety.freeze import file_status, generation_of
+from weed_safety.parameters import source_of
+from weed_safety.proof import BYTES, CHECKSUMS, INDEX
+from weed_safety.readiness import settle
 from weed_storage.volume_info import Generation
-from weed_tasks import Context, forget, shut
-from weed_tasks.alike import know_builds
-from weed_tasks.freeze import file_status, generation_of
-from weed_tasks.parameters import source_of
-from weed_tasks.proof import BYTES, CHECKSUMS, INDEX
-from weed_tasks.readiness import settle
 from weed_tasks.replica_faults import (
     DIVERGED,
     MISPLACED,
@@ -322,7 +323,7 @@ def _propose(
     if targets and remembered_for(fault, placement, age, first.remote_name) > 0:
         holders = [*(replica.server for replica in replicas), *(node.address for node in targets)]
         why = why_shut(first.volume_id, holders)
-    seconds = 120 + copying + (int(shut.CACHED_FOR) if why else 0)
+    seconds = 120 + copying + (int(location_cache.CACHED_FOR) if why else 0)
     where = f", copy to {', '.join(map(str, targets))}" if targets else ""
     if shared := same_host((replica.node for replica in replicas), targets):
         where += f" ({shared}; no other host may take one)"
@@ -360,7 +361,7 @@ def remembered_for(fault: Fault | None, placement: ReplicaPlacement, seen_for: f
         return 0.0  # no write is sent on
     # Servers remember a complete set of replicas; of one that lacks a copy for long they do not.
     known = seen_for if fault and fault.kind == UNDER else 0.0
-    return max(0.0, shut.CACHED_FOR - known)
+    return max(0.0, location_cache.CACHED_FOR - known)
 
 
 def _skip(replicas: Sequence[Replica], reason: str, key: str) -> Skipped:

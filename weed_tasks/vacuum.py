@@ -21,18 +21,18 @@ from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.topology import snapshot
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_model import Job, Result
+from weed_safety.context import Context
+from weed_safety.freeze import file_status, same_files
+from weed_safety.journal import Entry, Step
+from weed_safety.lease import Lease
+from weed_safety.move import LEASE_PATIENCE, hold, known_master, probe
+from weed_safety.parameters import collection_of, server_named, servers_known, source_names, text_of, volume_id_of
+from weed_safety.proof import live_index, sample_needles
+from weed_safety.readiness import check_ready, close_refusing
+from weed_safety.untold import check_told
 from weed_storage.index import Live, compare, entry_size, fold
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock
 from weed_storage.volume_info import Generation
-from weed_tasks import Context
-from weed_tasks.freeze import file_status, same_files
-from weed_tasks.journal import Entry, Step
-from weed_tasks.lease import Lease
-from weed_tasks.move import LEASE_PATIENCE, hold, known_master, probe
-from weed_tasks.parameters import collection_of, server_named, servers_known, source_names, text_of, volume_id_of
-from weed_tasks.proof import live_index, sample_needles
-from weed_tasks.readiness import check_ready, close_refusing
-from weed_tasks.untold import check_told
 from weed_tasks.vacuum_plan import DESCRIPTOR, detect, why_refused
 from weed_values import as_bool, as_float
 

@@ -10,9 +10,9 @@ from typing import Any
 from proto_gen import worker_pb2
 from weed_cluster.topology import Node, Replica, Topology, collection_filter, wildcard_filter
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
-from weed_tasks import Context
-from weed_tasks.readiness import SETBACK, settle
-from weed_tasks.untold import KEY, closed_disks, why_untold
+from weed_safety.context import Context
+from weed_safety.readiness import SETBACK, settle
+from weed_safety.untold import KEY, closed_disks, why_untold
 from weed_values import as_float, as_int, as_str
 
 VOLUME_STATES = (("ALL", "All volumes"), ("ACTIVE", "Active, not full"), ("FULL", "Full"))

@@ -12,8 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import weed_worker
-from weed_tasks import shut
+from weed_safety import location_cache
 
 if __name__ == "__main__":
-    shut.CACHED_FOR = float(os.environ.get("CACHED_FOR", "0"))
+    location_cache.CACHED_FOR = float(os.environ.get("CACHED_FOR", "0"))
     sys.exit(weed_worker.main())

@@ -17,7 +17,7 @@ from tests.agent.driver import Driver
 from tests.agent.work import COMPACT, compactions, garbage, hold, server_of
 from tests.cluster import Cluster
 from tests.support import eventually, free_port
-from weed_tasks.journal import Journal
+from weed_safety.journal import Journal
 
 Start = Callable[..., Agent]
 QUICK_413 = "-era=4.13"  # answers "no work", so a worker need not fear for its old stream as with 3.97

@@ -12,8 +12,8 @@ from tests.agent.driver import Driver
 from tests.agent.work import garbage
 from tests.cluster import Cluster
 from tests.support import eventually
-from weed_tasks.freeze import freeze
-from weed_tasks.journal import Journal
+from weed_safety.freeze import freeze
+from weed_safety.journal import Journal
 
 Start = Callable[..., Agent]
 

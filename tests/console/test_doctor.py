@@ -17,8 +17,8 @@ from tests.cluster import Cluster, Files, Machine
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually, free_port
 from weed_model import Job
+from weed_safety.journal import Journal
 from weed_tasks import erasure_coding
-from weed_tasks.journal import Journal
 
 Here = Callable[..., Ended]
 AT_ONCE = ("-set=min_size_mb=1", "-set=fullness_ratio=0.001", "-set=quiet_for_seconds=1")

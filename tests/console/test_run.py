@@ -14,7 +14,7 @@ from tests.console.console import Console, Ended, Running
 from tests.support import eventually
 from weed_batch import state_dir
 from weed_cluster.lock import cluster_lock
-from weed_tasks.journal import Journal
+from weed_safety.journal import Journal
 from weed_wishes import parse
 
 ConsoleOf = Callable[[Cluster | None], Console]

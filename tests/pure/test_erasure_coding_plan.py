@@ -12,9 +12,9 @@ from weed_cluster.client import Channels, Cluster
 from weed_cluster.topology import Topology, read
 from weed_errors import ConfigError
 from weed_model import Detection, DetectionRequest
-from weed_tasks import Context
+from weed_safety.context import Context
+from weed_safety.journal import Journal
 from weed_tasks.ec_plan import plan
-from weed_tasks.journal import Journal
 
 LIMIT_MB = 1000
 NOW = int(time.time())

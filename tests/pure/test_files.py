@@ -21,11 +21,11 @@ from weed_model import Job
 from weed_protocol import classic, plugin
 from weed_protocol.commands import Identity, SendLog
 from weed_recovery import Recovery
+from weed_safety.journal import Journal, peek
 from weed_settings import read_options
 from weed_state import leaks, task_log
 from weed_state.debts import Debts
 from weed_state.identity import claim
-from weed_tasks.journal import Journal, peek
 
 Plant = Callable[[Path], None]
 WHO = Identity("w1", "i1", "host", "v", (), 1, 1)

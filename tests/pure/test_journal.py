@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from weed_errors import TaskError
 from weed_files import safe_name
-from weed_tasks.journal import SUFFIX, Entry, Journal
+from weed_safety.journal import SUFFIX, Entry, Journal
 
 
 def only_file(directory: Path) -> Path:

@@ -12,8 +12,9 @@ from tests.cluster import Cluster, Server
 from tests.support import eventually
 from weed_errors import BadTask, StaleTask, TaskError
 from weed_model import DetectionRequest, Job, Result
-from weed_tasks import balance, move
-from weed_tasks.journal import Journal
+from weed_safety import move
+from weed_safety.journal import Journal
+from weed_tasks import balance
 
 
 @pytest.fixture(autouse=True)

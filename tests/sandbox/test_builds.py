@@ -15,9 +15,10 @@ from weed_cluster.address import Address
 from weed_cluster.builds import Build, Builds, why_unlike
 from weed_errors import StaleTask
 from weed_model import DetectionRequest, Job
+from weed_safety import move
+from weed_safety.alike import BUILDS
 from weed_sandbox.launcher import Launcher
-from weed_tasks import balance, ec_shards, erasure_coding, move, replica_repair, replication
-from weed_tasks.alike import BUILDS
+from weed_tasks import balance, ec_shards, erasure_coding, replica_repair, replication
 
 
 @pytest.fixture(scope="module")

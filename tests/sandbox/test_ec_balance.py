@@ -17,9 +17,10 @@ from tests.support import eventually
 from weed_cluster.topology import ec_locations
 from weed_errors import BadTask, Cancelled, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import DetectionRequest, Job, Value
+from weed_safety.context import Context
+from weed_safety.journal import Entry, Journal
 from weed_sandbox.launcher import Launcher
-from weed_tasks import Context, ec_balance, ec_shards, erasure_coding
-from weed_tasks.journal import Entry, Journal
+from weed_tasks import ec_balance, ec_shards, erasure_coding
 
 MODERN = [kind for kind in REAL_KINDS if kind.era == "4.44"]
 READING = {

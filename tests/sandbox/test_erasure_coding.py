@@ -17,10 +17,10 @@ from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job, shard_files
 from tests.support import eventually
 from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError
+from weed_safety.lease import volume_lease
 from weed_sandbox.launcher import Launcher
 from weed_storage.volume_info import parse_vif
 from weed_tasks import ec_shards, ec_stream, erasure_coding
-from weed_tasks.lease import volume_lease
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "volume-4.44"
 READING = {

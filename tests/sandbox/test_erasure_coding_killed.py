@@ -25,9 +25,10 @@ from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job
 from weed_cluster.client import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_errors import TaskError
+from weed_safety.context import Context
+from weed_safety.journal import Journal
 from weed_sandbox.launcher import Launcher
-from weed_tasks import Context, ec_shards, erasure_coding
-from weed_tasks.journal import Journal
+from weed_tasks import ec_shards, erasure_coding
 
 CHANGING = {
     "LeaseAdminToken",

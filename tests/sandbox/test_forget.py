@@ -11,9 +11,9 @@ from tests.support import eventually
 from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.uploads import Uploads
 from weed_errors import ServerFailed
-from weed_tasks import forget
-from weed_tasks.freeze import freeze_for_long
-from weed_tasks.journal import Journal
+from weed_safety import forget
+from weed_safety.freeze import freeze_for_long
+from weed_safety.journal import Journal
 
 
 def test_servers_before_4_44_cannot_forget(any_cluster: Cluster) -> None:

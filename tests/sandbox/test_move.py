@@ -18,7 +18,6 @@ from typing import TypeVar
 
 import pytest
 
-import weed_tasks.move as move_module
 from proto_gen import worker_pb2
 from tests.cluster import Cluster, Files, Kind, Server, request, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
@@ -29,12 +28,15 @@ from weed_cluster.address import Address
 from weed_cluster.masters import Masters
 from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, StillShut, TaskError, TimedOut
 from weed_model import Job
+from weed_safety import location_cache
+from weed_safety import move as move_module
+from weed_safety.context import Options
+from weed_safety.freeze import file_status, freeze
+from weed_safety.journal import Journal
+from weed_safety.lease import volume_lease
+from weed_safety.move import Moved, move_volume, open_moved
 from weed_sandbox.launcher import Launcher
-from weed_tasks import Options, balance, shut
-from weed_tasks.freeze import file_status, freeze
-from weed_tasks.journal import Journal
-from weed_tasks.lease import volume_lease
-from weed_tasks.move import Moved, move_volume, open_moved
+from weed_tasks import balance
 
 QUIET = 0.3  # seconds
 T = TypeVar("T")
@@ -43,7 +45,7 @@ T = TypeVar("T")
 @pytest.fixture(autouse=True)
 def _forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take it that volume servers remember nothing, but in the tests of that."""
-    monkeypatch.setattr(shut, "CACHED_FOR", 0.0)
+    monkeypatch.setattr(location_cache, "CACHED_FOR", 0.0)
 
 
 def move(cluster: Cluster, volume_id: int, source: Server, target: Server, **wishes: object) -> Moved:
@@ -273,7 +275,7 @@ def forgetting(
     """Servers that remember replicas for ten minutes; in the sandbox for three seconds, where they forget no sooner."""
     cluster = start_cluster(request.param, launcher, tmp_path_factory.mktemp("forgetting"))
     can_forget = cluster.era == "4.44"
-    monkeypatch.setattr(shut, "CACHED_FOR", 610.0 if cluster.kind == "real" or can_forget else 4.0)
+    monkeypatch.setattr(location_cache, "CACHED_FOR", 610.0 if cluster.kind == "real" or can_forget else 4.0)
     for server in cluster.servers if cluster.kind == "sandbox" else ():
         cluster.faults(server).remember(600.0 if can_forget else 3.0)
     yield cluster
@@ -318,7 +320,7 @@ def test_no_write_acknowledged_by_a_server_that_remembers_the_old_place_is_missi
 def test_volumes_of_a_batch_are_shut_side_by_side(
     make_sandbox_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shut, "CACHED_FOR", 1.0)
+    monkeypatch.setattr(location_cache, "CACHED_FOR", 1.0)
     cluster = make_sandbox_cluster(era="4.13")
     a, b, c = cluster.servers
     volume_ids = [cluster.fill(servers=[a, b], replication="001").volume_ids[0] for _ in range(3)]
@@ -489,7 +491,7 @@ def test_a_server_killed_at_any_change_of_a_move_loses_nothing(
 def test_a_move_broken_off_while_its_volume_is_shut_is_opened_by_recovery_when_the_time_is_over(
     make_sandbox_cluster: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shut, "CACHED_FOR", 4.0)
+    monkeypatch.setattr(location_cache, "CACHED_FOR", 4.0)
     cluster = make_sandbox_cluster(era="4.13")
     a, b, c = cluster.servers
     files = cluster.fill(count=3, replication="001", servers=[a, c])

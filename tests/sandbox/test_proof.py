@@ -6,9 +6,8 @@ import pytest
 
 from tests.cluster import Cluster
 from weed_errors import Mismatch
-from weed_storage.needle import FileId
-from weed_tasks.freeze import file_status
-from weed_tasks.proof import (
+from weed_safety.freeze import file_status
+from weed_safety.proof import (
     BYTES,
     CHECKSUMS,
     INDEX,
@@ -18,6 +17,7 @@ from weed_tasks.proof import (
     sample_needles,
     sample_of,
 )
+from weed_storage.needle import FileId
 
 
 @pytest.mark.parametrize("level", [INDEX, CHECKSUMS, BYTES])

@@ -16,9 +16,9 @@ from tests.s3 import MASTER_TOML, Store, free_address, start_gateway, start_stan
 from tests.support import eventually
 from weed_errors import BadTask, ConfigError, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Detection, DetectionRequest, Job, Result
+from weed_safety.journal import Entry
 from weed_sandbox.launcher import Launcher
 from weed_tasks import remote_upload, replication
-from weed_tasks.journal import Entry
 
 
 @pytest.fixture(scope="module")

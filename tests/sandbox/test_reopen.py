@@ -8,8 +8,8 @@ import pytest
 
 from tests.cluster import Cluster, request
 from weed_errors import Mismatch, StaleTask
-from weed_tasks import shut
-from weed_tasks.journal import Journal
+from weed_safety import location_cache
+from weed_safety.journal import Journal
 from weed_tasks.reopen import reopen
 
 
@@ -63,7 +63,7 @@ def test_a_volume_that_lacks_a_copy_or_is_open_is_not_touched(cluster: Cluster) 
 def test_where_servers_cannot_forget_the_volume_is_opened_when_their_time_is_over(
     make_sandbox_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shut, "CACHED_FOR", 1.0)
+    monkeypatch.setattr(location_cache, "CACHED_FOR", 1.0)
     cluster = make_sandbox_cluster(era="4.13")
     a, b, _c = cluster.servers
     files = cluster.fill(servers=[a, b], replication="001")

@@ -13,8 +13,9 @@ from tests.cluster import Cluster, Files, Server, request
 from tests.support import eventually
 from weed_errors import BadTask, Mismatch, StaleTask
 from weed_model import Detection, DetectionRequest, Job, Result
-from weed_tasks import replication, shut
-from weed_tasks.journal import Entry
+from weed_safety import location_cache
+from weed_safety.journal import Entry
+from weed_tasks import replication
 
 AT_ONCE = {"min_fault_age_seconds": 0}
 
@@ -22,7 +23,7 @@ AT_ONCE = {"min_fault_age_seconds": 0}
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait until servers forget where replicas were: no client writes through them here."""
-    monkeypatch.setattr(shut, "CACHED_FOR", 0.0)
+    monkeypatch.setattr(location_cache, "CACHED_FOR", 0.0)
 
 
 @pytest.fixture

@@ -18,14 +18,15 @@ from tests.doomed import CHANGING, DoomedWorker
 from tests.support import eventually
 from weed_errors import Cancelled, TaskError
 from weed_model import Job
-from weed_tasks import replica_repair, replication, shut
+from weed_safety import location_cache
+from weed_tasks import replica_repair, replication
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less for volumes to be still."""
     monkeypatch.setattr(replica_repair, "QUIET", 0.05)
-    monkeypatch.setattr(shut, "CACHED_FOR", 0.0)
+    monkeypatch.setattr(location_cache, "CACHED_FOR", 0.0)
 
 
 def job_for(volume_id: int) -> Job:
@@ -178,7 +179,7 @@ def test_a_target_that_dies_while_it_copies_leaves_no_half_copy(
 def test_a_job_cancelled_while_servers_may_write_past_the_new_copy_leaves_the_volume_shut_until_they_do_not(
     make_sandbox_cluster: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shut, "CACHED_FOR", 4.0)
+    monkeypatch.setattr(location_cache, "CACHED_FOR", 4.0)
     cluster = make_sandbox_cluster(era="4.13")
     volume_id, files = lonely(cluster)
     worker = DoomedWorker(cluster, tmp_path)

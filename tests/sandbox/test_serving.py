@@ -15,8 +15,9 @@ from tests.sandbox.test_ec_balance import job as shard_job
 from tests.support import eventually
 from weed_errors import Mismatch, TaskError
 from weed_model import Job
+from weed_safety import location_cache, move
 from weed_sandbox.launcher import Launcher
-from weed_tasks import balance, ec_balance, ec_proof, ec_shards, erasure_coding, move, replica_repair, replication, shut
+from weed_tasks import balance, ec_balance, ec_proof, ec_shards, erasure_coding, replica_repair, replication
 
 NOT_THERE = "needle not found 1"
 
@@ -35,7 +36,7 @@ def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
         (ec_shards, "QUIET", 0.0),
         (move, "QUIET", 0.2),
         (replica_repair, "QUIET", 0.2),
-        (shut, "CACHED_FOR", 0.0),
+        (location_cache, "CACHED_FOR", 0.0),
         (ec_proof, "FINDS_OTHERS_WITHIN", 0.5),
         (ec_balance, "FINDS_OTHERS_WITHIN", 0.5),
     ):

@@ -21,9 +21,10 @@ from weed_cluster.address import Address
 from weed_cluster.masters import Masters
 from weed_errors import BadTask, Busy, Cancelled, StaleTask, TaskError
 from weed_model import DetectionRequest, Job, Result, Value
+from weed_safety.context import Context, Options
+from weed_safety.journal import Journal
 from weed_sandbox.launcher import Launcher
-from weed_tasks import Context, Options, vacuum
-from weed_tasks.journal import Journal
+from weed_tasks import vacuum
 
 
 def job_for(cluster: Cluster, volume_id: int, servers: Sequence[Server], **wishes: Any) -> Job:

@@ -3,7 +3,7 @@
 A move never tails: the source is frozen and still before the copy begins, so an equal copy is a complete one. Every
 stage is in the journal; a killed move is undone, or finished where the deletion of the source had begun. Where the
 volume has other replicas, they are frozen before the source goes, and stay so until no server remembers it
-(weed_tasks.shut). Knows nothing of why a volume should move.
+(weed_safety.location_cache). Knows nothing of why a volume should move.
 """
 
 from __future__ import annotations
@@ -20,28 +20,20 @@ from weed_cluster.client import Master
 from weed_cluster.placement import Reserved, no_room, why_not_move
 from weed_cluster.topology import Node, Replica, Topology, locations, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
+from weed_safety import forget as safety_forget
+from weed_safety import location_cache
+from weed_safety.alike import check_alike
+from weed_safety.context import Context
+from weed_safety.freeze import STEP as FREEZE
+from weed_safety.freeze import Frozen, file_status, freeze, freeze_for_long, open_freeze, seal, thaw, wait_still
+from weed_safety.journal import Entry, Step
+from weed_safety.late_writes import Refusal
+from weed_safety.lease import Lease, volume_lease
+from weed_safety.location_cache import Shut, check_over, forget, keep_shut, outlast, shut_steps, until, words
+from weed_safety.proof import prove_copy
+from weed_safety.readiness import check_ready, close_refusing
+from weed_safety.untold import check_told
 from weed_storage.volume_info import Generation
-from weed_tasks import Context, shut
-from weed_tasks import forget as memories
-from weed_tasks.alike import check_alike
-from weed_tasks.freeze import STEP as FREEZE
-from weed_tasks.freeze import (
-    Frozen,
-    file_status,
-    freeze,
-    freeze_for_long,
-    open_freeze,
-    seal,
-    thaw,
-    wait_still,
-)
-from weed_tasks.journal import Entry, Step
-from weed_tasks.late_writes import Refusal
-from weed_tasks.lease import Lease, volume_lease
-from weed_tasks.proof import prove_copy
-from weed_tasks.readiness import check_ready, close_refusing
-from weed_tasks.shut import Shut, check_over, forget, keep_shut, outlast, shut_steps, until, words
-from weed_tasks.untold import check_told
 
 COPY, DELETE = "copy", "delete"
 """Journal steps: a copy that the target was asked to pull, and the deletion of its source, once that was proved.
@@ -172,7 +164,7 @@ def move_volume(
     check_told(ctx, volume_id, [source, *others])
     generation = min(check_ready(ctx, server) for server in (source, target))
     check_alike(ctx, [source, target], f"volume {volume_id} cannot move from {source} to {target}")
-    why_shut = memories.why_not(ctx, volume_id, [source, target, *others]) if others else ""
+    why_shut = safety_forget.why_not(ctx, volume_id, [source, target, *others]) if others else ""
     if topology is None:
         ctx.log(f"no master is known, so free slots and placement of volume {volume_id}'s target are not checked")
     if ctx.options.dry_run:
@@ -239,7 +231,7 @@ def move_volume(
         if master is not None:
             _wait_registered(ctx, master, volume_id, source, target)
     if closed is not None:
-        closed.ends = time.monotonic() + shut.CACHED_FOR
+        closed.ends = time.monotonic() + location_cache.CACHED_FOR
     return Moved(volume_id, source, target, still.dat_file_size, shut=closed, why_shut=why_shut if closed else "")
 
 
@@ -565,8 +557,8 @@ def _shut(ctx: Context, volume_id: int, source: Address, renewed: bool = False) 
     for step in _steps_of(ctx.journal, volume_id):
         frozen = Frozen.of(step)
         if frozen is not None and frozen.server != source:
-            margin = shut.CACHED_FOR * (0.5 if renewed else 0.1)  # forgetting takes its time, too
-            return keep_shut(ctx, volume_id, shut.CACHED_FOR, margin, renewed)
+            margin = location_cache.CACHED_FOR * (0.5 if renewed else 0.1)  # forgetting takes its time, too
+            return keep_shut(ctx, volume_id, location_cache.CACHED_FOR, margin, renewed)
     return None
 
 
@@ -575,7 +567,7 @@ def _renew(ctx: Context, topology: Topology | None, volume_id: int, target: Addr
     if topology is None or not all(replica.was_writable for replica in frozen):
         return "a replica of it was not frozen by this job"
     copy = Frozen(target, volume_id, frozen[0].persist, None)
-    return memories.renew(ctx, volume_id, [*frozen, copy], topology.replicas(volume_id)[0].placement)
+    return safety_forget.renew(ctx, volume_id, [*frozen, copy], topology.replicas(volume_id)[0].placement)
 
 
 def _thaw_all(ctx: Context, volume_id: int) -> None:
@@ -701,7 +693,7 @@ def _recover(ctx: Context, volume_id: int) -> None:
 
     TaskError as long as the volume must stay read-only.
     """
-    memories.restore(ctx, volume_id)
+    safety_forget.restore(ctx, volume_id)
     for step in _steps_of(ctx.journal, volume_id):
         if step.what == DELETE:
             _finish_or_undo(ctx, step)

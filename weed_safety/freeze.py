@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_errors import Mismatch, ServerFailed, TimedOut
+from weed_safety.context import Context
+from weed_safety.journal import Entry, Step
 from weed_storage.volume_info import Generation, server_generation
-from weed_tasks import Context
-from weed_tasks.journal import Entry, Step
 
 STEP = "freeze"
 """The journal step of one frozen volume; its facts are server, volume_id and persist."""

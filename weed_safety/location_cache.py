@@ -13,8 +13,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from weed_errors import Cancelled, StillShut, TaskError
-from weed_tasks import Context
-from weed_tasks.journal import Entry, Step
+from weed_safety.context import Context
+from weed_safety.journal import Entry, Step
 
 STEP = "shut"
 """The journal step of a volume that must stay read-only; its facts are volume_id, until (unix seconds), and renewed:

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable
 from weed_cluster.address import Address
 from weed_cluster.topology import Replica, Topology, snapshot
 from weed_errors import StaleTask
-from weed_tasks import Context
-from weed_tasks.freeze import open_freeze
+from weed_safety.context import Context
+from weed_safety.freeze import open_freeze
 
 KEY = "read-only"
 """What volumes passed over for this are counted by."""

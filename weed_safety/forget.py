@@ -1,4 +1,4 @@
-"""Making the holders of a frozen volume forget where its replicas were: then it need not stay shut (weed_tasks.shut).
+"""Making the holders of a frozen volume forget where its replicas were: then it need not stay shut (location_cache).
 
 A holder whose list of replicas has fewer places than the volume's placement asks for refuses the write and, from 4.38
 on, drops the list. A holder's placement can be changed, but the server mounts the volume anew for that, and for those
@@ -31,10 +31,10 @@ from weed_cluster.http import Page
 from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.topology import snapshot
 from weed_errors import HttpFailed, Mismatch, ServerFailed, TaskError, TimedOut
+from weed_safety.context import Context
+from weed_safety.freeze import Frozen, seal
+from weed_safety.journal import Step
 from weed_storage.volume_info import Generation, server_generation
-from weed_tasks import Context
-from weed_tasks.freeze import Frozen, seal
-from weed_tasks.journal import Step
 
 STEP = "configure"
 """Journal step of a placement to be set back; its facts are server, volume_id and replication, the right one."""

@@ -17,7 +17,7 @@ from proto_gen.master_pb2 import LeaseAdminTokenResponse
 from weed_cluster.client import SHORT, Cluster, Master
 from weed_cluster.leash import Leash
 from weed_errors import Busy, ServerFailed
-from weed_tasks import Context
+from weed_safety.context import Context
 
 RENEW = 3.0
 """Seconds between renewals."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_errors import Mismatch, ServerFailed
+from weed_safety.context import Context
+from weed_safety.freeze import file_status
 from weed_storage.index import Fold, Live, compare
 from weed_storage.needle import actual_size, parse_needle
-from weed_tasks import Context
-from weed_tasks.freeze import file_status
 
 SAMPLE = 64
 """Needles of a sample."""

@@ -8,7 +8,7 @@ from weed_cluster.address import Address
 from weed_cluster.builds import Builds, ask, why_unlike
 from weed_cluster.topology import Topology
 from weed_errors import StaleTask
-from weed_tasks import Context
+from weed_safety.context import Context
 
 BUILDS = Builds()
 """What detections remember; the jobs ask afresh."""

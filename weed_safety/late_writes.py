@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from weed_cluster.address import Address
 from weed_cluster.topology import Replica
 from weed_model import Field, Job
-from weed_tasks import Context
+from weed_safety.context import Context
 from weed_values import as_int
 
 NAME, DEFAULT = "min_frozen_seconds", 60

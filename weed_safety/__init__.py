@@ -1,0 +1,1 @@
+"""How one volume is changed without loss: journal, lease, freeze, copy, proof. Knows no job type."""
