@@ -55,8 +55,8 @@ from weed_errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, W
 from weed_model import Detection, DetectionRequest, Skipped, Value
 from weed_safety.context import Context, Options
 from weed_safety.journal import Entry, Journal
+from weed_safety.lease import hold
 from weed_safety.location_cache import left_shut
-from weed_safety.move import hold
 from weed_settings import normalise
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks

@@ -14,7 +14,8 @@ from weed_cluster.address import Address
 from weed_errors import Mismatch, ServerFailed, TimedOut
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
-from weed_storage.volume_info import Generation, server_generation
+from weed_safety.look import file_status, generation_of, same_files
+from weed_storage.volume_info import Generation
 
 STEP = "freeze"
 """The journal step of one frozen volume; its facts are server, volume_id and persist."""
@@ -155,34 +156,6 @@ def wait_still(
                 )
         elif left <= 0:
             return now
-
-
-def file_status(ctx: Context, server: Address, volume_id: int) -> ReadVolumeFileStatusResponse:
-    """Ask for the sizes and counts of a volume's files; Mismatch if its data cannot be read.
-
-    A server that has lost a volume's data file still answers the one call with zeros; the other tells.
-    """
-    volume = ctx.volume(server)
-    volume.volume_status(volume_id=volume_id)
-    status = volume.read_volume_file_status(volume_id=volume_id)
-    if not status.dat_file_size:
-        raise Mismatch(f"volume {volume_id} on {server} has no data file; look at the server's log")
-    return status
-
-
-def same_files(a: ReadVolumeFileStatusResponse, b: ReadVolumeFileStatusResponse) -> bool:
-    """Whether sizes, count and revision are all equal: nothing was written, deleted or compacted in between."""
-    return figures(a) == figures(b)
-
-
-def figures(status: ReadVolumeFileStatusResponse) -> tuple[int, int, int, int]:
-    """Return .dat bytes, .idx bytes, file count and compaction revision."""
-    return status.dat_file_size, status.idx_file_size, status.file_count, status.compaction_revision
-
-
-def generation_of(ctx: Context, server: Address) -> Generation:
-    """Ask a server which release it is."""
-    return server_generation(ctx.volume(server).volume_server_status().version)
 
 
 def _thaw(ctx: Context, frozen: Frozen) -> None:

@@ -11,12 +11,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from proto_gen.master_pb2 import LeaseAdminTokenResponse
 from weed_cluster.client import SHORT, Cluster, Master
 from weed_cluster.leash import Leash
-from weed_errors import Busy, ServerFailed
+from weed_errors import BadTask, Busy, ServerFailed
 from weed_safety.context import Context
 
 RENEW = 3.0
@@ -24,6 +24,9 @@ RENEW = 3.0
 
 SAFE = 8.0
 """Seconds after a renewal in which the lease cannot have passed to another: the master gives it for 10."""
+
+LEASE_PATIENCE = 30.0
+"""Seconds that recovery waits for a volume's lease: that of a killed worker ends after 10."""
 
 
 class Lease:
@@ -138,3 +141,18 @@ def volume_lease(ctx: Context, volume_id: int, patience: float = 0.0) -> Iterato
         yield lease
     finally:
         lease.release()
+
+
+def hold(ctx: Context, volume_id: int, patience: float = 0.0) -> AbstractContextManager[Lease | None]:
+    """Hold the volume against other workers, where a master is known that can say so; Busy where one has it."""
+    if ctx.options.dry_run or known_master(ctx) is None:
+        return nullcontext()
+    return volume_lease(ctx, volume_id, patience)
+
+
+def known_master(ctx: Context) -> Master | None:
+    """The master, or None where none is known: some admins tell none."""
+    try:
+        return ctx.master()
+    except BadTask:
+        return None

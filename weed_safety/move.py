@@ -9,38 +9,42 @@ volume has other replicas, they are frozen before the source goes, and stay so u
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.client import Master
 from weed_cluster.placement import Reserved, no_room, why_not_move
 from weed_cluster.topology import Node, Replica, Topology, locations, snapshot
-from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
+from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_safety import forget as safety_forget
 from weed_safety import location_cache
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
-from weed_safety.freeze import STEP as FREEZE
-from weed_safety.freeze import Frozen, file_status, freeze, freeze_for_long, open_freeze, seal, thaw, wait_still
+from weed_safety.copy import (
+    COPY,
+    DELETE,
+    DELETE_TIMEOUT,
+    Copied,
+    Progress,
+    arrive,
+    copy_volume,
+    drop_copy,
+    parts_of,
+    steps_of,
+    undo_copy,
+)
+from weed_safety.freeze import Frozen, freeze, freeze_for_long, open_freeze, seal, thaw, wait_still
 from weed_safety.journal import Entry, Step
 from weed_safety.late_writes import Refusal
-from weed_safety.lease import Lease, volume_lease
-from weed_safety.location_cache import Shut, check_over, forget, keep_shut, outlast, shut_steps, until, words
+from weed_safety.lease import LEASE_PATIENCE, Lease, hold, known_master
+from weed_safety.location_cache import Shut, check_over, forget, keep_shut, outlast, until, words
+from weed_safety.look import file_status, probe, prove_unchanged
 from weed_safety.proof import prove_copy
 from weed_safety.readiness import check_ready, close_refusing
 from weed_safety.untold import check_told
 from weed_storage.volume_info import Generation
-
-COPY, DELETE = "copy", "delete"
-"""Journal steps: a copy that the target was asked to pull, and the deletion of its source, once that was proved.
-
-Their facts: volume_id, source, target, collection, persist (the copy comes up read-only and is to be thawed), frozen
-(the source is), and the figures of the source when the copy began: dat and idx in bytes, revision.
-"""
 
 ANY_REVISION = 0xFFFFFFFF
 """The compaction revision that CopyFile takes for any."""
@@ -48,42 +52,15 @@ ANY_REVISION = 0xFFFFFFFF
 QUIET = 2.0
 """Seconds without a change after which a frozen volume counts as still."""
 
-SLOWEST = 4 << 20
-"""Bytes per second that a copy reaches even on a busy day; deadlines are made from it."""
-
-GRACE = 2.0
-"""Seconds without any trace of a copy after which a target is not about to begin it."""
-
-STALLED = 30.0
-"""Seconds without a change after which an unfinished copy counts as broken off."""
-
-PULLS_WITHIN = 600.0
-"""Seconds that a copy whose client is gone is waited for; a server notices after 128 MiB at the latest."""
-
-LOST = ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL")
-"""Codes that tell nothing of what the server did: it may not even have answered."""
 
 DELETE_TRIES = 3
-DELETE_TIMEOUT = 120.0  # seconds
 
-LEASE_PATIENCE = 30.0
-"""Seconds that recovery waits for a volume's lease: that of a killed worker ends after 10."""
 
 REGISTERED_WITHIN = 20.0
 """Seconds in which a master learns of a mounted or deleted volume, even where it is told by full heartbeats only."""
 
 THAWED_WITHIN = 60.0
 """Seconds that a job gets for thawing, beyond its deadline if need be."""
-
-Progress = Callable[[float, str], None]
-
-
-@dataclass(frozen=True)
-class Copied:
-    """A copy that was proved equal. `step` is still open: settle it when the copy is to stay, or drop_copy()."""
-
-    step: Step
-    status: ReadVolumeFileStatusResponse
 
 
 @dataclass(frozen=True)
@@ -220,12 +197,12 @@ def move_volume(
             ctx.log(f"volume {volume_id} is another worker's now; nothing is undone here")
             raise
         with ctx.cluster.leash.shielded():
-            _undo(ctx, error, copied.step if copied else None, frozen)
+            undo_copy(ctx, error, copied.step if copied else None, frozen)
         raise
     with ctx.cluster.leash.shielded():
         delete = ctx.journal.plan(DELETE, **copied.step.facts)
         _delete_source(ctx, delete, copied.step, frozen)
-        _arrive(ctx, delete)
+        arrive(ctx, delete)
         if closed is None:
             _thaw_all(ctx, volume_id)
         if master is not None:
@@ -260,116 +237,6 @@ def open_moved(ctx: Context, moved: Moved, progress: Progress | None = None, lea
     _thaw_all(ctx, moved.volume_id)
 
 
-def copy_volume(
-    ctx: Context,
-    volume_id: int,
-    source: Address,
-    target: Address,
-    *,
-    still: ReadVolumeFileStatusResponse | None = None,
-    persist: bool = False,
-    disk_type: str = "",
-    io_bytes_per_second: int = 0,
-    timeout: float = 0.0,
-    progress: Progress | None = None,
-) -> Copied:
-    """Have the target pull a volume from the source, and prove the copy equal; on failure nothing of it is left.
-
-    `still` is the status of the source since it is frozen, None where it may be written to meanwhile (then the copy is
-    proved to be how the source began). `persist`: the freeze is persistent, so the copy comes up read-only, and
-    whoever lets it stay must thaw it. Raises BadTask for one endpoint as both, StaleTask where the target holds the
-    volume.
-    """
-    tell = progress or (lambda fraction, stage: ctx.progress(fraction, stage))
-    if source == target:
-        # The server would delete its only copy first and then fail to read it.
-        raise BadTask(f"volume {volume_id} cannot be copied from {source} to {target}: both are the same server")
-    check_alike(ctx, [source, target], f"volume {volume_id} is not copied from {source} to {target}")
-    if probe(ctx, target, volume_id) is not None:
-        raise StaleTask(f"{target} already holds volume {volume_id}; nothing was copied")
-    before = still or file_status(ctx, source, volume_id)
-    rate = ctx.rates.for_server_side(io_bytes_per_second)
-    size = before.dat_file_size + before.idx_file_size
-    seconds = max(timeout, 60 + 1.5 * size / min(rate or SLOWEST, SLOWEST))
-    step = ctx.journal.plan(
-        COPY,
-        volume_id=volume_id,
-        source=str(source),
-        target=str(target),
-        collection=before.collection,
-        persist=persist,
-        dat=before.dat_file_size,
-        idx=before.idx_file_size,
-        revision=before.compaction_revision,
-        frozen=still is not None,
-    )
-    ended = True
-    try:
-        try:
-            tell(0.0, f"copying to {target}")
-            ended = False
-            for reply in ctx.volume(target).volume_copy(
-                volume_id=volume_id,
-                source_data_node=str(source),
-                disk_type=disk_type,
-                io_byte_per_second=rate,
-                timeout=seconds,
-            ):
-                if reply.processed_bytes:
-                    tell(0.85 * min(reply.processed_bytes / max(size, 1), 1.0), f"copying to {target}")
-            ended = True
-        except ServerFailed as error:
-            ended = error.code not in LOST
-            # The server goes on pulling when its client is gone: the copy may be there, or still come.
-            if ended or not _appears(ctx, step):
-                raise
-            ctx.log(f"{error}; yet the copy of volume {volume_id} is on {target}, going on")
-            ended = True
-        tell(0.87, "proving the copy")
-        return Copied(step, prove_copy(ctx, volume_id, source, target, still))
-    except BaseException as error:
-        with ctx.cluster.leash.shielded():
-            _undo(ctx, error, step, (), ended)
-        raise
-
-
-def drop_copy(ctx: Context, step: Step, ended: bool = False) -> None:
-    """Delete what a copy step made on its target, after a look at both sides; settle the step.
-
-    `ended`: the target is known to be pulling no more; else the copy may still come and is waited for. Mismatch, and
-    nothing is deleted, where the source is not sound or the copy was written to since; ServerFailed where a server
-    cannot be asked. Both leave the step open.
-    """
-    volume_id, source, target = _parts(step)
-    facts = step.facts
-    original = probe(ctx, source, volume_id)
-    if original is None:
-        # Somebody else finished the move or deleted the volume: the copy is all there may be.
-        ctx.log(f"volume {volume_id} is no longer on {source}; what there is of it on {target} stays")
-        _arrive(ctx, step)
-        return
-    if probe(ctx, target, volume_id) is None and (ended or not _appears(ctx, step)):
-        ctx.journal.settle(step)
-        return
-    file_status(ctx, source, volume_id)
-    client = ctx.volume(target)
-    client.volume_mark_readonly(volume_id=volume_id)
-    copy = client.read_volume_file_status(volume_id=volume_id)
-    most = (facts["dat"], facts["idx"]) if facts["frozen"] else (original.dat_file_size, original.idx_file_size)
-    if copy.dat_file_size and (
-        copy.dat_file_size > most[0] or copy.idx_file_size > most[1] or copy.compaction_revision != facts["revision"]
-    ):
-        raise Mismatch(
-            f"the copy of volume {volume_id} on {target} was written to since it was made: it and the original on "
-            f"{source} are both kept, read-only; compare them and delete one"
-        )
-    client.volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=DELETE_TIMEOUT)
-    if probe(ctx, target, volume_id) is not None:
-        raise TaskError(f"{target} still holds the unfinished copy of volume {volume_id} after deleting it")
-    ctx.log(f"deleted the unfinished copy of volume {volume_id} on {target}; the original on {source} is sound")
-    ctx.journal.settle(step)
-
-
 def recover_moves(entry: Entry, ctx: Context) -> None:
     """Undo the copies and finish the deletions that a killed run had under way, then thaw what it froze.
 
@@ -387,45 +254,6 @@ def recover_moves(entry: Entry, ctx: Context) -> None:
                 failed.append(error)
     if failed:
         raise failed[0]
-
-
-def probe(ctx: Context, server: Address, volume_id: int) -> ReadVolumeFileStatusResponse | None:
-    """Ask a server whether it holds a volume, sound or not; None if it says that it does not."""
-    try:
-        return ctx.volume(server).read_volume_file_status(volume_id=volume_id)
-    except ServerFailed as error:
-        if error.says_absent:
-            return None
-        raise
-
-
-def prove_unchanged(
-    ctx: Context, server: Address, volume_id: int, before: ReadVolumeFileStatusResponse, may_grow: bool = False
-) -> None:
-    """Mismatch unless a volume's sizes and revision are what they were."""
-    now = file_status(ctx, server, volume_id)
-    old, new = ((status.dat_file_size, status.idx_file_size) for status in (before, now))
-    grown = may_grow and new[0] >= old[0] and new[1] >= old[1]
-    if now.compaction_revision != before.compaction_revision or (new != old and not grown):
-        raise Mismatch(
-            f"volume {volume_id} on {server} changed while it was copied: it had {old[0]} bytes of data and {old[1]} "
-            f"of index, now {new[0]} and {new[1]}"
-        )
-
-
-def hold(ctx: Context, volume_id: int, patience: float = 0.0) -> AbstractContextManager[Lease | None]:
-    """Hold the volume against other workers, where a master is known that can say so; Busy where one has it."""
-    if ctx.options.dry_run or known_master(ctx) is None:
-        return nullcontext()
-    return volume_lease(ctx, volume_id, patience)
-
-
-def known_master(ctx: Context) -> Master | None:
-    """The master, or None where none is known: some admins tell none."""
-    try:
-        return ctx.master()
-    except BadTask:
-        return None
 
 
 def _has_files(ctx: Context, server: Address, volume_id: int) -> bool:
@@ -554,7 +382,7 @@ def _check_others(ctx: Context, volume_id: int, others: Iterable[Address]) -> No
 
 def _shut(ctx: Context, volume_id: int, source: Address, renewed: bool = False) -> Shut | None:
     """Keep the volume's other replicas frozen once the source is gone; None where this job froze none."""
-    for step in _steps_of(ctx.journal, volume_id):
+    for step in steps_of(ctx.journal, volume_id):
         frozen = Frozen.of(step)
         if frozen is not None and frozen.server != source:
             margin = location_cache.CACHED_FOR * (0.5 if renewed else 0.1)  # forgetting takes its time, too
@@ -575,7 +403,7 @@ def _thaw_all(ctx: Context, volume_id: int) -> None:
 
     All are tried; then the first error is raised, and its step stays open.
     """
-    ctx.each(lambda replica: thaw(ctx, replica), filter(None, map(Frozen.of, _steps_of(ctx.journal, volume_id))))
+    ctx.each(lambda replica: thaw(ctx, replica), filter(None, map(Frozen.of, steps_of(ctx.journal, volume_id))))
 
 
 def _check_registered(ctx: Context, master: Master, volume_id: int, target: Address) -> None:
@@ -586,7 +414,7 @@ def _check_registered(ctx: Context, master: Master, volume_id: int, target: Addr
 
 def _delete_source(ctx: Context, delete: Step, copy: Step, frozen: Sequence[Frozen]) -> None:
     """Delete the source of a proved copy, and look until it is gone; where the server refuses, undo the move."""
-    volume_id, source, target = _parts(delete)
+    volume_id, source, target = parts_of(delete)
     reason: object = ""
     for attempt in range(DELETE_TRIES):
         ctx.wait(attempt)
@@ -607,60 +435,8 @@ def _delete_source(ctx: Context, delete: Step, copy: Step, frozen: Sequence[Froz
             ) from error
     ctx.journal.settle(delete)
     failure = TaskError(f"volume {volume_id} stays on {source}, which does not delete it: {reason}")
-    _undo(ctx, failure, copy, frozen, ended=True)
+    undo_copy(ctx, failure, copy, frozen, ended=True)
     raise failure
-
-
-def _undo(ctx: Context, error: BaseException, copy: Step | None, frozen: Sequence[Frozen], ended: bool = True) -> None:
-    """Undo a failed copy and thaw the replicas, the source first; where that fails too, TaskError says what is left."""
-    try:
-        if copy is not None and copy in ctx.journal.open:
-            drop_copy(ctx, copy, ended)
-        if frozen and _copies_of(ctx.journal, frozen[0]):
-            source = frozen[0]
-            ctx.log(f"volume {source.volume_id} on {source.server} stays read-only until its copy is cleared up")
-            return
-        if frozen:
-            forget(ctx.journal, frozen[0].volume_id)
-            if still := shut_steps(ctx.journal, frozen[0].volume_id):
-                ctx.log(words(frozen[0].volume_id, still))
-                return
-        for replica in frozen:
-            thaw(ctx, replica)
-    except TaskError as second:
-        ctx.log(f"{second}; this is left to be cleared up")
-        if isinstance(error, TaskError):
-            raise TaskError(f"{error}; and what was begun could not be undone yet: {second}") from error
-
-
-def _copies_of(entry: Entry, frozen: Frozen) -> list[Step]:
-    """The copies of a frozen volume that may still be there: while one is, two replicas could be written to."""
-    return [step for step in entry.open if step.what == COPY and _parts(step)[:2] == (frozen.volume_id, frozen.server)]
-
-
-def _arrive(ctx: Context, step: Step) -> None:
-    """The source is gone: let the copy be written to if the source could be, and settle all of this move.
-
-    A volume that must stay shut is only handed over: its copy is thawed with the other replicas.
-    """
-    volume_id, source, target = _parts(step)
-    client = ctx.volume(target)
-    try:
-        if step.facts["persist"] and client.volume_status(volume_id=volume_id).is_read_only:
-            if shut_steps(ctx.journal, volume_id):
-                ctx.journal.plan(FREEZE, server=str(target), volume_id=volume_id, persist=True)
-            else:
-                client.volume_mark_writable(volume_id=volume_id)
-    except ServerFailed as error:
-        if not error.says_absent:
-            raise
-        ctx.log(f"volume {volume_id} is not on {target} either; somebody deleted it")
-    for other in ctx.journal.open:
-        if other.what in (COPY, DELETE) and _parts(other) == (volume_id, source, target):
-            ctx.journal.settle(other)
-    frozen = open_freeze(ctx.journal, source, volume_id)
-    if frozen is not None:
-        frozen.keep(ctx.journal)
 
 
 def _wait_registered(ctx: Context, master: Master, volume_id: int, source: Address, target: Address) -> None:
@@ -679,13 +455,9 @@ def _wait_registered(ctx: Context, master: Master, volume_id: int, source: Addre
 
 def _finish_earlier(ctx: Context, volume_id: int) -> None:
     """Settle what an earlier run of this job left open for the volume."""
-    if not ctx.options.dry_run and _steps_of(ctx.journal, volume_id):
+    if not ctx.options.dry_run and steps_of(ctx.journal, volume_id):
         with ctx.cluster.leash.shielded():
             _recover(ctx, volume_id)
-
-
-def _steps_of(entry: Entry, volume_id: int) -> list[Step]:
-    return [step for step in entry.open if int(step.facts.get("volume_id", 0)) == volume_id]
 
 
 def _recover(ctx: Context, volume_id: int) -> None:
@@ -694,10 +466,10 @@ def _recover(ctx: Context, volume_id: int) -> None:
     TaskError as long as the volume must stay read-only.
     """
     safety_forget.restore(ctx, volume_id)
-    for step in _steps_of(ctx.journal, volume_id):
+    for step in steps_of(ctx.journal, volume_id):
         if step.what == DELETE:
             _finish_or_undo(ctx, step)
-    for step in _steps_of(ctx.journal, volume_id):
+    for step in steps_of(ctx.journal, volume_id):
         if step.what == COPY:
             drop_copy(ctx, step)
     check_over(ctx.journal, volume_id)
@@ -709,13 +481,13 @@ def _finish_or_undo(ctx: Context, delete: Step) -> None:
 
     The copy may have been written to since; then it holds more than the source, never less.
     """
-    volume_id, source, target = _parts(delete)
+    volume_id, source, target = parts_of(delete)
     if probe(ctx, source, volume_id) is not None:
         try:
             before = file_status(ctx, source, volume_id)
             prove_copy(ctx, volume_id, source, target, before, may_grow=True)
             seal(ctx, open_freeze(ctx.journal, source, volume_id) or Frozen(source, volume_id, False, None))
-            for frozen in filter(None, map(Frozen.of, _steps_of(ctx.journal, volume_id))):
+            for frozen in filter(None, map(Frozen.of, steps_of(ctx.journal, volume_id))):
                 if frozen.server != source:
                     seal(ctx, frozen)
             prove_unchanged(ctx, source, volume_id, before)
@@ -729,56 +501,4 @@ def _finish_or_undo(ctx: Context, delete: Step) -> None:
             ctx.journal.settle(delete)
             return
         ctx.log(f"deleted volume {volume_id} on {source} ({before.dat_file_size} bytes), proved on {target}")
-    _arrive(ctx, delete)
-
-
-def _appears(ctx: Context, step: Step) -> bool:
-    """Whether the target holds the volume, once a pull that lost its client has ended; TimedOut if it does not end.
-
-    A pull writes a `.note` beside the files that it has not finished, and leaves all of them where it is broken off.
-    """
-    volume_id, _source, target = _parts(step)
-    seen: list[int] | None = None
-    began = since = time.monotonic()
-    while probe(ctx, target, volume_id) is None:
-        now = _unfinished(ctx, step)
-        if now != seen:
-            seen, since = now, time.monotonic()
-        elif time.monotonic() - since >= (STALLED if any(now) else GRACE):
-            if any(now):
-                ctx.log(f"{target} keeps files of an unfinished copy of volume {volume_id} until it is restarted")
-            return False
-        if time.monotonic() - began > PULLS_WITHIN:
-            raise TimedOut(f"{target} is still pulling volume {volume_id}")
-        ctx.wait(0.25)
-    return True
-
-
-def _unfinished(ctx: Context, step: Step) -> list[int]:
-    """Return when the files of an unfinished copy were last written, in nanoseconds; 0 for each that is not there."""
-    volume_id, _source, target = _parts(step)
-    stamps = []
-    for ext in (".note", ".dat", ".idx"):
-        # Files of a volume that is not loaded can be asked for as if they belonged to shards.
-        try:
-            replies = list(
-                ctx.volume(target).copy_file(
-                    volume_id=volume_id,
-                    ext=ext,
-                    collection=step.facts["collection"],
-                    is_ec_volume=True,
-                    stop_offset=1,
-                    ignore_source_file_not_found=True,
-                )
-            )
-        except ServerFailed as error:
-            if not error.says_absent:
-                raise
-            replies = []
-        stamps.append(max((reply.modified_ts_ns for reply in replies), default=0))
-    return stamps
-
-
-def _parts(step: Step) -> tuple[int, Address, Address]:
-    facts: Any = step.facts
-    return int(facts["volume_id"]), Address.parse(facts["source"]), Address.parse(facts["target"])
+    arrive(ctx, delete)

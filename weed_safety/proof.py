@@ -7,14 +7,14 @@ the bytes of a sample. Knows nothing of why two copies are compared.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_errors import Mismatch, ServerFailed
 from weed_safety.context import Context
-from weed_safety.freeze import file_status
+from weed_safety.look import file_status
 from weed_storage.index import Fold, Live, compare
 from weed_storage.needle import actual_size, parse_needle
 
@@ -302,3 +302,40 @@ def _read(ctx: Context, server: Address, volume_id: int, needle_id: int, offset:
     if needle.id != needle_id:
         raise Mismatch(f"volume {volume_id} on {server} has needle {needle.id:x} where its index says {needle_id:x}")
     return bytes(blob)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the replicas of a volume differ from the most complete one, which comes first in `servers`.
+
+    `ids` are the needles in which any two differ. `is_superset`: the first has all that any other has.
+    """
+
+    servers: tuple[Address, ...]
+    ids: frozenset[int] = frozenset()
+    is_superset: bool = True
+
+
+def compare_all(ctx: Context, volume_id: int, servers: Sequence[Address], level: str) -> Comparison:
+    """Compare all replicas of a volume; each needle at every level but the index."""
+    if len(servers) < 2:
+        return Comparison(tuple(servers))
+
+    def live_files(server: Address) -> int:
+        status = ctx.volume(server).volume_status(volume_id=volume_id)
+        return status.file_count - status.file_deleted_count
+
+    counts = dict(zip(servers, ctx.each(live_files, servers)))
+    best, *others = sorted(servers, key=lambda server: (-counts[server], str(server)))
+    found = [compare_replicas(ctx, best, other, volume_id, level, count=0) for other in others]
+    ids = {
+        needle_id for one in found for part in (one.missing_in_a, one.missing_in_b, one.different) for needle_id in part
+    }
+    superset = not any(one.missing_in_a or one.different for one in found)
+    return Comparison((best, *others), frozenset(ids), superset)
+
+
+def names(servers: Iterable[Address]) -> str:
+    """List servers in words."""
+    texts = sorted(map(str, servers))
+    return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))

@@ -16,9 +16,10 @@ from weed_errors import BadTask, StaleTask, TaskError
 from weed_model import Job, Result
 from weed_safety import late_writes
 from weed_safety.context import Context
+from weed_safety.copy import Progress
 from weed_safety.journal import Entry
-from weed_safety.lease import Lease
-from weed_safety.move import Moved, Progress, hold, known_master, move_volume, open_moved, recover_moves
+from weed_safety.lease import Lease, hold, known_master
+from weed_safety.move import Moved, move_volume, open_moved, recover_moves
 from weed_safety.parameters import collection_of, server_named, text_of, volume_id_of
 from weed_tasks.balance_plan import CONCURRENT, DESCRIPTOR, MOST_CONCURRENT, MOST_MOVES, detect
 from weed_values import as_int

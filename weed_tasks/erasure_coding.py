@@ -34,10 +34,11 @@ from weed_safety import late_writes
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
 from weed_safety.freeze import STEP as FREEZE
-from weed_safety.freeze import Frozen, file_status, freeze, recover_freezes, same_files, wait_still
+from weed_safety.freeze import Frozen, freeze, recover_freezes, wait_still
 from weed_safety.journal import Entry, Step
 from weed_safety.late_writes import Refusal
 from weed_safety.lease import Lease, volume_lease
+from weed_safety.look import file_status, same_files
 from weed_safety.parameters import volume_id_of
 from weed_safety.proof import SERVED, Index, asked_of, fetch_index, live_index, sample_of
 from weed_safety.readiness import answer_of

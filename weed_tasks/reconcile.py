@@ -15,7 +15,7 @@ from itertools import groupby
 from weed_cluster.address import Address
 from weed_errors import Mismatch
 from weed_safety.context import Context
-from weed_safety.freeze import file_status
+from weed_safety.look import file_status
 from weed_storage.index import entries
 from weed_storage.needle import FileId, parse_needle
 

@@ -16,7 +16,7 @@ from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal,
 from weed_safety import late_writes
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
-from weed_safety.freeze import generation_of
+from weed_safety.look import generation_of
 from weed_safety.parameters import source_of
 from weed_safety.readiness import settle
 from weed_storage.volume_info import Generation

@@ -23,11 +23,11 @@ from weed_safety import late_writes
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
 from weed_safety.freeze import STEP as FREEZE
-from weed_safety.freeze import Frozen, file_status, freeze, seal, thaw, wait_still
+from weed_safety.freeze import Frozen, freeze, seal, thaw, wait_still
 from weed_safety.journal import Entry, Step
 from weed_safety.late_writes import Refusal
-from weed_safety.lease import Lease
-from weed_safety.move import LEASE_PATIENCE, hold, probe, prove_unchanged
+from weed_safety.lease import LEASE_PATIENCE, Lease, hold
+from weed_safety.look import file_status, probe, prove_unchanged
 from weed_safety.parameters import collection_of, volume_id_of
 from weed_safety.proof import CHECKSUMS, INDEX, compare_replicas, fetch_index, sample_of
 from weed_safety.readiness import close_refusing

@@ -11,9 +11,8 @@ from weed_safety.context import Context
 from weed_safety.freeze import Frozen, freeze_for_long, thaw, wait_still
 from weed_safety.lease import Lease
 from weed_safety.move import QUIET
-from weed_safety.proof import CHECKSUMS
+from weed_safety.proof import CHECKSUMS, compare_all, names
 from weed_tasks.replica_faults import unfit
-from weed_tasks.replica_repair import compare_all, names
 
 
 def reopen(ctx: Context, volume_id: int, lease: Lease | None) -> str:

@@ -6,7 +6,7 @@ Works to an order that says what may be done; which copies are missing or surplu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
@@ -18,12 +18,21 @@ from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_model import Result
 from weed_safety import forget, location_cache
 from weed_safety.context import Context
+from weed_safety.copy import Copied, copy_volume, drop_copy
 from weed_safety.freeze import STEP as FREEZE
 from weed_safety.freeze import Frozen, freeze_for_long, seal, thaw, wait_still
 from weed_safety.lease import Lease
 from weed_safety.location_cache import Shut, keep_shut, outlast, until, words
-from weed_safety.move import Copied, copy_volume, drop_copy, probe, prove_unchanged
-from weed_safety.proof import SERVED, compare_replicas, live_index, prove_serves, sample_of
+from weed_safety.look import probe, prove_unchanged
+from weed_safety.proof import (
+    SERVED,
+    Comparison,
+    compare_all,
+    live_index,
+    names,
+    prove_serves,
+    sample_of,
+)
 from weed_tasks import reconcile
 from weed_tasks.replica_faults import Fault
 
@@ -54,37 +63,6 @@ class Order:
     reconcile: bool
     io_bytes_per_second: int
     seen_for: float = 0.0  # seconds since which the fault was seen when the job was proposed
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How the replicas of a volume differ from the most complete one, which comes first in `servers`.
-
-    `ids` are the needles in which any two differ. `is_superset`: the first has all that any other has.
-    """
-
-    servers: tuple[Address, ...]
-    ids: frozenset[int] = frozenset()
-    is_superset: bool = True
-
-
-def compare_all(ctx: Context, volume_id: int, servers: Sequence[Address], level: str) -> Comparison:
-    """Compare all replicas of a volume; each needle at every level but the index."""
-    if len(servers) < 2:
-        return Comparison(tuple(servers))
-
-    def live_files(server: Address) -> int:
-        status = ctx.volume(server).volume_status(volume_id=volume_id)
-        return status.file_count - status.file_deleted_count
-
-    counts = dict(zip(servers, ctx.each(live_files, servers)))
-    best, *others = sorted(servers, key=lambda server: (-counts[server], str(server)))
-    found = [compare_replicas(ctx, best, other, volume_id, level, count=0) for other in others]
-    ids = {
-        needle_id for one in found for part in (one.missing_in_a, one.missing_in_b, one.different) for needle_id in part
-    }
-    superset = not any(one.missing_in_a or one.different for one in found)
-    return Comparison((best, *others), frozenset(ids), superset)
 
 
 @dataclass
@@ -384,9 +362,3 @@ class Repair:
                 "differing_needles": len(self.agreement.ids),
             },
         )
-
-
-def names(servers: Iterable[Address]) -> str:
-    """List servers in words."""
-    texts = sorted(map(str, servers))
-    return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))

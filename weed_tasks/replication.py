@@ -17,10 +17,11 @@ from weed_model import Job, Result
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.journal import Entry
-from weed_safety.lease import Lease
-from weed_safety.move import hold, probe, recover_moves
+from weed_safety.lease import Lease, hold
+from weed_safety.look import probe
+from weed_safety.move import recover_moves
 from weed_safety.parameters import collection_of, server_named, servers_known, source_names, volume_id_of
-from weed_safety.proof import CHECKSUMS, INDEX
+from weed_safety.proof import CHECKSUMS, INDEX, compare_all
 from weed_safety.readiness import close_refusing
 from weed_tasks.replica_faults import (
     MISPLACED,
@@ -34,7 +35,7 @@ from weed_tasks.replica_faults import (
     wanted_placement,
     why_shared,
 )
-from weed_tasks.replica_repair import TRIM, Order, Repair, compare_all
+from weed_tasks.replica_repair import TRIM, Order, Repair
 from weed_tasks.replication_plan import (
     DESCRIPTOR,
     LEVELS,

@@ -18,9 +18,9 @@ from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Fi
 from weed_safety import forget, location_cache
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
-from weed_safety.freeze import file_status, generation_of
+from weed_safety.look import file_status, generation_of
 from weed_safety.parameters import source_of
-from weed_safety.proof import BYTES, CHECKSUMS, INDEX
+from weed_safety.proof import BYTES, CHECKSUMS, INDEX, compare_all, names
 from weed_safety.readiness import settle
 from weed_storage.volume_info import Generation
 from weed_tasks.replica_faults import (
@@ -38,7 +38,6 @@ from weed_tasks.replica_faults import (
     unfit,
     why_shared,
 )
-from weed_tasks.replica_repair import compare_all, names
 from weed_values import as_int, as_str, settings
 
 DESCRIPTOR = Descriptor(

@@ -22,10 +22,9 @@ from weed_cluster.topology import snapshot
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_model import Job, Result
 from weed_safety.context import Context
-from weed_safety.freeze import file_status, same_files
 from weed_safety.journal import Entry, Step
-from weed_safety.lease import Lease
-from weed_safety.move import LEASE_PATIENCE, hold, known_master, probe
+from weed_safety.lease import LEASE_PATIENCE, Lease, hold, known_master
+from weed_safety.look import file_status, probe, same_files
 from weed_safety.parameters import collection_of, server_named, servers_known, source_names, text_of, volume_id_of
 from weed_safety.proof import live_index, sample_needles
 from weed_safety.readiness import check_ready, close_refusing

@@ -28,12 +28,13 @@ from weed_cluster.address import Address
 from weed_cluster.masters import Masters
 from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, StillShut, TaskError, TimedOut
 from weed_model import Job
-from weed_safety import location_cache
+from weed_safety import copy, location_cache
 from weed_safety import move as move_module
 from weed_safety.context import Options
-from weed_safety.freeze import file_status, freeze
+from weed_safety.freeze import freeze
 from weed_safety.journal import Journal
 from weed_safety.lease import volume_lease
+from weed_safety.look import file_status
 from weed_safety.move import Moved, move_volume, open_moved
 from weed_sandbox.launcher import Launcher
 from weed_tasks import balance
@@ -351,7 +352,7 @@ def test_volumes_of_a_batch_are_shut_side_by_side(
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(move_module, "QUIET", 0.1)
-    monkeypatch.setattr(move_module, "GRACE", 0.3)
+    monkeypatch.setattr(copy, "GRACE", 0.3)
     monkeypatch.setattr(client_module, "RETRY_PAUSES", (0.01, 0.02))
 
 
@@ -525,7 +526,7 @@ def test_a_move_broken_off_while_its_volume_is_shut_is_opened_by_recovery_when_t
 
 @pytest.mark.usefixtures("_impatient")
 def test_a_cancelled_move_is_undone(sandbox_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(move_module, "GRACE", 3.0)
+    monkeypatch.setattr(copy, "GRACE", 3.0)
     cluster = sandbox_cluster
     a, b, _c = cluster.servers
     files = cluster.fill(count=3, servers=[a])
@@ -554,7 +555,7 @@ def test_a_copy_that_was_written_to_is_never_deleted(cluster: Cluster, tmp_path:
     entry = Journal(tmp_path).open_entry("job", "balance", volume_id)
     ctx = cluster.context(journal=entry)
     frozen = freeze(ctx, a.address, volume_id, persist=False)
-    copied = move_module.copy_volume(ctx, volume_id, a.address, b.address, still=file_status(ctx, a.address, volume_id))
+    copied = copy.copy_volume(ctx, volume_id, a.address, b.address, still=file_status(ctx, a.address, volume_id))
     assert frozen.was_writable
     assert copied.status.dat_file_size > 8
     cluster.write(files, volume_id, 1, 100, [b])
@@ -631,7 +632,7 @@ def test_what_a_broken_off_copy_left_on_the_target_is_overwritten(cluster: Clust
 def test_a_copy_that_is_still_being_pulled_is_waited_for(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(move_module, "STALLED", 1.0)
+    monkeypatch.setattr(copy, "STALLED", 1.0)
     a, b, _c = cluster.servers
     files = cluster.fill(count=3, servers=[a])
     (volume_id,) = files.volume_ids
@@ -639,7 +640,7 @@ def test_a_copy_that_is_still_being_pulled_is_waited_for(
     facts = {"volume_id": volume_id, "source": str(a.address), "target": str(b.address), "collection": ""}
     size = cluster.volume(a).read_volume_file_status(volume_id=volume_id)
     figures = {"dat": size.dat_file_size, "idx": size.idx_file_size, "revision": 0, "persist": False, "frozen": True}
-    entry.plan(move_module.COPY, **facts, **figures)
+    entry.plan(copy.COPY, **facts, **figures)
     unfinished = b.data_dir / f"{volume_id}.dat"
     (b.data_dir / f"{volume_id}.note").write_bytes(b"copying")
     pulled = threading.Event()

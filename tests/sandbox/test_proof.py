@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster import Cluster
 from weed_errors import Mismatch
-from weed_safety.freeze import file_status
+from weed_safety.look import file_status
 from weed_safety.proof import (
     BYTES,
     CHECKSUMS,
