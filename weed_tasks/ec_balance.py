@@ -16,6 +16,9 @@ from proto_gen.worker_pb2 import EcBalanceTaskParams, TaskParams, TaskSource, Ta
 from weed_cluster.address import Address
 from weed_cluster.placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, ec_locations, snapshot, wildcard_filter
+from weed_ec.proof import FINDS_OTHERS_WITHIN
+from weed_ec.shards import ALL_SHARDS, Shelf, fetch, file_time, look
+from weed_ec.stream import PIECE, read_piece
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import HIGH, LOW, NORMAL, Descriptor, Detection, DetectionRequest, Field, Job, Proposal, Result, Runtime
 from weed_safety.alike import check_alike, know_builds
@@ -28,9 +31,6 @@ from weed_safety.readiness import Answers, close_refusing, settle
 from weed_storage.index import entries, fold, read_ecj
 from weed_storage.volume_info import Generation
 from weed_tasks.ec_balance_plan import CROSS_RACK, DEDUP, Move, Plan, Wishes, refused_shards, why_refused
-from weed_tasks.ec_proof import FINDS_OTHERS_WITHIN
-from weed_tasks.ec_shards import ALL_SHARDS, Shelf, fetch, file_time, look
-from weed_tasks.ec_stream import PIECE, read_piece
 from weed_values import as_float, as_int, as_list, as_str, settings
 
 DESCRIPTOR = Descriptor(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.topology import Topology, snapshot
+from weed_ec.shards import Shelf, look_at_all
+from weed_ec.stream import Slot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask
 from weed_model import Job
 from weed_safety.alike import know_builds
@@ -22,8 +24,6 @@ from weed_safety.readiness import close_refusing
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_tasks.ec_plan import place, why_refused
-from weed_tasks.ec_shards import Shelf, look_at_all
-from weed_tasks.ec_stream import Slot
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ shards at its start, and one that holds the volume itself removes them.
 
 Two workers. Only one works on a volume at a time, by a lease at the master (weed_safety.lease). One that lost its lease
 changes nothing any more, nor does it undo: the other found all of it. Files of an upload that may still be under way
-are waited for (weed_tasks.ec_shards.QUIET). Shards are removed only where the volume itself was just seen whole.
+are waited for (weed_ec.shards.QUIET). Shards are removed only where the volume itself was just seen whole.
 """
 
 from __future__ import annotations
@@ -28,6 +28,21 @@ from secrets import token_bytes
 from proto_gen.volume_server_pb2 import EcShardConfig, ReadVolumeFileStatusResponse, VolumeInfo
 from weed_cluster.address import Address
 from weed_cluster.topology import ec_locations, snapshot
+from weed_ec.proof import Claim, check_vif, prove, prove_covered, prove_found, prove_served
+from weed_ec.shards import (
+    Shelf,
+    await_senders,
+    complete_run,
+    describe,
+    fetch,
+    file_time,
+    look,
+    look_at_all,
+    remove,
+    send,
+)
+from weed_ec.source import Source
+from weed_ec.stream import ShardSums, encode
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import Job, Result
 from weed_safety import late_writes
@@ -49,22 +64,7 @@ from weed_storage.needle import SUPER_BLOCK_SIZE, ttl_seconds
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.volume_info import Generation, dump_vif
 from weed_tasks.ec_plan import DESCRIPTOR, EMPTY, NO_FILE, detect
-from weed_tasks.ec_proof import Claim, check_vif, prove, prove_covered, prove_found, prove_served
 from weed_tasks.ec_scene import Order, Scene, ask, awaken, survey
-from weed_tasks.ec_shards import (
-    Shelf,
-    await_senders,
-    complete_run,
-    describe,
-    fetch,
-    file_time,
-    look,
-    look_at_all,
-    remove,
-    send,
-)
-from weed_tasks.ec_source import Source
-from weed_tasks.ec_stream import ShardSums, encode
 from weed_tasks.ec_targets import row_rule, unplaced, why_not_there
 
 __all__ = ["DESCRIPTOR", "detect", "recover", "run"]

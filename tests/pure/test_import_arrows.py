@@ -15,13 +15,14 @@ WORDS = {"weed_errors", "weed_model", "weed_text", "weed_values"}
 ALLOWED = {
     "proto_gen": set[str](),
     "weed_cluster": {"proto_gen", "weed_files"},
+    "weed_ec": {"proto_gen", "weed_cluster", "weed_safety", "weed_storage"},
     "weed_errors": set[str](),
     "weed_files": set[str](),
     "weed_model": {"proto_gen"},
     "weed_protocol": {"proto_gen"},
     "weed_safety": {"proto_gen", "weed_cluster", "weed_files", "weed_storage"},
     "weed_storage": {"proto_gen"},
-    "weed_tasks": {"proto_gen", "weed_cluster", "weed_files", "weed_safety", "weed_storage"},
+    "weed_tasks": {"proto_gen", "weed_cluster", "weed_ec", "weed_files", "weed_safety", "weed_storage"},
     "weed_text": set[str](),
     "weed_values": {"proto_gen"},
 }

@@ -13,12 +13,13 @@ from tests.erasure_coding import job as encode_job
 from tests.support import eventually
 from weed_cluster.address import Address
 from weed_cluster.builds import Build, Builds, why_unlike
+from weed_ec import shards
 from weed_errors import StaleTask
 from weed_model import DetectionRequest, Job
 from weed_safety import move
 from weed_safety.alike import BUILDS
 from weed_sandbox.launcher import Launcher
-from weed_tasks import balance, ec_shards, erasure_coding, replica_repair, replication
+from weed_tasks import balance, erasure_coding, replica_repair, replication
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def mixed(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five servers, the last of which says that it is the build with 5-byte offsets."""
     _five.reset()
     BUILDS.forget()
-    monkeypatch.setattr(ec_shards, "QUIET", 0.0)
+    monkeypatch.setattr(shards, "QUIET", 0.0)
     monkeypatch.setattr(move, "QUIET", 0.2)
     monkeypatch.setattr(replica_repair, "QUIET", 0.2)
     _five.faults(_five.servers[4]).size_limit("8000GB")

@@ -15,12 +15,13 @@ from tests.cluster import Cluster, Files, Server, request, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.support import eventually
 from weed_cluster.topology import ec_locations
+from weed_ec import shards as ec_shards
 from weed_errors import BadTask, Cancelled, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_model import DetectionRequest, Job, Value
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Journal
 from weed_sandbox.launcher import Launcher
-from weed_tasks import ec_balance, ec_shards, erasure_coding
+from weed_tasks import ec_balance, erasure_coding
 
 MODERN = [kind for kind in REAL_KINDS if kind.era == "4.44"]
 READING = {

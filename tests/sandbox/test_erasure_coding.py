@@ -16,11 +16,12 @@ from tests.cluster import Cluster, Files, Kind, Machine, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job, shard_files
 from tests.support import eventually
+from weed_ec import shards, stream
 from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError
 from weed_safety.lease import volume_lease
 from weed_sandbox.launcher import Launcher
 from weed_storage.volume_info import parse_vif
-from weed_tasks import ec_shards, ec_stream, erasure_coding
+from weed_tasks import erasure_coding
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "volume-4.44"
 READING = {
@@ -61,7 +62,7 @@ def _sandbox_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) 
 def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers: the sandbox of each era, and each real `weed`."""
     fresh(_five)
-    monkeypatch.setattr(ec_shards, "QUIET", 0.0)  # no sender outlives its test
+    monkeypatch.setattr(shards, "QUIET", 0.0)  # no sender outlives its test
     return _five
 
 
@@ -69,7 +70,7 @@ def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 def sandbox_five(_sandbox_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the 4.44 sandbox."""
     fresh(_sandbox_five)
-    monkeypatch.setattr(ec_shards, "QUIET", 0.0)
+    monkeypatch.setattr(shards, "QUIET", 0.0)
     return _sandbox_five
 
 
@@ -301,7 +302,7 @@ def test_what_a_dead_attempt_left_is_removed_and_the_volume_encoded(five: Cluste
     files = five.fill(count=5, servers=five.servers[:1])
     volume_id = files.volume_ids[0]
     for at, server in enumerate(five.servers[:3]):
-        ec_shards.send(five.volume(server), volume_id, "", f".ec{at:02d}", b"rubbish")
+        shards.send(five.volume(server), volume_id, "", f".ec{at:02d}", b"rubbish")
 
     erasure_coding.run(job(five, volume_id), five.context())
 
@@ -396,7 +397,7 @@ def test_a_target_that_hangs_is_given_up_and_all_is_undone(
 ) -> None:
     files = sandbox_five.fill(count=5, servers=sandbox_five.servers[:1])
     order = job(sandbox_five, files.volume_ids[0])
-    monkeypatch.setattr(ec_stream, "STALL", 2.0)
+    monkeypatch.setattr(stream, "STALL", 2.0)
     sandbox_five.faults(sandbox_five.servers[3]).hang("ReceiveFile", nth=2)
 
     with pytest.raises(TaskError, match=str(sandbox_five.servers[3].address)):

@@ -10,9 +10,10 @@ from tests.cluster import Cluster, start_cluster
 from tests.conftest import SANDBOX_KIND
 from tests.erasure_coding import answers, assert_as_before, assert_encoded, fresh, job
 from tests.support import eventually
+from weed_ec import shards
 from weed_errors import TaskError
 from weed_sandbox.launcher import Launcher
-from weed_tasks import ec_shards, erasure_coding
+from weed_tasks import erasure_coding
 
 SOURCE, TARGET = 0, 3
 
@@ -57,7 +58,7 @@ def _module_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -
 def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
     fresh(_module_five)
-    monkeypatch.setattr(ec_shards, "QUIET", 0.0)
+    monkeypatch.setattr(shards, "QUIET", 0.0)
     monkeypatch.setattr(erasure_coding, "STILL", 0.05)
     return _module_five
 

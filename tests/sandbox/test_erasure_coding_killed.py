@@ -24,11 +24,12 @@ from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job
 from weed_cluster.client import Channels
 from weed_cluster.client import Cluster as Clients
+from weed_ec import shards
 from weed_errors import TaskError
 from weed_safety.context import Context
 from weed_safety.journal import Journal
 from weed_sandbox.launcher import Launcher
-from weed_tasks import ec_shards, erasure_coding
+from weed_tasks import erasure_coding
 
 CHANGING = {
     "LeaseAdminToken",
@@ -93,7 +94,7 @@ def _module_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -
 def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
     fresh(_module_five)
-    monkeypatch.setattr(ec_shards, "QUIET", 0.0)
+    monkeypatch.setattr(shards, "QUIET", 0.0)
     monkeypatch.setattr(erasure_coding, "STILL", 0.05)
     return _module_five
 
@@ -111,7 +112,7 @@ def _module_either(
 def either(_module_either: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox, or of each real `weed`."""
     fresh(_module_either)
-    monkeypatch.setattr(ec_shards, "QUIET", 0.0)
+    monkeypatch.setattr(shards, "QUIET", 0.0)
     return _module_either
 
 

@@ -12,12 +12,12 @@ import pytest
 
 from tests.cluster import Cluster, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
+from weed_ec.source import Source, is_this_host
+from weed_ec.stream import PIECE, Slot, encode
 from weed_errors import Mismatch
 from weed_sandbox.launcher import Launcher
 from weed_storage.checksums import crc32c
 from weed_storage.reed_solomon import Encoder, layout
-from weed_tasks.ec_source import Source, is_this_host
-from weed_tasks.ec_stream import PIECE, Slot, encode
 
 LARGE = 2 * PIECE  # bytes of a block in the first rows, instead of 1 GiB
 

@@ -13,11 +13,12 @@ from tests.erasure_coding import assert_as_before
 from tests.erasure_coding import job as encode_job
 from tests.sandbox.test_ec_balance import job as shard_job
 from tests.support import eventually
+from weed_ec import proof, shards
 from weed_errors import Mismatch, TaskError
 from weed_model import Job
 from weed_safety import location_cache, move
 from weed_sandbox.launcher import Launcher
-from weed_tasks import balance, ec_balance, ec_proof, ec_shards, erasure_coding, replica_repair, replication
+from weed_tasks import balance, ec_balance, erasure_coding, replica_repair, replication
 
 NOT_THERE = "needle not found 1"
 
@@ -33,11 +34,11 @@ def _five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     _five.reset()
     for module, name, value in (
-        (ec_shards, "QUIET", 0.0),
+        (shards, "QUIET", 0.0),
         (move, "QUIET", 0.2),
         (replica_repair, "QUIET", 0.2),
         (location_cache, "CACHED_FOR", 0.0),
-        (ec_proof, "FINDS_OTHERS_WITHIN", 0.5),
+        (proof, "FINDS_OTHERS_WITHIN", 0.5),
         (ec_balance, "FINDS_OTHERS_WITHIN", 0.5),
     ):
         monkeypatch.setattr(module, name, value)

@@ -20,11 +20,11 @@ from proto_gen.volume_server_pb2 import ReceiveFileInfo
 from weed_cluster.address import Address
 from weed_cluster.client import Cluster, Upload, VolumeServer, upload_message
 from weed_cluster.leash import Leash
+from weed_ec.source import FOREVER, Local, Ranged, Reader, Source, Streamed, open_local
 from weed_errors import Cancelled, Mismatch, ServerTimedOut, TaskError
 from weed_safety.context import Context
 from weed_storage.checksums import BlockChecksums, ShardChecksums, crc32c
 from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, SMALL_BLOCK, TOTAL_SHARDS, Encoder, Row
-from weed_tasks.ec_source import FOREVER, Local, Ranged, Reader, Source, Streamed, open_local
 
 PIECE = SMALL_BLOCK
 """Bytes of each shard in one stripe, in one upload message, and under one of the checksums that the proof samples."""

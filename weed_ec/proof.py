@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from weed_cluster.address import Address
+from weed_ec.shards import ANY_REVISION, Shelf, fetch, look
+from weed_ec.source import Source
+from weed_ec.stream import PIECE, ShardSums, piece_crcs, read_piece
 from weed_errors import Mismatch, ServerFailed
 from weed_safety.context import Context
 from weed_safety.proof import prove_answers, sample_of
@@ -21,9 +24,6 @@ from weed_storage.index import TOMBSTONE, Live, entries, search_ecx
 from weed_storage.needle import actual_size, parse_needle
 from weed_storage.reed_solomon import DATA_SHARDS, TOTAL_SHARDS, locate
 from weed_storage.volume_info import Generation
-from weed_tasks.ec_shards import ANY_REVISION, Shelf, fetch, look
-from weed_tasks.ec_source import Source
-from weed_tasks.ec_stream import PIECE, ShardSums, piece_crcs, read_piece
 
 T = TypeVar("T")
 
