@@ -22,7 +22,7 @@ from weed_cluster.address import Address
 from weed_cluster.builds import Build
 from weed_cluster.client import Cluster, MasterAt
 from weed_cluster.past import Past, ranges
-from weed_cluster.placement import DATA_SHARDS, TOTAL_SHARDS, plain_type
+from weed_cluster.placement import plain_type
 from weed_cluster.security import Security
 from weed_cluster.topology import EcHolding, Node, Replica, Topology, snapshot
 from weed_errors import ServerFailed, TaskError, WeedError
@@ -32,6 +32,7 @@ from weed_remedies import find as remedy_of
 from weed_safety.freeze import Frozen
 from weed_safety.journal import DAMAGED, SUFFIX, Entry, peek
 from weed_safety.lease import holder_of
+from weed_storage.ec_layout import DATA_SHARDS, TOTAL_SHARDS
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 

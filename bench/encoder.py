@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, SMALL_BLOCK, Encoder
+from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, SMALL_BLOCK
+from weed_storage.reed_solomon import Encoder
 
 LEAST = 5.0
 """Gigabytes of volume data per second and core."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from weed_cluster.address import Address
-from weed_cluster.placement import DATA_SHARDS, TOTAL_SHARDS
 from weed_cluster.topology import Topology
 from weed_errors import BadTask
+from weed_storage.ec_layout import DATA_SHARDS, TOTAL_SHARDS
 
 KEPT = 30 * 86400.0
 """Seconds for which a missed server is remembered on which nothing depends any more."""

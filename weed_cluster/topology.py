@@ -18,8 +18,9 @@ from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
 from weed_cluster.builds import Build, why_unlike
 from weed_cluster.client import Master
-from weed_cluster.placement import FULL, SHARDS_PER_SLOT, TOTAL_SHARDS, ReplicaPlacement, plain_type
+from weed_cluster.placement import FULL, SHARDS_PER_SLOT, ReplicaPlacement, plain_type
 from weed_errors import ConfigError, ServerFailed, TaskError
+from weed_storage.ec_layout import TOTAL_SHARDS
 
 EVERY_COLLECTION = ("", "*", "ALL_COLLECTIONS", "EACH_COLLECTION")
 """Collection filters that leave nothing out."""

@@ -20,9 +20,9 @@ from weed_errors import Mismatch, ServerFailed
 from weed_safety.context import Context
 from weed_safety.proof import prove_answers, sample_of
 from weed_storage.checksums import crc32c
+from weed_storage.ec_layout import DATA_SHARDS, TOTAL_SHARDS, locate
 from weed_storage.index import TOMBSTONE, Live, entries, search_ecx
 from weed_storage.needle import actual_size, parse_needle
-from weed_storage.reed_solomon import DATA_SHARDS, TOTAL_SHARDS, locate
 from weed_storage.volume_info import Generation
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from weed_cluster.client import VolumeServer, upload_message
 from weed_errors import Busy, Mismatch, ServerFailed, TaskError
 from weed_safety.context import Context
 from weed_safety.look import generation_of
-from weed_storage.reed_solomon import TOTAL_SHARDS
+from weed_storage.ec_layout import TOTAL_SHARDS
 from weed_storage.volume_info import Generation, parse_vif
 
 ALL_SHARDS = tuple(range(TOTAL_SHARDS))

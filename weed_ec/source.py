@@ -18,8 +18,8 @@ from weed_cluster.address import Address
 from weed_cluster.client import VolumeServer
 from weed_errors import Mismatch
 from weed_safety.context import Context
+from weed_storage.ec_layout import LARGE_BLOCK, SMALL_BLOCK, Row, layout, shard_size
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock, actual_size
-from weed_storage.reed_solomon import LARGE_BLOCK, SMALL_BLOCK, Row, layout, shard_size
 
 FOREVER = 24 * 3600.0
 """Deadline in seconds of streams as long as a volume; their users watch for a stall."""

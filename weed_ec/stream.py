@@ -24,7 +24,8 @@ from weed_ec.source import FOREVER, Local, Ranged, Reader, Source, Streamed, ope
 from weed_errors import Cancelled, Mismatch, ServerTimedOut, TaskError
 from weed_safety.context import Context
 from weed_storage.checksums import BlockChecksums, ShardChecksums, crc32c
-from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, SMALL_BLOCK, TOTAL_SHARDS, Encoder, Row
+from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, SMALL_BLOCK, TOTAL_SHARDS, Row
+from weed_storage.reed_solomon import Encoder
 
 PIECE = SMALL_BLOCK
 """Bytes of each shard in one stripe, in one upload message, and under one of the checksums that the proof samples."""

@@ -21,6 +21,7 @@ from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
 from weed_errors import Mismatch
 from weed_sandbox.faults import Refused
+from weed_storage.ec_layout import DATA_SHARDS, shard_size
 from weed_storage.index import entries, pack_ecj, pack_entry, read_ecj, search_ecx
 from weed_storage.needle import (
     HAS_LAST_MODIFIED,
@@ -33,7 +34,6 @@ from weed_storage.needle import (
     parse_header,
     parse_needle,
 )
-from weed_storage.reed_solomon import DATA_SHARDS, shard_size
 from weed_storage.volume_info import Generation, dump_vif, parse_vif
 
 ALL_SHARDS = range(32)

@@ -36,8 +36,9 @@ from weed_sandbox import http_api
 from weed_sandbox.faults import Faults, Refused, unimplemented
 from weed_sandbox.settings import VERSIONS, Channels, Settings, chunks, grpc_server, wait_for_sigterm
 from weed_sandbox.store import CREDENTIALS, Disk, EcVolume, LocalDat, RemoteDat, Store, Volume, new_needle
+from weed_storage.ec_layout import DATA_SHARDS, TOTAL_SHARDS, locate
 from weed_storage.needle import FileId, Needle, SuperBlock, actual_size, pack_needle, parse_header, parse_needle
-from weed_storage.reed_solomon import DATA_SHARDS, TOTAL_SHARDS, Encoder, locate
+from weed_storage.reed_solomon import Encoder
 
 CHUNK = 2 << 20
 """Bytes per message of a file."""

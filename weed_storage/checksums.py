@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from proto_gen import volume_server_pb2 as pb
 from weed_errors import Mismatch
 from weed_storage import isal
+from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS
 from weed_storage.isal import Buffer
 
 BLOCK_SIZE = 16 << 20
@@ -24,7 +25,6 @@ BLOCK_SIZE = 16 << 20
 
 _MAGIC, _FORMAT = 0x45435355, 1
 _HEADER = struct.Struct(">IHII")  # magic, format, payload length, CRC32C of the payload
-_DATA_SHARDS, _PARITY_SHARDS = 10, 4
 _PIECE = 1 << 30  # bytes per call of ISA-L, whose lengths are C ints
 _MASK = 0xFFFFFFFF
 
@@ -111,7 +111,7 @@ def dump_ecsum(ecsum: Ecsum) -> bytes:
     payload = pb.EcBitrotProtection(
         algorithm=pb.CHECKSUM_CRC32C,
         block_size=ecsum.block_size,
-        ec_shard_config=pb.EcShardConfig(data_shards=_DATA_SHARDS, parity_shards=_PARITY_SHARDS),
+        ec_shard_config=pb.EcShardConfig(data_shards=DATA_SHARDS, parity_shards=PARITY_SHARDS),
         shards=shards,
         encode_uuid=ecsum.encode_uuid,
     ).SerializeToString()
@@ -131,7 +131,7 @@ def parse_ecsum(blob: bytes) -> Ecsum:
     except DecodeError as error:
         raise Mismatch(f".ecsum is damaged: {error}") from error
     config = protection.ec_shard_config
-    if (config.data_shards, config.parity_shards) != (_DATA_SHARDS, _PARITY_SHARDS):
+    if (config.data_shards, config.parity_shards) != (DATA_SHARDS, PARITY_SHARDS):
         raise Mismatch(f".ecsum is of a {config.data_shards}+{config.parity_shards} volume, not 10+4")
     size = protection.block_size
     if protection.algorithm != pb.CHECKSUM_CRC32C or not 1 << 20 <= size <= 64 << 20 or size & (size - 1):

@@ -27,7 +27,7 @@ class Generation(str, Enum):
 
     @property
     def strict_rows(self) -> bool:
-        """Whether its servers read shards by the strict rule of weed_storage.reed_solomon.layout."""
+        """Whether its servers read shards by the strict rule of weed_storage.ec_layout.layout."""
         return self < Generation.V4_19
 
     @property

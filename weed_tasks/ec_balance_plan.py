@@ -12,9 +12,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from weed_cluster.placement import DATA_SHARDS, MOST_TOGETHER, ReplicaPlacement, crowded, plain_type
+from weed_cluster.placement import ReplicaPlacement, plain_type
 from weed_cluster.topology import EcHolding, Node, Topology
+from weed_ec.placement import crowded
 from weed_model import Skipped
+from weed_storage.ec_layout import DATA_SHARDS, MOST_TOGETHER
 
 DEDUP, CROSS_RACK, WITHIN_RACK, GLOBAL = "dedup", "cross_rack", "within_rack", "global"
 

@@ -21,8 +21,8 @@ from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.parameters import collection_of, server_named, text_of, volume_id_of
 from weed_safety.readiness import close_refusing
+from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.needle import SUPER_BLOCK_SIZE
-from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_tasks.ec_plan import place, why_refused
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from weed_cluster.address import Address
 from weed_safety.readiness import Answer
-from weed_storage.reed_solomon import shard_size
+from weed_storage.ec_layout import shard_size
 from weed_storage.volume_info import Generation
 
 RESERVE = 1 << 30

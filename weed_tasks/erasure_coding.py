@@ -59,9 +59,9 @@ from weed_safety.proof import SERVED, Index, asked_of, fetch_index, live_index, 
 from weed_safety.readiness import answer_of
 from weed_safety.untold import check_told
 from weed_storage.checksums import Ecsum, dump_ecsum
+from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.index import TOMBSTONE, Live, compare, content_end, entries
 from weed_storage.needle import SUPER_BLOCK_SIZE, ttl_seconds
-from weed_storage.reed_solomon import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.volume_info import Generation, dump_vif
 from weed_tasks.ec_plan import DESCRIPTOR, EMPTY, NO_FILE, detect
 from weed_tasks.ec_scene import Order, Scene, ask, awaken, survey

@@ -13,12 +13,8 @@ from hypothesis import strategies as st
 from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
 from weed_cluster.placement import (
-    TOTAL_SHARDS,
-    EcPlanner,
-    EcTarget,
     ReplicaPlacement,
     Reserved,
-    crowded,
     is_misplaced,
     is_spread,
     no_room,
@@ -28,7 +24,9 @@ from weed_cluster.placement import (
     why_not_move,
 )
 from weed_cluster.topology import Disk, EcHolding, Node, Replica, Topology
+from weed_ec.placement import EcPlanner, EcTarget, crowded
 from weed_errors import BadTask
+from weed_storage.ec_layout import TOTAL_SHARDS
 
 GIB = 1 << 30
 

@@ -14,7 +14,7 @@ WORDS = {"weed_errors", "weed_model", "weed_text", "weed_values"}
 """What everything may import."""
 ALLOWED = {
     "proto_gen": set[str](),
-    "weed_cluster": {"proto_gen", "weed_files"},
+    "weed_cluster": {"proto_gen", "weed_files", "weed_storage"},
     "weed_ec": {"proto_gen", "weed_cluster", "weed_safety", "weed_storage"},
     "weed_errors": set[str](),
     "weed_files": set[str](),

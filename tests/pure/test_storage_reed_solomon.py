@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from weed_errors import Mismatch
 from weed_storage import index, isal
 from weed_storage.checksums import crc32c
+from weed_storage.ec_layout import layout, locate, shard_size
 from weed_storage.needle import FileId, actual_size, parse_needle
-from weed_storage.reed_solomon import MATRIX, Encoder, layout, locate, shard_size
+from weed_storage.reed_solomon import MATRIX, Encoder
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "volume-4.44"
 

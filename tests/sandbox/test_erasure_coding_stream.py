@@ -17,7 +17,8 @@ from weed_ec.stream import PIECE, Slot, encode
 from weed_errors import Mismatch
 from weed_sandbox.launcher import Launcher
 from weed_storage.checksums import crc32c
-from weed_storage.reed_solomon import Encoder, layout
+from weed_storage.ec_layout import layout
+from weed_storage.reed_solomon import Encoder
 
 LARGE = 2 * PIECE  # bytes of a block in the first rows, instead of 1 GiB
 

@@ -21,9 +21,10 @@ from tests.cluster import Cluster, Files, Server, real_kinds, request
 from tests.support import eventually
 from weed_cluster.client import VolumeServer, upload_message
 from weed_errors import ServerFailed
+from weed_storage.ec_layout import layout
 from weed_storage.index import fold, to_ecx
 from weed_storage.needle import HEADER_SIZE, FileId, actual_size, parse_needle
-from weed_storage.reed_solomon import Encoder, layout
+from weed_storage.reed_solomon import Encoder
 from weed_storage.volume_info import Generation, dump_vif
 
 MIB = 1 << 20
