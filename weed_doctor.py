@@ -22,7 +22,7 @@ from weed_cluster.address import Address
 from weed_cluster.builds import Build
 from weed_cluster.client import Cluster, MasterAt
 from weed_cluster.past import Past, ranges
-from weed_cluster.placement import plain_type
+from weed_cluster.replica_placement import plain_type
 from weed_cluster.security import Security
 from weed_cluster.topology import EcHolding, Node, Replica, Topology, snapshot
 from weed_errors import ServerFailed, TaskError, WeedError

@@ -7,57 +7,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from weed_errors import BadTask
-
-if TYPE_CHECKING:
-    from weed_cluster.address import Address
-    from weed_cluster.topology import Node, Topology
-
-
-SHARDS_PER_SLOT = 10
-"""Shards that the master counts as one volume slot."""
-
-
-FULL = 0.9
-"""Share of a disk's bytes in use from which on it takes nothing more."""
-
-
-def plain_type(disk_type: str) -> str:
-    """A disk type in the form that can be compared: lower case, and "hdd" for the unnamed one."""
-    return disk_type.lower() or "hdd"
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaPlacement:
-    """Where the further copies of a volume go; SeaweedFS writes it as three digits."""
-
-    other_data_centers: int = 0
-    other_racks: int = 0
-    same_rack: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> ReplicaPlacement:
-        """Read "010"; leading zeros may be absent. Raises BadTask for anything else."""
-        digits = text.strip().rjust(3, "0")
-        if len(digits) != 3 or not (digits.isascii() and digits.isdigit()):
-            raise BadTask(f"{text!r} is no replica placement; expected three digits like 001")
-        return cls(*(int(digit) for digit in digits))
-
-    @classmethod
-    def from_byte(cls, number: int) -> ReplicaPlacement:
-        """Read the byte that volumes carry: the three digits as a decimal number."""
-        return cls(number // 100, number // 10 % 10, number % 10)
-
-    @property
-    def copies(self) -> int:
-        """How many copies there should be in all."""
-        return 1 + self.other_data_centers + self.other_racks + self.same_rack
-
-    def __str__(self) -> str:
-        return f"{self.other_data_centers}{self.other_racks}{self.same_rack}"
+from weed_cluster.address import Address
+from weed_cluster.replica_placement import ReplicaPlacement, plain_type
+from weed_cluster.topology import FULL, Node, Topology
 
 
 def why_not(placement: ReplicaPlacement, holders: Sequence[Node], target: Node) -> str:

@@ -18,9 +18,8 @@ from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
 from weed_cluster.builds import Build, why_unlike
 from weed_cluster.client import Master
-from weed_cluster.placement import FULL, SHARDS_PER_SLOT, ReplicaPlacement, plain_type
+from weed_cluster.replica_placement import ReplicaPlacement, plain_type
 from weed_errors import ConfigError, ServerFailed, TaskError
-from weed_storage.ec_layout import TOTAL_SHARDS
 
 EVERY_COLLECTION = ("", "*", "ALL_COLLECTIONS", "EACH_COLLECTION")
 """Collection filters that leave nothing out."""
@@ -35,6 +34,12 @@ RULES = set("|^$()[]{}+\\.")
 """What a regular expression has and a collection's name with wildcards does not."""
 
 _UNITS = {1: "m", 2: "h", 3: "d", 4: "w", 5: "M", 6: "y"}
+
+SHARDS_PER_SLOT = 10
+"""Shards that the master counts as one volume slot."""
+
+FULL = 0.9
+"""Share of a disk's bytes in use from which on it takes nothing more."""
 
 
 @dataclass(slots=True)
@@ -325,13 +330,6 @@ class Topology:
     def holdings(self, volume_id: int, collection: str) -> list[EcHolding]:
         """The shards of an erasure-coded volume, empty where the master knows none."""
         return self.ec.get((volume_id, collection), [])
-
-    def is_complete_ec(self, volume_id: int, collection: str, total: int = TOTAL_SHARDS) -> bool:
-        """Whether one encode run has all its shards in the cluster; shards of different runs do not add up."""
-        runs: dict[int, int] = defaultdict(int)
-        for holding in self.holdings(volume_id, collection):
-            runs[holding.encode_ts_ns] |= holding.info.ec_index_bits
-        return any(bin(bits).count("1") >= total for bits in runs.values())
 
 
 def snapshot(master: Master, volume_id: int = 0, collection: str = "") -> Topology:

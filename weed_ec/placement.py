@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from weed_cluster.placement import ReplicaPlacement, plain_type
+from weed_cluster.replica_placement import ReplicaPlacement, plain_type
 from weed_cluster.topology import Disk, Node, Replica, Topology
 from weed_storage.ec_layout import DATA_SHARDS, MOST_TOGETHER, TOTAL_SHARDS
 

@@ -28,7 +28,7 @@ from weakref import WeakKeyDictionary
 from weed_cluster.address import Address
 from weed_cluster.client import Channels
 from weed_cluster.http import Page
-from weed_cluster.placement import ReplicaPlacement
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import snapshot
 from weed_errors import HttpFailed, Mismatch, ServerFailed, TaskError, TimedOut
 from weed_safety.context import Context

@@ -15,7 +15,8 @@ from typing import Any
 
 from proto_gen import worker_pb2
 from weed_cluster.address import Address
-from weed_cluster.placement import Reserved, no_room, plain_type
+from weed_cluster.placement import Reserved, no_room
+from weed_cluster.replica_placement import plain_type
 from weed_cluster.topology import Node, Replica, Topology
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_safety import forget, late_writes, location_cache

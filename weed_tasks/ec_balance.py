@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from proto_gen.worker_pb2 import EcBalanceTaskParams, TaskParams, TaskSource, TaskTarget
 from weed_cluster.address import Address
-from weed_cluster.placement import ReplicaPlacement
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, ec_locations, snapshot, wildcard_filter
 from weed_ec.proof import FINDS_OTHERS_WITHIN
 from weed_ec.shards import ALL_SHARDS, Shelf, fetch, file_time, look

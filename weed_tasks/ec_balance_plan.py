@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from weed_cluster.placement import ReplicaPlacement, plain_type
+from weed_cluster.replica_placement import ReplicaPlacement, plain_type
 from weed_cluster.topology import EcHolding, Node, Topology
 from weed_ec.placement import crowded
 from weed_model import Skipped

@@ -7,13 +7,13 @@ compares and deletes what is left. Knows nothing of how a volume is encoded.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
 from weed_cluster.address import Address
-from weed_cluster.placement import ReplicaPlacement
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import EcHolding, Replica, Topology, either_filter
 from weed_ec.placement import EcPlanner, EcTarget, crowded
 from weed_errors import BadTask, ConfigError
@@ -23,7 +23,7 @@ from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.readiness import SETBACK, Answer, Answers, close_refusing, settle
 from weed_safety.untold import KEY, closed_disks, why_untold
-from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS
+from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_tasks.ec_targets import RESERVE, unplaced, why_not_there
 from weed_values import as_float, as_int, as_list, as_str, settings
@@ -184,7 +184,7 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
         if not replicas:
             continue
         main = _main(replicas)
-        complete = topology.is_complete_ec(volume_id, main.collection)
+        complete = is_complete(topology, volume_id, main.collection)
         reason = ("collection", "not in the collections asked for") if not wanted(main.collection) else None
         if reason is None and not complete:
             reason = _unfit(main, topology, quiet, fullness, least, now)
@@ -340,3 +340,11 @@ def _propose(
         estimated_seconds=seconds,
         bytes_to_move=main.size * (DATA_SHARDS + PARITY_SHARDS) // DATA_SHARDS,
     )
+
+
+def is_complete(topology: Topology, volume_id: int, collection: str) -> bool:
+    """Whether one encode run has all its shards in the cluster; shards of different runs do not add up."""
+    runs: dict[int, int] = defaultdict(int)
+    for holding in topology.holdings(volume_id, collection):
+        runs[holding.encode_ts_ns] |= holding.info.ec_index_bits
+    return any(bin(bits).count("1") >= TOTAL_SHARDS for bits in runs.values())

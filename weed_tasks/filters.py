@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from types import ModuleType
 
 from weed_cluster.past import ranges
-from weed_cluster.placement import plain_type
+from weed_cluster.replica_placement import plain_type
 from weed_cluster.topology import (
     DEFAULT_COLLECTION,
     EVERY_COLLECTION,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from weed_cluster.placement import ReplicaPlacement, Reserved, is_misplaced, no_room, pick_target, why_not
+from weed_cluster.placement import Reserved, is_misplaced, no_room, pick_target, why_not
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology
 from weed_errors import BadTask
 

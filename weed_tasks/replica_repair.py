@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.builds import ask, why_unlike
-from weed_cluster.placement import ReplicaPlacement
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Replica, locations
 from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_model import Result

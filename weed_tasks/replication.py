@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from weed_cluster.address import Address
-from weed_cluster.placement import ReplicaPlacement, Reserved, no_room, why_not
+from weed_cluster.placement import Reserved, no_room, why_not
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_errors import Mismatch, ServerFailed, StaleTask
 from weed_model import Job, Result

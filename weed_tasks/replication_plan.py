@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from proto_gen import worker_pb2
 from weed_cluster.address import Address
-from weed_cluster.placement import ReplicaPlacement, Reserved
+from weed_cluster.placement import Reserved
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology, collection_filter
 from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value

@@ -25,6 +25,7 @@ from tests.cluster import ALL_SHARDS, Admin, Cluster, Files, Server, request
 from tests.conftest import REAL_KINDS
 from tests.erasure_coding import assert_encoded, job, shard_files
 from tests.support import eventually
+from weed_tasks.ec_plan import is_complete
 
 Start = Callable[..., Agent]
 MakeCluster = Callable[..., Cluster]
@@ -122,7 +123,7 @@ def is_encoded(cluster: Cluster, files: Files) -> bool:
     return (
         not any(replicas & set(server.files()) for server in cluster.servers)
         and not any(topology.replicas(volume_id) for volume_id in files.volume_ids)
-        and all(topology.is_complete_ec(volume_id, "") for volume_id in files.volume_ids)
+        and all(is_complete(topology, volume_id, "") for volume_id in files.volume_ids)
     )
 
 

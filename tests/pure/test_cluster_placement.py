@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
 from weed_cluster.placement import (
-    ReplicaPlacement,
     Reserved,
     is_misplaced,
     is_spread,
@@ -23,6 +22,7 @@ from weed_cluster.placement import (
     why_not,
     why_not_move,
 )
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Disk, EcHolding, Node, Replica, Topology
 from weed_ec.placement import EcPlanner, EcTarget, crowded
 from weed_errors import BadTask

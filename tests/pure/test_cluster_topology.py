@@ -6,9 +6,10 @@ import pytest
 
 from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
-from weed_cluster.placement import ReplicaPlacement
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, read, wildcard_filter
 from weed_errors import BadTask, ConfigError, TaskError
+from weed_tasks.ec_plan import is_complete
 
 
 def header() -> m.VolumeListStreamResponse:
@@ -141,10 +142,10 @@ def test_shards_of_two_encode_runs_do_not_add_up_to_a_volume() -> None:
     halves = batch("r1", "a"), batch("r2", "10.0.0.2:8080")
     halves[0].ec_shard_infos.add(id=9, ec_index_bits=0x7F, encode_ts_ns=1)
     halves[1].ec_shard_infos.add(id=9, ec_index_bits=0x3F80, encode_ts_ns=2)
-    assert not read([header(), *halves]).is_complete_ec(9, "")
+    assert not is_complete(read([header(), *halves]), 9, "")
     halves[1].ec_shard_infos[0].encode_ts_ns = 1
-    assert read([header(), *halves]).is_complete_ec(9, "")
-    assert not read([header(), *halves]).is_complete_ec(9, "other")
+    assert is_complete(read([header(), *halves]), 9, "")
+    assert not is_complete(read([header(), *halves]), 9, "other")
 
 
 @pytest.mark.parametrize("text", ["", "*", "ALL_COLLECTIONS", "EACH_COLLECTION"])

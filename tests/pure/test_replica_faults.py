@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
-from weed_cluster.placement import ReplicaPlacement, Reserved, is_misplaced
+from weed_cluster.placement import Reserved, is_misplaced
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Disk, Node, Replica, Topology
 from weed_errors import BadTask
 from weed_tasks.reconcile import DELETED, History, Print, decide

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster import Cluster
 from tests.support import eventually
-from weed_cluster.placement import ReplicaPlacement
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.uploads import Uploads
 from weed_errors import ServerFailed
 from weed_safety import forget
