@@ -43,7 +43,8 @@ import weed_tasks
 from weed_batch import DEADLINE, Jobs, Row, Work, ids_text, own_directory, state_dir
 from weed_cluster import security
 from weed_cluster.address import Address
-from weed_cluster.client import Channels, Cluster
+from weed_cluster.channels import Channels
+from weed_cluster.client import Cluster
 from weed_cluster.descriptors import allow_many
 from weed_cluster.heap import share_one_heap
 from weed_cluster.leash import Leash

@@ -20,11 +20,12 @@ from typing import Any
 from weed_cluster import admin as admin_http
 from weed_cluster.address import Address
 from weed_cluster.builds import Build
-from weed_cluster.client import Cluster, MasterAt
+from weed_cluster.client import Cluster
 from weed_cluster.past import Past, ranges
 from weed_cluster.replica_placement import plain_type
 from weed_cluster.security import Security
 from weed_cluster.topology import EcHolding, Node, Replica, Topology, snapshot
+from weed_cluster.volume_server import MasterAt
 from weed_errors import ServerFailed, TaskError, WeedError
 from weed_model import Value
 from weed_remedies import JUDGED, Remedy

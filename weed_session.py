@@ -21,7 +21,7 @@ import grpc
 
 from weed_cluster import admin as admin_http
 from weed_cluster.address import GRPC_OFFSET, Address
-from weed_cluster.client import CONNECT, open_channel
+from weed_cluster.channels import CONNECT, open_channel
 from weed_errors import AdminError, AdminRefused, AdminUnavailable, ServerFailed
 from weed_protocol import classic, plugin
 from weed_protocol.commands import (

@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from proto_gen import master_pb2 as m
-from weed_cluster.client import Channels, Cluster
+from weed_cluster.channels import Channels
+from weed_cluster.client import Cluster
 from weed_cluster.topology import read
 from weed_model import DetectionRequest
 from weed_safety.context import Context

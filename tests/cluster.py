@@ -27,9 +27,11 @@ from proto_gen import volume_server_pb2 as v
 from proto_gen.volume_server_pb2_grpc import VolumeServerStub
 from tests.support import eventually, free_port
 from weed_cluster.address import Address
-from weed_cluster.client import Channels, Master, VolumeServer
+from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
+from weed_cluster.master import Master
+from weed_cluster.volume_server import VolumeServer
 from weed_errors import ServerFailed
 from weed_sandbox.launcher import SANDBOX, Launcher
 

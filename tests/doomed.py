@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster import Cluster
-from weed_cluster.client import Channels
+from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
 from weed_model import Result

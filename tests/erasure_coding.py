@@ -10,7 +10,7 @@ from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource
 from tests.cluster import Cluster, Files, Server
 from tests.support import eventually
 from weed_cluster.address import Address
-from weed_cluster.client import Channels
+from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_errors import ServerFailed
 from weed_model import Job

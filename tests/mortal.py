@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.cluster import Cluster
 from tests.support import eventually
-from weed_cluster.client import Channels
+from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
 from weed_errors import TaskError

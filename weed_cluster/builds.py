@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from weed_cluster.address import Address
-from weed_cluster.client import VolumeServer
+from weed_cluster.volume_server import VolumeServer
 from weed_errors import TaskError
 
 OFFSETS = {"30GB": 4, "8000GB": 5}

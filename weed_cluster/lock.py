@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from proto_gen.master_pb2 import LeaseAdminTokenResponse
-from weed_cluster.client import SHORT, Cluster, Master
+from weed_cluster.call import SHORT
+from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
+from weed_cluster.master import Master
 from weed_errors import Busy, ServerFailed
 
 SHELL = "shell"

@@ -1,4 +1,4 @@
-"""The masters of one cluster, as far as anybody has named them. Asks nobody: Master in weed_cluster.client does.
+"""The masters of one cluster, as far as anybody has named them. Asks nobody: Master in weed_cluster.volume_server does.
 
 Which masters there are, and which of them leads, changes while jobs run. So whatever talks to a cluster shares one
 of these, and nothing keeps an address of its own.

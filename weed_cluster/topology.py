@@ -17,7 +17,7 @@ from functools import cached_property
 from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
 from weed_cluster.builds import Build, why_unlike
-from weed_cluster.client import Master
+from weed_cluster.master import Master
 from weed_cluster.replica_placement import ReplicaPlacement, plain_type
 from weed_errors import ConfigError, ServerFailed, TaskError
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from proto_gen.volume_server_pb2 import ReceiveFileInfo, VolumeInfo
 from weed_cluster.address import Address
-from weed_cluster.client import VolumeServer, upload_message
+from weed_cluster.call import upload_message
+from weed_cluster.volume_server import VolumeServer
 from weed_errors import Busy, Mismatch, ServerFailed, TaskError
 from weed_safety.context import Context
 from weed_safety.look import generation_of

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from weed_cluster.address import Address
-from weed_cluster.client import VolumeServer
+from weed_cluster.volume_server import VolumeServer
 from weed_errors import Mismatch
 from weed_safety.context import Context
 from weed_storage.ec_layout import LARGE_BLOCK, SMALL_BLOCK, Row, layout, shard_size

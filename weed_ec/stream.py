@@ -18,8 +18,10 @@ from queue import Empty, SimpleQueue
 
 from proto_gen.volume_server_pb2 import ReceiveFileInfo
 from weed_cluster.address import Address
-from weed_cluster.client import Cluster, Upload, VolumeServer, upload_message
+from weed_cluster.call import Upload, upload_message
+from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
+from weed_cluster.volume_server import VolumeServer
 from weed_ec.source import FOREVER, Local, Ranged, Reader, Source, Streamed, open_local
 from weed_errors import Cancelled, Mismatch, ServerTimedOut, TaskError
 from weed_safety.context import Context

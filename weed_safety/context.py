@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from weed_cluster.address import Address
-from weed_cluster.client import Cluster, Master, VolumeServer
+from weed_cluster.client import Cluster
+from weed_cluster.master import Master
 from weed_cluster.past import Past
 from weed_cluster.rates import Rates
 from weed_cluster.topology import Topology, snapshot
+from weed_cluster.volume_server import VolumeServer
 from weed_model import Value
 from weed_safety.journal import Entry
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Sequence
 from weakref import WeakKeyDictionary
 
 from weed_cluster.address import Address
-from weed_cluster.client import Channels
+from weed_cluster.channels import Channels
 from weed_cluster.http import Page
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import snapshot

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from proto_gen.master_pb2 import LeaseAdminTokenResponse
-from weed_cluster.client import SHORT, Cluster, Master
+from weed_cluster.call import SHORT
+from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
+from weed_cluster.master import Master
 from weed_errors import BadTask, Busy, ServerFailed
 from weed_safety.context import Context
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
-from weed_cluster.client import Master
+from weed_cluster.master import Master
 from weed_cluster.placement import Reserved, no_room, why_not_move
 from weed_cluster.topology import Node, Replica, Topology, locations, snapshot
 from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError

@@ -9,7 +9,7 @@ from typing import Any
 
 from proto_gen import worker_pb2
 from weed_cluster.address import Address
-from weed_cluster.client import Master
+from weed_cluster.master import Master
 from weed_cluster.topology import Replica, Topology, collection_filter
 from weed_errors import ConfigError, TaskError
 from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value

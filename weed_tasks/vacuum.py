@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 
 from proto_gen import volume_server_pb2 as v
 from weed_cluster.address import Address
-from weed_cluster.client import Master, MasterAt
+from weed_cluster.master import Master
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import snapshot
+from weed_cluster.volume_server import MasterAt
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_model import Job, Result
 from weed_safety.context import Context

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from proto_gen import master_pb2 as m
-from weed_cluster.client import Channels, Cluster
+from weed_cluster.channels import Channels
+from weed_cluster.client import Cluster
 from weed_cluster.topology import Topology, read
 from weed_errors import ConfigError
 from weed_model import Detection, DetectionRequest

@@ -20,8 +20,11 @@ from tests.sandbox.tiny_server import ABSENT, BIG, HUNG, RESET, SHAKY, SLOW, SLO
 from tests.support import eventually, free_port
 from weed_cluster import security
 from weed_cluster.address import Address
-from weed_cluster.client import Channels, Cluster, VolumeServer, upload_message
+from weed_cluster.call import upload_message
+from weed_cluster.channels import Channels
+from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
+from weed_cluster.volume_server import VolumeServer
 from weed_errors import BadTask, Cancelled, ServerFailed, ServerTimedOut, TimedOut
 
 START = [sys.executable, "-c", "import runpy; runpy.run_module('tests.sandbox.tiny_server', run_name='__main__')"]

@@ -22,7 +22,7 @@ import pytest
 from tests.cluster import Cluster, Files, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job
-from weed_cluster.client import Channels
+from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_ec import shards
 from weed_errors import TaskError

@@ -23,7 +23,7 @@ from tests.cluster import Cluster, Files, Kind, Server, request, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.mortal import CHANGING, Died, Life, context, live, moments, occurrences, recover
 from tests.support import eventually
-from weed_cluster import client as client_module
+from weed_cluster import call as calls
 from weed_cluster.address import Address
 from weed_cluster.masters import Masters
 from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, StillShut, TaskError, TimedOut
@@ -353,7 +353,7 @@ def test_volumes_of_a_batch_are_shut_side_by_side(
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(move_module, "QUIET", 0.1)
     monkeypatch.setattr(copy, "GRACE", 0.3)
-    monkeypatch.setattr(client_module, "RETRY_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(calls, "RETRY_PAUSES", (0.01, 0.02))
 
 
 def move_job(volume_id: int, source: Server, target: Server) -> Job:

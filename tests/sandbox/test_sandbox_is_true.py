@@ -19,7 +19,8 @@ from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
 from tests.cluster import Cluster, Files, Server, real_kinds, request
 from tests.support import eventually
-from weed_cluster.client import VolumeServer, upload_message
+from weed_cluster.call import upload_message
+from weed_cluster.volume_server import VolumeServer
 from weed_errors import ServerFailed
 from weed_storage.ec_layout import layout
 from weed_storage.index import fold, to_ecx

@@ -16,7 +16,7 @@ from proto_gen import worker_pb2
 from tests.cluster import Cluster, Files, Kind, Server, request, start_cluster
 from tests.mortal import CHANGING, Died, Life, context, live, moments, occurrences, recover
 from tests.support import eventually
-from weed_cluster import client
+from weed_cluster import call as calls
 from weed_cluster.address import Address
 from weed_cluster.masters import Masters
 from weed_errors import BadTask, Busy, Cancelled, StaleTask, TaskError
@@ -249,7 +249,7 @@ def pretend_compaction(cluster: Cluster, server: Server, volume_id: int) -> None
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vacuum, "IDLE_AFTER", 0.2)
-    monkeypatch.setattr(client, "RETRY_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(calls, "RETRY_PAUSES", (0.01, 0.02))
 
 
 @pytest.mark.parametrize("era", ["3.97", "4.13", "4.44"])
