@@ -63,7 +63,7 @@ from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_tasks.filters import look, unknown, unmatched
 from weed_tasks.reopen import reopen
-from weed_tasks.replication_plan import FRESH
+from weed_tasks.replication.plan import FRESH
 from weed_text import escaped
 from weed_view import Screen, size_text, time_text
 from weed_wishes import USAGE, Wishes, parse

@@ -22,7 +22,7 @@ from weed_cluster.topology import read
 from weed_model import DetectionRequest
 from weed_safety.context import Context
 from weed_safety.journal import Journal
-from weed_tasks.ec_plan import plan
+from weed_tasks.erasure_coding.plan import plan
 
 RACKS, SERVERS, VOLUMES, PROPOSALS = 100, 1000, 300_000, 7000
 LIMIT_MB = 30_000

@@ -25,7 +25,7 @@ from tests.cluster import ALL_SHARDS, Admin, Cluster, Files, Server, request
 from tests.conftest import REAL_KINDS
 from tests.erasure_coding import assert_encoded, job, shard_files
 from tests.support import eventually
-from weed_tasks.ec_plan import is_complete
+from weed_tasks.erasure_coding.plan import is_complete
 
 Start = Callable[..., Agent]
 MakeCluster = Callable[..., Cluster]

@@ -12,7 +12,7 @@ from proto_gen import master_pb2 as m
 from weed_cluster.topology import Topology, read
 from weed_errors import ConfigError
 from weed_model import Detection, DetectionRequest
-from weed_tasks.balance_plan import plan
+from weed_tasks.balance.plan import plan
 
 GB = 1 << 30
 

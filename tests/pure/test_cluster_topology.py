@@ -9,7 +9,7 @@ from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, read, wildcard_filter
 from weed_errors import BadTask, ConfigError, TaskError
-from weed_tasks.ec_plan import is_complete
+from weed_tasks.erasure_coding.plan import is_complete
 
 
 def header() -> m.VolumeListStreamResponse:

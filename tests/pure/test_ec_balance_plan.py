@@ -12,7 +12,7 @@ from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Disk, EcHolding, Node, Replica, Topology, collection_filter, wildcard_filter
 from weed_storage.ec_layout import MOST_TOGETHER
-from weed_tasks.ec_balance_plan import CROSS_RACK, DEDUP, GLOBAL, WITHIN_RACK, Move, Plan, Wishes
+from weed_tasks.ec_balance.spread import CROSS_RACK, DEDUP, GLOBAL, WITHIN_RACK, Move, Plan, Wishes
 
 MIB = 1 << 20
 

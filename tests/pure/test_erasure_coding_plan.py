@@ -15,7 +15,7 @@ from weed_errors import ConfigError
 from weed_model import Detection, DetectionRequest
 from weed_safety.context import Context
 from weed_safety.journal import Journal
-from weed_tasks.ec_plan import plan
+from weed_tasks.erasure_coding.plan import plan
 
 LIMIT_MB = 1000
 NOW = int(time.time())

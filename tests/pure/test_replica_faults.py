@@ -12,8 +12,7 @@ from weed_cluster.placement import Reserved, is_misplaced
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Disk, Node, Replica, Topology
 from weed_errors import BadTask
-from weed_tasks.reconcile import DELETED, History, Print, decide
-from weed_tasks.replica_faults import (
+from weed_tasks.replication.faults import (
     MISPLACED,
     OVER,
     UNDER,
@@ -26,6 +25,7 @@ from weed_tasks.replica_faults import (
     wanted_placement,
     why_no_target,
 )
+from weed_tasks.replication.reconcile import DELETED, History, Print, decide
 
 PLACEMENTS = ["000", "001", "010", "100", "011", "110", "002", "020", "200"]
 

@@ -19,7 +19,8 @@ from weed_model import DetectionRequest, Job
 from weed_safety import move
 from weed_safety.alike import BUILDS
 from weed_sandbox.launcher import Launcher
-from weed_tasks import balance, erasure_coding, replica_repair, replication
+from weed_tasks import balance, erasure_coding, replication
+from weed_tasks.replication import repair
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def mixed(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     BUILDS.forget()
     monkeypatch.setattr(shards, "QUIET", 0.0)
     monkeypatch.setattr(move, "QUIET", 0.2)
-    monkeypatch.setattr(replica_repair, "QUIET", 0.2)
+    monkeypatch.setattr(repair, "QUIET", 0.2)
     _five.faults(_five.servers[4]).size_limit("8000GB")
     return _five
 

@@ -19,6 +19,7 @@ from weed_model import Detection, DetectionRequest, Job, Result
 from weed_safety.journal import Entry
 from weed_sandbox.launcher import Launcher
 from weed_tasks import remote_upload, replication
+from weed_tasks.remote_upload import task
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +210,7 @@ def test_a_dry_run_changes_nothing(tiered: Cluster, s3: Store) -> None:
 @pytest.fixture
 def breakable(launcher: Launcher, tmp_path: Path, s3: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """Three sandbox servers that misbehave on demand; waits are short."""
-    monkeypatch.setattr(remote_upload, "QUIET", 0.05)
+    monkeypatch.setattr(task, "QUIET", 0.05)
     toml = MASTER_TOML.format(endpoint=s3.address.http)
     cluster = start_cluster(Kind(), launcher, tmp_path / "cluster", master_toml=toml, volume_size_limit_mb=1)
     yield cluster

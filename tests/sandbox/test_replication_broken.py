@@ -19,13 +19,14 @@ from tests.support import eventually
 from weed_errors import Cancelled, TaskError
 from weed_model import Job
 from weed_safety import location_cache
-from weed_tasks import replica_repair, replication
+from weed_tasks import replication
+from weed_tasks.replication import repair as replication_repair
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less for volumes to be still."""
-    monkeypatch.setattr(replica_repair, "QUIET", 0.05)
+    monkeypatch.setattr(replication_repair, "QUIET", 0.05)
     monkeypatch.setattr(location_cache, "CACHED_FOR", 0.0)
 
 

@@ -18,7 +18,8 @@ from weed_errors import Mismatch, TaskError
 from weed_model import Job
 from weed_safety import location_cache, move
 from weed_sandbox.launcher import Launcher
-from weed_tasks import balance, ec_balance, erasure_coding, replica_repair, replication
+from weed_tasks import balance, ec_balance, erasure_coding, replication
+from weed_tasks.replication import repair
 
 NOT_THERE = "needle not found 1"
 
@@ -36,7 +37,7 @@ def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     for module, name, value in (
         (shards, "QUIET", 0.0),
         (move, "QUIET", 0.2),
-        (replica_repair, "QUIET", 0.2),
+        (repair, "QUIET", 0.2),
         (location_cache, "CACHED_FOR", 0.0),
         (proof, "FINDS_OTHERS_WITHIN", 0.5),
         (ec_balance, "FINDS_OTHERS_WITHIN", 0.5),

@@ -25,6 +25,7 @@ from weed_safety.context import Context, Options
 from weed_safety.journal import Journal
 from weed_sandbox.launcher import Launcher
 from weed_tasks import vacuum
+from weed_tasks.vacuum import task
 
 
 def job_for(cluster: Cluster, volume_id: int, servers: Sequence[Server], **wishes: Any) -> Job:
@@ -205,7 +206,7 @@ def test_a_commit_of_nothing_is_healed_by_recovery(cluster: Cluster, tmp_path: P
     volume_id, files = half_deleted(cluster, [a])
     journal = Journal(tmp_path)
     entry = journal.open_entry("killed", "vacuum", volume_id)
-    entry.plan(vacuum.COMPACT, server=str(a.address), volume_id=volume_id, revision=0)
+    entry.plan(task.COMPACT, server=str(a.address), volume_id=volume_id, revision=0)
     with pytest.raises(Exception, match="VacuumVolumeCommit"):
         cluster.volume(a).vacuum_volume_commit(volume_id=volume_id)
     (found,) = journal.unfinished()
@@ -248,7 +249,7 @@ def pretend_compaction(cluster: Cluster, server: Server, volume_id: int) -> None
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vacuum, "IDLE_AFTER", 0.2)
+    monkeypatch.setattr(task, "IDLE_AFTER", 0.2)
     monkeypatch.setattr(calls, "RETRY_PAUSES", (0.01, 0.02))
 
 
@@ -260,18 +261,18 @@ def test_a_false_success_of_the_server_is_no_success(
     with closing(start_cluster(Kind(era), launcher, tmp_path / "cluster", servers=1)) as cluster:
         a = cluster.servers[0]
         volume_id, files = half_deleted(cluster, [a])
-        looked = vacuum._check_idle
+        looked = task._check_idle
 
         def then_somebody_begins(*args: Any) -> None:
             looked(*args)
             pretend_compaction(cluster, a, volume_id)
 
-        monkeypatch.setattr(vacuum, "_check_idle", then_somebody_begins)
+        monkeypatch.setattr(task, "_check_idle", then_somebody_begins)
         with pytest.raises(Busy, match="somebody else"):
             run(cluster, job_for(cluster, volume_id, [a]))
         cluster.faults(a).clear()
         cluster.check(files)
-        monkeypatch.setattr(vacuum, "_check_idle", looked)
+        monkeypatch.setattr(task, "_check_idle", looked)
         run(cluster, job_for(cluster, volume_id, [a]))
         assert revision_on(cluster, a, volume_id) == 1
         cluster.check(files)
@@ -362,7 +363,7 @@ def test_a_failure_at_any_call_of_a_vacuum_is_cleared_up(sandbox_cluster: Cluste
 def test_a_server_killed_at_any_change_of_a_vacuum_loses_nothing(
     sandbox_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    monkeypatch.setattr(vacuum, "MINUTE", 1.0)
+    monkeypatch.setattr(task, "MINUTE", 1.0)
     cluster = sandbox_cluster
     servers = cluster.servers[:2]
     whole = Life()
@@ -391,7 +392,7 @@ def test_files_written_and_deleted_during_a_vacuum_are_kept_and_gone(
 ) -> None:
     servers = cluster.servers[:2]
     volume_id, files = half_deleted(cluster, servers, 4, size=2000)
-    prove = vacuum._prove_compacted
+    prove = task._prove_compacted
     done: list[bool] = []
 
     def write_meanwhile(*args: Any) -> None:
@@ -401,7 +402,7 @@ def test_files_written_and_deleted_during_a_vacuum_are_kept_and_gone(
             cluster.delete(list(files)[:3])
         prove(*args)
 
-    monkeypatch.setattr(vacuum, "_prove_compacted", write_meanwhile)
+    monkeypatch.setattr(task, "_prove_compacted", write_meanwhile)
     run(cluster, job_for(cluster, volume_id, servers))
     assert [revision_on(cluster, server, volume_id) for server in servers] == [1, 1]
     cluster.check(files)

@@ -23,7 +23,7 @@ from weed_safety.parameters import collection_of, server_named, text_of, volume_
 from weed_safety.readiness import close_refusing
 from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.needle import SUPER_BLOCK_SIZE
-from weed_tasks.ec_plan import place, why_refused
+from weed_tasks.erasure_coding.plan import place, why_refused
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,8 @@ from weed_safety.parameters import collection_of, volume_id_of
 from weed_safety.proof import CHECKSUMS, INDEX, compare_replicas, fetch_index, sample_of
 from weed_safety.readiness import close_refusing
 from weed_storage.volume_info import Generation
-from weed_tasks.remote_plan import DESCRIPTOR, DOWNLOAD, backends, detect, known_backend, why_refused
+from weed_tasks.remote_upload.plan import DESCRIPTOR, DOWNLOAD, backends, known_backend, why_refused
 from weed_values import as_bool, as_str, settings
-
-__all__ = ["DESCRIPTOR", "detect", "recover", "run"]
 
 SENT, REFERRED, FETCHED = "send", "refer", "fetch"
 """Journal steps: an upload (facts: until, unix seconds after which it has surely ended), a replica being replaced by a

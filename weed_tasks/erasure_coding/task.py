@@ -63,11 +63,9 @@ from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.index import TOMBSTONE, Live, compare, content_end, entries
 from weed_storage.needle import SUPER_BLOCK_SIZE, ttl_seconds
 from weed_storage.volume_info import Generation, dump_vif
-from weed_tasks.ec_plan import DESCRIPTOR, EMPTY, NO_FILE, detect
-from weed_tasks.ec_scene import Order, Scene, ask, awaken, survey
 from weed_tasks.ec_targets import row_rule, unplaced, why_not_there
-
-__all__ = ["DESCRIPTOR", "detect", "recover", "run"]
+from weed_tasks.erasure_coding.plan import EMPTY, NO_FILE
+from weed_tasks.erasure_coding.survey import Order, Scene, ask, awaken, survey
 
 SEND = "send"
 """The journal step of shards on their way.

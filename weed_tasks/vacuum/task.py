@@ -33,10 +33,8 @@ from weed_safety.untold import check_told
 from weed_storage.index import Live, compare, entry_size, fold
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock
 from weed_storage.volume_info import Generation
-from weed_tasks.vacuum_plan import DESCRIPTOR, detect, why_refused
+from weed_tasks.vacuum.plan import why_refused
 from weed_values import as_bool, as_float
-
-__all__ = ["DESCRIPTOR", "detect", "recover", "run"]
 
 COMPACT, FENCE = "compact", "fence"
 """Journal steps: a replica that may have compaction files (server, volume_id, revision before), and the master's own

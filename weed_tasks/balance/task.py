@@ -21,10 +21,8 @@ from weed_safety.journal import Entry
 from weed_safety.lease import Lease, hold, known_master
 from weed_safety.move import Moved, move_volume, open_moved, recover_moves
 from weed_safety.parameters import collection_of, server_named, text_of, volume_id_of
-from weed_tasks.balance_plan import CONCURRENT, DESCRIPTOR, MOST_CONCURRENT, MOST_MOVES, detect
+from weed_tasks.balance.plan import CONCURRENT, MOST_CONCURRENT, MOST_MOVES
 from weed_values import as_int
-
-__all__ = ["DESCRIPTOR", "detect", "recover", "run"]
 
 PER_SERVER = 2
 """Moves of one batch that one server takes part in at a time: more would only make its disk seek."""

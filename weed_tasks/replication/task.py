@@ -2,7 +2,7 @@
 
 Adds first, waits until the master shows it, proves every copy equal, and deletes last: only what is proved redundant,
 never where a replica that stays is read-only, never where replicas disagree. Replicas that disagree are reported; with
-`reconcile` they get from each other what their indexes prove to be missing (see weed_tasks.reconcile).
+`reconcile` they get from each other what their indexes prove to be missing (see weed_tasks.replication.reconcile).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from weed_safety.move import recover_moves
 from weed_safety.parameters import collection_of, server_named, servers_known, source_names, volume_id_of
 from weed_safety.proof import CHECKSUMS, INDEX, compare_all
 from weed_safety.readiness import close_refusing
-from weed_tasks.replica_faults import (
+from weed_tasks.replication.faults import (
     MISPLACED,
     Fault,
     additions,
@@ -36,19 +36,16 @@ from weed_tasks.replica_faults import (
     wanted_placement,
     why_shared,
 )
-from weed_tasks.replica_repair import TRIM, Order, Repair
-from weed_tasks.replication_plan import (
+from weed_tasks.replication.plan import (
     DESCRIPTOR,
     LEVELS,
-    detect,
     nowhere_readable,
     remembered_for,
     share_objects,
     unreadable,
 )
+from weed_tasks.replication.repair import TRIM, Order, Repair
 from weed_values import as_bool, as_int, as_str, settings
-
-__all__ = ["DESCRIPTOR", "detect", "recover", "run"]
 
 
 def _order(job: Job) -> Order:

@@ -24,7 +24,7 @@ from weed_safety.parameters import source_of
 from weed_safety.proof import BYTES, CHECKSUMS, INDEX, compare_all, names
 from weed_safety.readiness import settle
 from weed_storage.volume_info import Generation
-from weed_tasks.replica_faults import (
+from weed_tasks.replication.faults import (
     DIVERGED,
     MISPLACED,
     OVER,

@@ -9,120 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import random
-import time
 from dataclasses import dataclass, replace
 
-from proto_gen.worker_pb2 import EcBalanceTaskParams, TaskParams, TaskSource, TaskTarget
 from weed_cluster.address import Address
-from weed_cluster.replica_placement import ReplicaPlacement
-from weed_cluster.topology import Topology, collection_filter, ec_locations, snapshot, wildcard_filter
+from weed_cluster.topology import Topology, ec_locations, snapshot
 from weed_ec.proof import FINDS_OTHERS_WITHIN
 from weed_ec.shards import ALL_SHARDS, Shelf, fetch, file_time, look
 from weed_ec.stream import PIECE, read_piece
 from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError
-from weed_model import HIGH, LOW, NORMAL, Descriptor, Detection, DetectionRequest, Field, Job, Proposal, Result, Runtime
-from weed_safety.alike import check_alike, know_builds
+from weed_model import Job, Result
+from weed_safety.alike import check_alike
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
 from weed_safety.lease import Lease, volume_lease
 from weed_safety.parameters import server_named, text_of, volume_id_of
 from weed_safety.proof import SERVED, asked_of, prove_answers, sample_of
-from weed_safety.readiness import Answers, close_refusing, settle
+from weed_safety.readiness import close_refusing
 from weed_storage.index import entries, fold, read_ecj
 from weed_storage.volume_info import Generation
-from weed_tasks.ec_balance_plan import CROSS_RACK, DEDUP, Move, Plan, Wishes, refused_shards, why_refused
-from weed_values import as_float, as_int, as_list, as_str, settings
-
-DESCRIPTOR = Descriptor(
-    name="ec_balance",
-    job_type="ec_balance",
-    display_name="EC Shard Balance",
-    description="Spreads the shards of erasure-coded volumes over racks, hosts and disks",
-    icon="fas fa-balance-scale-left",
-    fields=(
-        Field(
-            "collection_filter",
-            "Collections",
-            "string",
-            "",
-            "Regular expression; only volumes of matching collections are moved. Empty for all.",
-            placeholder="^photos$",
-            scope="admin",
-            section="scope",
-        ),
-        Field(
-            "data_center_filter",
-            "Data centers",
-            "string",
-            "",
-            "Names, separated by commas, * and ? allowed; servers elsewhere are left alone. Empty for all.",
-            scope="admin",
-            section="scope",
-        ),
-        Field(
-            "disk_type",
-            "Disk type",
-            "string",
-            "",
-            "Only disks of this type take part: hdd, ssd or your own. Empty for all.",
-            scope="admin",
-            section="scope",
-        ),
-        Field(
-            "shard_replica_placement",
-            "Shard placement",
-            "string",
-            "",
-            "Three digits like a replica placement: the second limits a volume's shards per rack, the third those per "
-            "server. 0 for no limit; empty for the master's default.",
-            placeholder="020",
-            scope="admin",
-            section="scope",
-        ),
-        Field(
-            "imbalance_threshold",
-            "Imbalance threshold",
-            "double",
-            0.2,
-            "How uneven a volume's spread, or the fill of a rack's servers, must be before anything moves: the "
-            "difference between most and fewest, as a share of the average.",
-            minimum=0.05,
-            maximum=0.5,
-            required=True,
-            section="thresholds",
-        ),
-        Field(
-            "min_server_count",
-            "Servers at least",
-            "int",
-            3,
-            "With fewer servers nothing is moved.",
-            minimum=2,
-            required=True,
-            section="thresholds",
-        ),
-        Field(
-            "io_byte_per_second",
-            "Bytes per second",
-            "int",
-            0,
-            "Limit of each copy; 0 leaves it to the servers and to this worker's own limits.",
-            minimum=0,
-            section="thresholds",
-        ),
-        Field(
-            "preferred_tags",
-            "Preferred tags",
-            "string",
-            "",
-            "Disk tags, separated by commas; disks with one of them are preferred among equals.",
-            section="thresholds",
-        ),
-    ),
-    runtime=Runtime(detection_interval_minutes=30),
-    weight=60,
-    aliases=("ec-balance", "ec.balance", "ec_shard_balance"),
-)
+from weed_tasks.ec_balance.spread import refused_shards, why_refused
+from weed_values import as_int
 
 COPY, REMOVE = "ec_shard_copy", "ec_shard_remove"
 """Journal steps: a shard file that may lie on the target, and one that may be unmounted or gone at the source."""
@@ -136,144 +42,14 @@ SLOWEST = 10 << 20
 SEEN_WITHIN = 60.0
 """Seconds in which the master must know a new shard."""
 
-PRIORITY = {DEDUP: HIGH, CROSS_RACK: NORMAL}
-
 
 # ---- detection
 
 
-def detect(request: DetectionRequest, ctx: Context) -> Detection:
-    """Propose moves of single shards, and the removal of shards that exist twice."""
-    values, _warnings = settings(DESCRIPTOR, request.config)
-    topology = know_builds(ctx, ctx.topology())
-    accepts = collection_filter(as_str(values["collection_filter"], ""))
-    wishes = Wishes(
-        threshold=as_float(values["imbalance_threshold"], 0.2),
-        min_servers=as_int(values["min_server_count"], 3),
-        disk_type=as_str(values["disk_type"], ""),
-        placement=_placement(as_str(values["shard_replica_placement"], "") or topology.default_replication),
-        tags=frozenset(tag.lower() for tag in as_list(values["preferred_tags"], [])),
-        accepts_collection=accepts,
-        accepts_data_center=wildcard_filter(as_str(values["data_center_filter"], "")),
-    )
-    _only(topology, request.volume_id)
-    rate = as_int(values["io_byte_per_second"], 0)
-    return settle(
-        ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, topology, wishes, rate, ctx), _objection
-    )
-
-
-def _choose(request: DetectionRequest, topology: Topology, wishes: Wishes, rate: int, ctx: Context) -> Detection:
-    plan = ctx.compute(Plan, topology, wishes)
-    moves = plan.moves[: request.max_results or None]
-    summary = f"{len(plan.moves)} shards of {plan.seen} erasure-coded volumes should move"
-    if plan.servers < wishes.min_servers:
-        summary = f"only {plan.servers} servers take part, {wishes.min_servers} are asked for: nothing is moved"
-    return Detection(
-        proposals=[_proposal(move, rate, number) for number, move in enumerate(moves)],
-        skipped=plan.skipped,
-        has_more=len(moves) < len(plan.moves),
-        seen=plan.seen,
-        summary=summary,
-    )
-
-
-def _objection(proposal: Proposal, answers: Answers) -> str:
-    """What the release of its servers has against a proposal."""
-    params = proposal.params
-    names = [row.node for row in params.sources] + [row.node for row in params.targets]
-    names.append(params.ec_balance_params.dedup_keep_node)
-    for server in (Address.parse(name) for name in names if name):
-        if server in answers and (reason := _too_old(server, answers[server].generation)):
-            return refused_shards(params.volume_id, reason)
-    return ""
-
-
-def _too_old(server: Address, generation: Generation) -> str:
+def too_old(server: Address, generation: Generation) -> str:
     if generation.knows_ecsum:
         return ""
     return f"{server} is too old to have its shards moved; SeaweedFS 4.44 or newer is needed"
-
-
-def _placement(text: str) -> ReplicaPlacement:
-    try:
-        return ReplicaPlacement.parse(text)
-    except BadTask:  # the limits of a placement that nobody can read are none
-        return ReplicaPlacement()
-
-
-def _only(topology: Topology, volume_id: int) -> None:
-    if volume_id:
-        topology.ec = {key: holdings for key, holdings in topology.ec.items() if key[0] == volume_id}
-
-
-def _proposal(move: Move, rate: int, number: int) -> Proposal:
-    source, target = move.source.node, move.target.node
-    name = f"shard {move.shard_id} of volume {move.volume_id}"
-    dedup = move.phase == DEDUP
-    goal = move.source if dedup else move.target
-    seconds = 300 * ((move.size >> 30) + 1)
-    identity = f"ec_balance_{move.volume_id}_{move.shard_id}_{source.address}_{target.address}"
-    params = TaskParams(
-        task_id=f"{identity}_{time.time_ns()}_{number}",
-        volume_id=move.volume_id,
-        collection=move.collection,
-        volume_size=move.size,
-        sources=[
-            TaskSource(
-                node=str(source.address),
-                disk_id=move.source.disk_id,
-                rack=source.rack,
-                data_center=source.data_center,
-                volume_id=move.volume_id,
-                shard_ids=[move.shard_id],
-                estimated_size=move.size,
-            )
-        ],
-        targets=[
-            TaskTarget(
-                node=str(goal.node.address),
-                disk_id=goal.disk_id,
-                rack=goal.node.rack,
-                data_center=goal.node.data_center,
-                volume_id=move.volume_id,
-                shard_ids=[move.shard_id],
-                estimated_size=move.size,
-            )
-        ],
-        ec_balance_params=EcBalanceTaskParams(
-            disk_type=move.source.disk_type,
-            timeout_seconds=max(600, seconds),
-            dedup_keep_node=str(target.address) if dedup else "",
-            io_byte_per_second=rate,
-        ),
-    )
-    what = f"Remove {name} from {source}, {target} has it too" if dedup else f"Move {name} from {source} to {target}"
-    return Proposal(
-        id=params.task_id,
-        dedupe_key=f"ec_balance:{move.volume_id}" + (f":{move.collection}" if move.collection else ""),
-        summary=what,
-        detail=f"{what} ({move.phase.replace('_', ' ')})",
-        params=params,
-        priority=PRIORITY.get(move.phase, LOW),
-        parameters={
-            "volume_id": move.volume_id,
-            "source_server": str(source.address),
-            "target_server": str(goal.node.address),
-            "collection": move.collection,
-            "estimated_runtime_seconds": seconds,
-        },
-        labels={
-            "task_type": "ec_balance",
-            "phase": move.phase,
-            "volume_id": str(move.volume_id),
-            "collection": move.collection,
-            "source_node": source.id,
-            "target_node": goal.node.id,
-        },
-        estimated_seconds=seconds,
-        bytes_to_move=0 if dedup else move.size,
-    )
 
 
 # ---- execution
@@ -365,7 +141,7 @@ def _check_order(order: Order, topology: Topology, ctx: Context) -> None:
     if reason := why_refused(topology, order.volume_id, order.collection):
         raise StaleTask(reason)
     for server, answer in close_refusing(ctx, topology, (order.source, order.target)).items():
-        if reason := answer.refusal or _too_old(server, answer.generation):
+        if reason := answer.refusal or too_old(server, answer.generation):
             raise StaleTask(refused_shards(order.volume_id, reason))
 
 

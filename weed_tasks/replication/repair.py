@@ -33,8 +33,8 @@ from weed_safety.proof import (
     prove_serves,
     sample_of,
 )
-from weed_tasks import reconcile
-from weed_tasks.replica_faults import Fault
+from weed_tasks.replication import reconcile
+from weed_tasks.replication.faults import Fault
 
 QUIET = 1.0
 """Seconds without a change after which a frozen volume counts as still."""
