@@ -26,7 +26,7 @@ from weed_cluster.topology import (
 )
 from weed_model import Detection, DetectionRequest, Value
 from weed_safety.context import Context
-from weed_tasks.vacuum.plan import FULL_FROM
+from weed_tasks.scope import FULL_FROM
 from weed_values import as_str
 
 NAMES_FIRST = frozenset({"erasure_coding"})

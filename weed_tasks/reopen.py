@@ -12,7 +12,7 @@ from weed_safety.freeze import Frozen, freeze_for_long, thaw, wait_still
 from weed_safety.lease import Lease
 from weed_safety.move import QUIET
 from weed_safety.proof import CHECKSUMS, compare_all, names
-from weed_tasks.replication.faults import unfit
+from weed_tasks.scope import unfit
 
 
 def reopen(ctx: Context, volume_id: int, lease: Lease | None) -> str:

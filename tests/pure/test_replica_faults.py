@@ -21,11 +21,11 @@ from weed_tasks.replication.faults import (
     choose_targets,
     examine,
     same_host,
-    unfit,
     wanted_placement,
     why_no_target,
 )
 from weed_tasks.replication.reconcile import DELETED, History, Print, decide
+from weed_tasks.scope import unfit
 
 PLACEMENTS = ["000", "001", "010", "100", "011", "110", "002", "020", "200"]
 

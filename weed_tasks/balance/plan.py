@@ -26,7 +26,7 @@ from weed_safety.move import stays, why_not_there, why_unmovable
 from weed_safety.parameters import source_of
 from weed_safety.readiness import settle
 from weed_safety.untold import KEY, closed_disks, why_untold
-from weed_tasks.vacuum.plan import FULL_FROM, SCOPE, node_scope, scope_of
+from weed_tasks.scope import FULL_FROM, SCOPE, node_scope, scope_of
 from weed_values import as_float, as_int
 
 DESCRIPTOR = Descriptor(

@@ -20,7 +20,7 @@ from weed_safety.look import generation_of
 from weed_safety.parameters import source_of
 from weed_safety.readiness import settle
 from weed_storage.volume_info import Generation
-from weed_tasks.replication.faults import unfit
+from weed_tasks.scope import unfit
 from weed_values import as_float, as_int, as_str, settings
 
 UPLOAD, DOWNLOAD = "upload", "download"

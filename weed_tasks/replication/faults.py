@@ -85,32 +85,6 @@ def wanted_placement(placement: ReplicaPlacement, replica_count: int) -> Replica
     return replace(placement, same_rack=placement.same_rack + replica_count - placement.copies)
 
 
-def unfit(replicas: Sequence[Replica], topology: Topology) -> str:
-    """Say why a volume must be left alone, in words that follow its name; "" where it need not."""
-    first = replicas[0]
-    if ambiguity := topology.ambiguity(first.volume_id):
-        return ambiguity
-    if topology.has_shards(first.volume_id):
-        return "has erasure-coded shards as well; clear that up first"
-    for what, values in (
-        ("placements", {str(replica.placement) for replica in replicas}),
-        ("times to live", {repr(replica.ttl) for replica in replicas}),
-    ):
-        if len(values) > 1:
-            return f"has replicas of different {what}: {', '.join(sorted(values))}"
-    servers = [replica.server for replica in replicas]
-    for server in servers:
-        if servers.count(server) > 1:
-            return f"lies twice on {server}, on two disks; remove one by hand, since the server deletes both at once"
-    remote = {replica.remote_name for replica in replicas}
-    if len(remote) > 1:
-        return f"has its data in remote storage on some servers only: {', '.join(sorted(remote - {''}))}"
-    if words := topology.barred.get(first.volume_id, ""):
-        return words
-    refuses = next((replica.node.refuses for replica in replicas if replica.node.refuses), "")
-    return f"cannot be held still: {refuses}" if refuses else ""
-
-
 def choose_targets(
     topology: Topology,
     fault: Fault,

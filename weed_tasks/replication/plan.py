@@ -36,9 +36,9 @@ from weed_tasks.replication.faults import (
     examine,
     nowhere,
     same_host,
-    unfit,
     why_shared,
 )
+from weed_tasks.scope import unfit
 from weed_values import as_int, as_str, settings
 
 DESCRIPTOR = Descriptor(

@@ -32,7 +32,6 @@ from weed_tasks.replication.faults import (
     examine,
     nowhere,
     same_host,
-    unfit,
     wanted_placement,
     why_shared,
 )
@@ -45,6 +44,7 @@ from weed_tasks.replication.plan import (
     unreadable,
 )
 from weed_tasks.replication.repair import TRIM, Order, Repair
+from weed_tasks.scope import unfit
 from weed_values import as_bool, as_int, as_str, settings
 
 

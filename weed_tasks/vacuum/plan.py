@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from proto_gen import worker_pb2
-from weed_cluster.topology import Node, Replica, Topology, collection_filter, wildcard_filter
+from weed_cluster.topology import Replica, Topology
 from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
 from weed_safety.context import Context
 from weed_safety.readiness import SETBACK, settle
 from weed_safety.untold import KEY, closed_disks, why_untold
-from weed_values import as_float, as_int, as_str
-
-VOLUME_STATES = (("ALL", "All volumes"), ("ACTIVE", "Active, not full"), ("FULL", "Full"))
-FULL_FROM = 1.01
-"""Size by the volume size limit from which on a volume counts as full."""
-
-SCOPE = (
-    Field("collection_filter", "Collections", "string", "", "Regular expression; empty for all.", scope="admin"),
-    Field("volume_state", "Volume state", "enum", "ALL", "Which volumes.", options=VOLUME_STATES, scope="admin"),
-    Field("data_center_filter", "Data centers", "string", "", "Names with * and ?, by commas.", scope="admin"),
-    Field("rack_filter", "Racks", "string", "", "Names with * and ?, by commas.", scope="admin"),
-    Field("node_filter", "Nodes", "string", "", "Node ids with * and ?, by commas.", scope="admin"),
-)
-"""The fields by which an operator narrows where a task looks for work; shared with balance."""
+from weed_tasks.scope import SCOPE, scope_of
+from weed_values import as_float, as_int
 
 DESCRIPTOR = Descriptor(
     name="vacuum",
@@ -114,29 +101,6 @@ def plan(request: DetectionRequest, topology: Topology, now: float | None = None
         f", {count} {key}" for key, count in reasons.most_common()
     )
     return Detection(proposals, skipped, has_more, len(topology.volumes), summary)
-
-
-def scope_of(config: dict[str, Any], topology: Topology) -> Callable[[Replica], bool]:
-    """Return what tells whether a replica is in an operator's scope: collection, state, data center, rack, node."""
-    collection = collection_filter(as_str(config["collection_filter"], ""))
-    node = node_scope(config)
-    state = as_str(config["volume_state"], "ALL").upper()
-
-    def in_scope(replica: Replica) -> bool:
-        fullness = replica.size / topology.volume_size_limit if topology.volume_size_limit else 0.0
-        if (state == "ACTIVE" and fullness >= FULL_FROM) or (state == "FULL" and fullness < FULL_FROM):
-            return False
-        return collection(replica.collection) and node(replica.node)
-
-    return in_scope
-
-
-def node_scope(config: dict[str, Any]) -> Callable[[Node], bool]:
-    """Return what tells whether a node is in an operator's scope."""
-    data_center, rack, node = (
-        wildcard_filter(as_str(config[name], "")) for name in ("data_center_filter", "rack_filter", "node_filter")
-    )
-    return lambda candidate: data_center(candidate.data_center) and rack(candidate.rack) and node(candidate.id)
 
 
 def _why_not(
