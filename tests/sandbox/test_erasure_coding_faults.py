@@ -14,7 +14,7 @@ from weed_ec import shards
 from weed_errors import TaskError
 from weed_sandbox.launcher import Launcher
 from weed_tasks import erasure_coding
-from weed_tasks.erasure_coding import task
+from weed_tasks.erasure_coding import commit
 
 SOURCE, TARGET = 0, 3
 
@@ -60,7 +60,7 @@ def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
     fresh(_module_five)
     monkeypatch.setattr(shards, "QUIET", 0.0)
-    monkeypatch.setattr(task, "STILL", 0.05)
+    monkeypatch.setattr(commit, "STILL", 0.05)
     return _module_five
 
 
@@ -96,7 +96,7 @@ def test_a_call_that_fails_leaves_the_volume_as_it_was_or_encoded(
 def test_a_server_that_dies_and_comes_back_loses_nothing(
     five: Cluster, method: str, server: int, nth: int, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task, "SHOWN_WITHIN", 2.0)
+    monkeypatch.setattr(commit, "SHOWN_WITHIN", 2.0)
     files = five.fill(count=4, servers=five.servers[:1])
     order = job(five, files.volume_ids[0])
     five.faults(five.servers[server]).clear()

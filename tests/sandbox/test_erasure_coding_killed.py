@@ -30,7 +30,7 @@ from weed_safety.context import Context
 from weed_safety.journal import Journal
 from weed_sandbox.launcher import Launcher
 from weed_tasks import erasure_coding
-from weed_tasks.erasure_coding import task
+from weed_tasks.erasure_coding import commit
 
 CHANGING = {
     "LeaseAdminToken",
@@ -96,7 +96,7 @@ def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
     fresh(_module_five)
     monkeypatch.setattr(shards, "QUIET", 0.0)
-    monkeypatch.setattr(task, "STILL", 0.05)
+    monkeypatch.setattr(commit, "STILL", 0.05)
     return _module_five
 
 

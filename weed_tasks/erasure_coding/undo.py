@@ -1,0 +1,235 @@
+"""Undoing what an encode left, or finishing what it may no longer undo, as its journal says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
+from weed_cluster.address import Address
+from weed_cluster.topology import snapshot
+from weed_ec.shards import Shelf, complete_run, describe, fetch, look, look_at_all, remove, send
+from weed_errors import Mismatch, ServerFailed, TaskError
+from weed_safety.context import Context
+from weed_safety.freeze import STEP as FREEZE
+from weed_safety.freeze import recover_freezes
+from weed_safety.journal import Entry, Step
+from weed_safety.lease import Lease
+from weed_safety.proof import live_index
+from weed_storage.ec_layout import DATA_SHARDS
+from weed_storage.index import TOMBSTONE, Live, content_end, entries
+from weed_storage.needle import SUPER_BLOCK_SIZE
+from weed_storage.volume_info import Generation
+from weed_tasks.erasure_coding.commit import COMMIT, SEND, SWEEP, finish
+from weed_tasks.erasure_coding.survey import Order, Scene, ask, awaken
+
+
+def undo_failed(ctx: Context, lease: Lease, error: BaseException) -> None:
+    """Undo what a failed attempt changed; where that fails, too, or must not be, raise what says what was left."""
+    if lease.is_lost:
+        ctx.log("another worker has the volume now; leaving everything to it")
+        return
+    try:
+        with ctx.cluster.leash.shielded():
+            settle(ctx, ctx.journal, lease)
+    except TaskError as left:
+        ctx.log(str(left))
+        if isinstance(error, TaskError):
+            raise TaskError(f"{error}. Besides: {left}") from error
+
+
+def settle(ctx: Context, entry: Entry, lease: Lease) -> None:
+    """Undo what an entry's open steps changed, or finish it where replicas were being deleted.
+
+    Decides by what the servers hold now. TaskError where something could not be undone: its steps stay open.
+    """
+    open_steps = entry.open
+    finished = False
+    for step in open_steps:
+        if step.what == COMMIT:
+            finished = _settle_commit(ctx, entry, step, lease)
+    for step in open_steps:
+        if step.what == SEND and finished:
+            entry.settle(step)
+        elif step.what == SEND:
+            _settle_send(ctx, entry, step, lease)
+        elif step.what == SWEEP:
+            entry.settle(step)
+    recover_freezes(entry, ctx)
+
+
+def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bool:
+    """Finish a deletion that was broken off; False where it had not begun and can no more: then all is to be undone."""
+    volume_id, collection = int(commit.facts["volume_id"]), str(commit.facts["collection"])
+    sources = tuple(map(Address.parse, commit.facts["sources"]))
+    topology = snapshot(ctx.master(), volume_id=volume_id)
+    holders = [holding.server for holding in topology.holdings(volume_id, collection)]
+    shelves = look_at_all(ctx, [*holders, *sources], volume_id, collection)
+    statuses = {server: ask(ctx, server, volume_id) for server in sources}
+    order = Order(volume_id, collection, sources, {})
+    left = {server: status for server, status in statuses.items() if status is not None}
+    done = complete_run(shelves)
+    if left and done is not None:
+        finish(ctx, Scene(order, collection, left, [], shelves), done, lease, refuse=0)
+    elif (
+        done is None
+        and len(left) < len(sources)
+        and not _is_regular_again(
+            ctx, volume_id, shelves, {*left, *(replica.server for replica in topology.replicas(volume_id))}
+        )
+    ):
+        raise TaskError(
+            f"volume {volume_id} was being deleted in favour of its shards, but they are not all there: "
+            f"{describe(shelves) or 'none'}; replicas left: {', '.join(map(str, left)) or 'none'}; nothing was touched"
+        )
+    entry.settle(commit)
+    if done is None and len(left) == len(sources):
+        return False
+    for step in entry.open:
+        if step.what == FREEZE:
+            entry.settle(step)
+    return True
+
+
+def _is_regular_again(ctx: Context, volume_id: int, shelves: Sequence[Shelf], servers: Collection[Address]) -> bool:
+    """Whether somebody made the volume of its shards again: its replicas can be written to, and no shard is left."""
+    if not servers or any(shelf.shards for shelf in shelves):
+        return False
+    return not any(ctx.volume(server).volume_status(volume_id=volume_id).is_read_only for server in servers)
+
+
+@dataclass
+class _Remains:
+    """What a broken-off encode left: replicas by server, shards, and the servers that did not say, with theirs."""
+
+    volume_id: int
+    collection: str
+    replicas: dict[Address, ReadVolumeFileStatusResponse | None]
+    shelves: list[Shelf]
+    silent: dict[Address, list[int]]
+
+    @property
+    def shards(self) -> set[int]:
+        """The shards that there are, or may be."""
+        return {shard for shelf in self.shelves for shard in shelf.shards}.union(*self.silent.values())
+
+    def describe(self) -> str:
+        """Say who holds which shards."""
+        unknown = [f"{server} does not answer" for server in self.silent]
+        return "; ".join(filter(None, [describe(self.shelves), *unknown]))
+
+
+def _look_for_remains(
+    ctx: Context, volume_id: int, collection: str, sources: Sequence[Address], places: Mapping[Address, list[int]]
+) -> _Remains:
+    """Ask all that may hold a part of the volume; ServerFailed where a source does not answer."""
+    holders = [holding.server for holding in snapshot(ctx.master(), volume_id).holdings(volume_id, collection)]
+    remains = _Remains(volume_id, collection, {}, [], {})
+
+    def ask_for_shards(server: Address) -> None:
+        try:
+            remains.shelves.append(look(ctx, server, volume_id, collection))
+        except (ServerFailed, Mismatch):  # Mismatch: what it says of its shards is damaged
+            if server in sources:
+                raise
+            remains.silent[server] = places.get(server, [])
+
+    ctx.each(ask_for_shards, dict.fromkeys([*places, *holders, *sources]))
+    for server in sources:
+        status = ask(ctx, server, volume_id)
+        if status is None and any(
+            shelf.server == server and shelf.generation >= Generation.V4_44 for shelf in remains.shelves
+        ):
+            status = awaken(ctx, server, volume_id)
+        remains.replicas[server] = status
+    return remains
+
+
+def _is_whole(ctx: Context, remains: _Remains, dat_size: int) -> bool:
+    """Whether a replica holds all that could be read from the shards, so that these may go.
+
+    It does if it has all the bytes that were encoded. A vacuum makes it smaller: then it does if the shards could not
+    be read at all, or if it holds every file that their indexes name.
+    """
+    there = {
+        server: status
+        for server, status in remains.replicas.items()
+        if status is not None and status.dat_file_size > SUPER_BLOCK_SIZE
+    }
+    if any(status.dat_file_size >= dat_size for status in there.values()):
+        return True
+    if len(remains.shards) < DATA_SHARDS:
+        return bool(there)
+    if remains.silent:
+        return False
+    found = (
+        fetch(ctx.volume(shelf.server), remains.volume_id, remains.collection, ".ecx")
+        for shelf in remains.shelves
+        if shelf.shards
+    )
+    indexes = list(filter(None, found))
+    for server, status in there.items():
+        live = live_index(ctx, server, remains.volume_id, status)
+        version = status.version or status.volume_info.version or 3
+        if content_end(live, version) <= status.dat_file_size and all(
+            ctx.compute(_holds, live, ecx) for ecx in indexes
+        ):
+            return True
+    return False
+
+
+def _holds(live: Live, ecx: bytes) -> bool:
+    """Whether every file that an index of shards names as living lives here, of the same size."""
+    return all(
+        size == TOMBSTONE or ((place := live.get(needle_id)) is not None and place[1] == size)
+        for needle_id, _offset, size in entries(ecx, live.offset_bytes)
+    )
+
+
+def _settle_send(ctx: Context, entry: Entry, step: Step, lease: Lease) -> None:
+    """Remove the shards that were sent, provided that the volume itself is whole; TaskError where any may be left.
+
+    Where no shard is left there is nothing to remove, whatever became of the volume meanwhile.
+    """
+    volume_id, facts = int(step.facts["volume_id"]), step.facts
+    collection, run = str(facts["collection"]), int(facts["run"])
+    places = {Address.parse(text): list(map(int, shards)) for text, shards in facts["shards"].items()}
+    sources = [Address.parse(text) for text in facts["sources"]]
+    remains = _look_for_remains(ctx, volume_id, collection, sources, places)
+    if not _is_whole(ctx, remains, int(facts["dat_size"])):
+        if remains.shards and complete_run(remains.shelves) is None:
+            raise TaskError(
+                f"volume {volume_id} is nowhere whole: no sound replica on {', '.join(map(str, sources))}, and not all "
+                f"shards are mounted ({remains.describe()}); nothing was removed"
+            )
+        what = "its shards are mounted" if remains.shards else "no shard of it is left"
+        ctx.log(f"volume {volume_id} has no replica on {', '.join(map(str, sources))}, and {what}; nothing to undo")
+        entry.settle(step)
+        return
+    left: list[str] = []
+    at_risk = 0
+
+    def clean(server: Address) -> str:
+        try:
+            lease.check()
+            shelf = look(ctx, server, volume_id, collection)
+            remove(ctx, shelf, volume_id, collection, run, only=places[server])
+            original = str(facts["vifs"].get(str(server), ""))
+            if original and remains.replicas.get(server) is not None:
+                send(ctx.volume(server), volume_id, collection, ".vif", original.encode(), is_ec_volume=False)
+        except TaskError as error:
+            return f"shards {places[server]} on {server} ({error})"
+        return ""
+
+    for server, problem in zip(places, ctx.each(clean, places)):
+        if problem:
+            left.append(problem)
+            at_risk += len(places[server])
+    if left and at_risk >= DATA_SHARDS:
+        raise TaskError(
+            f"volume {volume_id} stays read-only, since shards that could pass for it may be left: {'; '.join(left)}"
+        )
+    if left:
+        recover_freezes(entry, ctx)
+        raise TaskError(f"volume {volume_id} is as it was, but these may be left of it: {'; '.join(left)}")
+    entry.settle(step)
