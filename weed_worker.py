@@ -543,9 +543,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the worker, or a one-shot command; return the exit status: 0 stopped, 1 died, 2 misconfigured."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
-        import weed_console
+        from weed_console import commands as console_commands
 
-        return weed_console.main(words)
+        return console_commands.main(words)
     try:
         asked = set(weed_settings.normalise(words))
         if asked & {"--help", "--version"}:

@@ -72,7 +72,7 @@ def test_each_command_of_a_maintenance_session_runs(
 
 @pytest.mark.parametrize("quoted", re.findall(r"`((?:WARNING|ERROR|weed_worker:|not started:|outside)[^`]*)`", README))
 def test_quoted_log_lines_are_the_programs(quoted: str) -> None:
-    source = "\n".join(path.read_text() for path in [*ROOT.glob("weed_*.py"), *ROOT.glob("weed_cluster/*.py")])
+    source = "\n".join(path.read_text() for path in [*ROOT.glob("weed_*.py"), *ROOT.glob("weed_*/**/*.py")])
     ours = re.sub(r"failed to connect.*|Connection refused", "", quoted)  # the rest is gRPC's own words
     constant = re.split(r"\.\.\.|host:\d+|WARNING|ERROR|weed_worker:|\d\d:\d\d-\d\d:\d\d|[()]|vacuum", ours)
     words = [part.strip(" :;") for part in constant if len(part.strip(" :;")) > 8]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import weed_console
 from tests.cluster import Cluster
 from tests.console.console import Console, Ended, Running
+from weed_console import commands
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def here(
     def run(cluster: Cluster, *words: str) -> Ended:
         capsys.readouterr()
         own = [f"-workingDir={tmp_path}"] if words[0] in ("run", "undo", "doctor") else []
-        status = weed_console.main([words[0], f"-master={cluster.master}", *own, *words[1:]])
+        status = commands.main([words[0], f"-master={cluster.master}", *own, *words[1:]])
         told = capsys.readouterr()
         return Ended(status, told.out, told.err)
 

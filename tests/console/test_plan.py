@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import weed_console
 from proto_gen.worker_pb2 import TaskParams, TaskSource
 from tests.cluster import Cluster, Files
 from tests.console.console import Console, Ended, Running
 from tests.support import free_port
+from weed_console import commands
 from weed_errors import TaskError
 from weed_model import Job
 from weed_state.setbacks import Setbacks
@@ -124,7 +124,7 @@ def test_volume_ids_collections_and_max_narrow_a_plan(sandbox_cluster: Cluster, 
 def test_what_makes_no_sense_is_refused_with_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
-    assert weed_console.main(words) == 2
+    assert commands.main(words) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("weed_worker: ")
@@ -141,7 +141,7 @@ def test_a_cluster_out_of_reach_ends_with_status_1_and_names_the_master(console_
 
 
 def test_help_is_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    assert weed_console.main(["plan", "-h"]) == 0
+    assert commands.main(["plan", "-h"]) == 0
     told = capsys.readouterr().out
     assert "weed_worker run <job>" in told
     assert "-volumeId=<ids>" in told

@@ -12,10 +12,10 @@ import pytest
 from tests.cluster import Cluster, Files
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually
-from weed_batch import state_dir
 from weed_cluster.lock import cluster_lock
+from weed_console.flags import parse
+from weed_console.jobs import state_dir
 from weed_safety.journal import Journal
-from weed_wishes import parse
 
 ConsoleOf = Callable[[Cluster | None], Console]
 Here = Callable[..., Ended]

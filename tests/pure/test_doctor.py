@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proto_gen import master_pb2 as m
 from weed_cluster.topology import read
-from weed_doctor import _ec_volume
+from weed_console.doctor import _ec_volume
 
 
 def test_shards_of_two_encode_runs_are_told_with_where_the_older_ones_lie() -> None:

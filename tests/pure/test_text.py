@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weed_logging
+from weed_console.screen import Bar, Screen
 from weed_protocol.text import LIMIT, printable
 from weed_text import escaped
-from weed_view import Bar, Screen
 
 NASTY = "a\nWARNING forged\r\x1b[2J\x1b]0;title\x07\u202ecba\u200b\u2066\x85\u2028\udc80\ufeff\U000e0041"
 """A name with all that must not be obeyed."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weed_view import RATE_AFTER, RATE_SECONDS, Bar, Pace, Screen, size_text, time_text
+from weed_console.screen import RATE_AFTER, RATE_SECONDS, Bar, Pace, Screen, size_text, time_text
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,16 @@
 """One-shot maintenance without an admin server: plan, run, status, doctor.
 
 Finds work with the agent's own tasks and does it while an operator looks on. Like the agent it knows greenlets and
-signals; what is found and done is the tasks' business, and how it looks is weed_view's.
+signals; what is found and done is the tasks' business, and how it looks is weed_console.screen's.
 """
 
 from __future__ import annotations
-
-import os
-
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-
-from gevent import monkey
-
-monkey.patch_all()
-
-import grpc.experimental.gevent
-
-grpc.experimental.gevent.init_gevent()
 
 import gc
 import io
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -36,11 +25,8 @@ from typing import Any
 import gevent
 from gevent.threadpool import ThreadPool
 
-import weed_doctor
 import weed_logging
-import weed_overview
 import weed_tasks
-from weed_batch import DEADLINE, Jobs, Row, Work, ids_text, own_directory, state_dir
 from weed_cluster import security
 from weed_cluster.address import Address
 from weed_cluster.channels import Channels
@@ -52,6 +38,11 @@ from weed_cluster.lock import cluster_lock
 from weed_cluster.masters import Masters
 from weed_cluster.rates import Rates
 from weed_cluster.topology import DEFAULT_COLLECTION, Topology, names_filter, snapshot
+from weed_console import doctor as console_doctor
+from weed_console import status as console_status
+from weed_console.flags import USAGE, Wishes, parse
+from weed_console.jobs import DEADLINE, Jobs, Row, Work, ids_text, own_directory, state_dir
+from weed_console.screen import Screen, size_text, time_text
 from weed_errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
 from weed_model import Detection, DetectionRequest, Skipped, Value
 from weed_safety.context import Context, Options
@@ -65,8 +56,6 @@ from weed_tasks.filters import look, unknown, unmatched
 from weed_tasks.reopen import reopen
 from weed_tasks.replication.plan import FRESH
 from weed_text import escaped
-from weed_view import Screen, size_text, time_text
-from weed_wishes import USAGE, Wishes, parse
 
 HUB_THREADS = 200
 """Every channel with a call under way holds a hub thread."""
@@ -389,7 +378,7 @@ class Console:
     def status(self) -> int:
         """Show an admin's workers and jobs, or one worker."""
         wishes = self.wishes
-        view = weed_overview.of_worker(wishes.worker) if wishes.worker else weed_overview.of_admin(wishes.admin)
+        view = console_status.of_worker(wishes.worker) if wishes.worker else console_status.of_admin(wishes.admin)
         if wishes.json:
             _print_json(view.document)
             return 0
@@ -410,9 +399,9 @@ class Console:
             if not self.last_topology.forget(str(server)):
                 raise ConfigError(f"-forget={server}: no such server is missed")
         remember = self.last_topology.look
-        findings = weed_doctor.examine(cluster, self.security, wishes.admin, places, remember, self.narrowed)
+        findings = console_doctor.examine(cluster, self.security, wishes.admin, places, remember, self.narrowed)
         if self.tls_problem:
-            findings = weed_doctor.with_tls_problem(findings, self.tls_problem)
+            findings = console_doctor.with_tls_problem(findings, self.tls_problem)
         if wishes.json:
             _print_json([found.document() for found in findings])
         else:
@@ -537,7 +526,3 @@ def _main(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("weed_worker: interrupted before any job was begun", file=sys.stderr)
         return INTERRUPTED
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """The jobs of one run: several at once, never two on one volume, with a journal, and an end in order.
 
-Ordinary blocking Python in threads; what is shown of it is weed_view's business, what is done the tasks'.
+Ordinary blocking Python in threads; what is shown of it is weed_console.screen's business, what is done the tasks'.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import weed_tasks
 from weed_cluster.leash import Leash
+from weed_console.flags import Wishes
+from weed_console.screen import Bar, size_text, time_text
 from weed_errors import Busy, Cancelled, ConfigError, StillShut, TaskError
 from weed_model import Job, Proposal
 from weed_safety.journal import Journal
 from weed_slots import MOST_OUTSIDE, Slots
-from weed_view import Bar, size_text, time_text
-from weed_wishes import Wishes
 
 if TYPE_CHECKING:
-    from weed_console import Console
+    from weed_console.commands import Console
 
 DEADLINE = 7200.0
 """Seconds a job may take that names no time and no size."""

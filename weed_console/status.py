@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from weed_cluster import admin as admin_http
 from weed_cluster.address import Address
+from weed_console.screen import time_text
 from weed_errors import AdminUnavailable
-from weed_view import time_text
 
 ADMIN = "localhost:23646"
 

@@ -1,0 +1,1 @@
+"""One-shot commands without an admin server: plan, run, status, doctor."""
