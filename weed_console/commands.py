@@ -255,7 +255,15 @@ class Console:
             if rows and not wishes.dry_run and not wishes.yes and not self.agreed(len(rows)):
                 screen.say("nothing was changed")
                 return INTERRUPTED
-            jobs = Jobs(self, journal, [Work(row) for row in rows], frozenset[int]().union(*blocked))
+            jobs = Jobs(
+                self.wishes,
+                self.screen,
+                self.context,
+                self.masters,
+                journal,
+                [Work(row) for row in rows],
+                frozenset[int]().union(*blocked),
+            )
             if rows:
                 with _signals(jobs.stop):
                     if wishes.dry_run:

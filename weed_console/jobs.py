@@ -17,19 +17,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import weed_tasks
 from weed_cluster.leash import Leash
+from weed_cluster.masters import Masters
 from weed_console.flags import Wishes
-from weed_console.screen import Bar, size_text, time_text
+from weed_console.screen import Bar, Screen, size_text, time_text
 from weed_errors import Busy, Cancelled, ConfigError, StillShut, TaskError
 from weed_model import Job, Proposal
-from weed_safety.journal import Journal
+from weed_safety.context import Context
+from weed_safety.journal import Entry, Journal
 from weed_slots import MOST_OUTSIDE, Slots
-
-if TYPE_CHECKING:
-    from weed_console.commands import Console
 
 DEADLINE = 7200.0
 """Seconds a job may take that names no time and no size."""
@@ -42,6 +41,9 @@ UNDO_PATIENCE = 30.0
 
 Lock = Callable[[float, Callable[[float], None]], AbstractContextManager[None]]
 """The cluster's lock: asked for with the seconds of patience, and with what waits."""
+
+MakeContext = Callable[[Leash, Entry, bool], Context]
+"""(leash, journal entry, dry run) -> what a task gets."""
 
 
 @dataclass(frozen=True)
@@ -117,16 +119,26 @@ class Jobs:
     """The jobs of one run: several at once, never two on one volume, and an end in order when interrupted."""
 
     def __init__(
-        self, console: Console, journal: Journal, works: list[Work], blocked: frozenset[int] = frozenset()
+        self,
+        wishes: Wishes,
+        screen: Screen,
+        context: MakeContext,
+        masters: Masters,
+        journal: Journal,
+        works: list[Work],
+        blocked: frozenset[int] = frozenset(),
     ) -> None:
         self.works = works
         self.interrupted = ""
         self._blocked = blocked  # volumes on which an earlier run could not be undone
-        self._console = console
+        self._wishes = wishes
+        self._screen = screen
+        self._context = context
+        self._masters = masters
         self._journal = journal
         self._busy: set[int] = set()
         self._change = threading.Condition()
-        self._slots = Slots(console.wishes.concurrent, self._notify)
+        self._slots = Slots(self._wishes.concurrent, self._notify)
         self._lock: Lock = lambda _patience, _wait: nullcontext()
         self._locking = threading.Lock()
         self._locked = ExitStack()
@@ -144,7 +156,7 @@ class Jobs:
             threading.Thread(target=self._lane, name=f"job lane {number}")
             for number in range(min(self._slots.total + MOST_OUTSIDE, len(self.works)))
         ]
-        with self._locked, self._console.screen.board(len(self.works), sum(work.row.moves for work in self.works)):
+        with self._locked, self._screen.board(len(self.works), sum(work.row.moves for work in self.works)):
             self._have_lock(0.0, time.sleep)
             for lane in lanes:
                 lane.start()
@@ -154,7 +166,7 @@ class Jobs:
 
     def stop(self, why: str) -> None:
         """Start no further job; break the running ones off, which undo what they did or finish what they must."""
-        say = self._console.screen.say
+        say = self._screen.say
         if self.interrupted:
             say("still undoing; what a kill leaves behind, the next run undoes from the journal", "warning")
             return
@@ -168,7 +180,7 @@ class Jobs:
         count = Counter(work.outcome for work in self.works)
         moved = sum(work.row.moves for work in self.works if work.outcome == "done")
         told = ", ".join(f"{number} {outcome}" for outcome, number in count.items())
-        dry = "dry run, nothing was changed: " if self._console.wishes.dry_run else ""
+        dry = "dry run, nothing was changed: " if self._wishes.dry_run else ""
         return f"{dry}{told} in {time_text(self._seconds)}" + (f", {size_text(moved)}" if moved and not dry else "")
 
     def _lane(self) -> None:
@@ -204,7 +216,7 @@ class Jobs:
 
     def _have_lock_again(self, work: Work) -> None:
         """Wait for the cluster's lock as long as the job may; one that is broken off undoes what it did without it."""
-        say, name = self._console.screen.say, f"{self._console.wishes.job} {ids_text(work.row.volume_ids)}"
+        say, name = self._screen.say, f"{self._wishes.job} {ids_text(work.row.volume_ids)}"
         try:
             if work.leash.reason is not None:
                 self._have_lock(UNDO_PATIENCE, time.sleep)
@@ -243,8 +255,8 @@ class Jobs:
                         work.outcome, work.text = "not started", self.interrupted
                     elif not self._blocked.isdisjoint(work.row.volume_ids):
                         work.outcome, work.text = "not started", "changes of an earlier run could not be undone yet"
-                        name = f"{self._console.wishes.job} {ids_text(work.row.volume_ids)}"
-                        self._console.screen.say(f"{name}: {work.outcome}: {work.text}", "warning")
+                        name = f"{self._wishes.job} {ids_text(work.row.volume_ids)}"
+                        self._screen.say(f"{name}: {work.outcome}: {work.text}", "warning")
                     elif self._can_start(work) and self._slots.take():
                         work.outcome = "running"
                         self._busy.update(work.row.volume_ids)
@@ -254,13 +266,13 @@ class Jobs:
                 self._change.wait()
 
     def _run(self, work: Work) -> None:
-        console, row, began = self._console, work.row, time.monotonic()
-        wishes = console.wishes
+        row, began = work.row, time.monotonic()
+        wishes = self._wishes
         task = weed_tasks.load([wishes.job])[wishes.job]
-        config, masters = dict(wishes.config), tuple(map(str, console.masters))
+        config, masters = dict(wishes.config), tuple(map(str, self._masters))
         job = Job(row.proposal.id, wishes.job, row.proposal.params, row.proposal.parameters, config, masters)
         bar = Bar(f"{wishes.job} {ids_text(row.volume_ids)}", row.moves)
-        console.screen.started(bar)
+        self._screen.started(bar)
         work.leash.expire(weed_tasks.deadline(job, DEADLINE))
         volume = row.volume_ids[0] if row.volume_ids else 0
         facts = {"masters": list(masters)}
@@ -269,8 +281,8 @@ class Jobs:
         else:
             entry = self._journal.open_entry(job.id, job.type, volume, **facts)
         try:
-            context = console.context(work.leash, entry, wishes.dry_run)
-            context.report = lambda fraction, stage, _figures: console.screen.moved(bar, fraction, stage)
+            context = self._context(work.leash, entry, wishes.dry_run)
+            context.report = lambda fraction, stage, _figures: self._screen.moved(bar, fraction, stage)
             context.outside_slot = lambda: self._outside(work)
             self._have_lock(float("inf"), work.leash.wait)
             work.text = task.run(job, context).summary
@@ -287,7 +299,7 @@ class Jobs:
         finally:
             entry.close()
         work.seconds = time.monotonic() - began
-        console.screen.ended(bar, work.outcome, work.text)
+        self._screen.ended(bar, work.outcome, work.text)
 
 
 def ids_text(volume_ids: Sequence[int]) -> str:
