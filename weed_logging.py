@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weed_text import escaped
 
 if TYPE_CHECKING:
-    from weed_settings import Settings
+    from weed_agent.settings import Settings
 
 
 LONGEST = 8000

@@ -39,9 +39,15 @@ from gevent.util import format_run_info
 
 import weed_files
 import weed_logging
-import weed_settings
 import weed_tasks
 import weed_values
+from weed_agent import settings as agent_settings
+from weed_agent.hand import Hand, Work
+from weed_agent.metrics import Sight, look
+from weed_agent.recovery import Recovery
+from weed_agent.session import Session, sessions_for
+from weed_agent.settings import Settings
+from weed_agent.status_port import open_port
 from weed_cluster import admin as admin_http
 from weed_cluster import security
 from weed_cluster.address import Address
@@ -53,22 +59,16 @@ from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
 from weed_cluster.rates import Rates
 from weed_errors import Cancelled, ConfigError, TaskError
-from weed_hand import Hand, Work
 from weed_model import Detection, Value
 from weed_protocol import classic, commands
-from weed_recovery import Recovery
 from weed_safety.context import Context, Options
 from weed_safety.journal import Entry, Journal
-from weed_session import Session, sessions_for
-from weed_settings import Settings
-from weed_sight import Sight, look
-from weed_slots import Slots
-from weed_state import identity, leaks, mounts, task_log
+from weed_state import identity, mounts, task_log, told_failures
 from weed_state.debts import Debts
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
-from weed_status_port import open_port
 from weed_tasks import filters
+from weed_tasks.slots import Slots
 from weed_text import escaped
 
 __version__ = "0.1.0"
@@ -418,7 +418,7 @@ class Worker:
         self.hand.leave(work)
         self._beat()
         if not done.success and work.dialect is classic:
-            leaks.leak(self.settings.working_dir, work.session.worker_id)
+            told_failures.leak(self.settings.working_dir, work.session.worker_id)
             work.session.renew()
 
     def _cancel(self, target: str, reason: str) -> bool:
@@ -547,11 +547,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return console_commands.main(words)
     try:
-        asked = set(weed_settings.normalise(words))
+        asked = set(agent_settings.normalise(words))
         if asked & {"--help", "--version"}:
-            print(weed_settings.USAGE if "--help" in asked else f"weed_worker {__version__}")
+            print(agent_settings.USAGE if "--help" in asked else f"weed_worker {__version__}")
             return 0
-        settings = weed_settings.parse(words)
+        settings = agent_settings.parse(words)
         weed_logging.set_up_as(settings)
         secure = security.load(settings.config_dir, settings.tls_fallback)
         for warning in filter(None, (*settings.warnings, *secure.warnings, mounts.warning(settings.working_dir))):
@@ -573,7 +573,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def reload() -> None:
         try:
-            again = weed_settings.parse(words)
+            again = agent_settings.parse(words)
             weed_logging.set_up_as(again)
             worker.reload(again)
         except ConfigError as error:

@@ -27,6 +27,7 @@ from gevent.threadpool import ThreadPool
 
 import weed_logging
 import weed_tasks
+from weed_agent.settings import normalise
 from weed_cluster import security
 from weed_cluster.address import Address
 from weed_cluster.channels import Channels
@@ -49,7 +50,6 @@ from weed_safety.context import Context, Options
 from weed_safety.journal import Entry, Journal
 from weed_safety.lease import hold
 from weed_safety.location_cache import left_shut
-from weed_settings import normalise
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_tasks.filters import look, unknown, unmatched

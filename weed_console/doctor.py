@@ -26,10 +26,10 @@ from weed_cluster.replica_placement import plain_type
 from weed_cluster.security import Security
 from weed_cluster.topology import EcHolding, Node, Replica, Topology, snapshot
 from weed_cluster.volume_server import MasterAt
+from weed_console.remedies import JUDGED, Remedy
+from weed_console.remedies import find as remedy_of
 from weed_errors import ServerFailed, TaskError, WeedError
 from weed_model import Value
-from weed_remedies import JUDGED, Remedy
-from weed_remedies import find as remedy_of
 from weed_safety.freeze import Frozen
 from weed_safety.journal import DAMAGED, SUFFIX, Entry, peek
 from weed_safety.lease import holder_of

@@ -12,10 +12,10 @@ import docopt
 
 import weed_tasks
 import weed_values
+from weed_agent.settings import ALIASES, TASK_TYPES, normalise, parse_data_dirs
 from weed_cluster.address import Address
 from weed_errors import BadTask, ConfigError
 from weed_model import Value
-from weed_settings import ALIASES, TASK_TYPES, normalise, parse_data_dirs
 
 USAGE = """\
 One-shot maintenance of a SeaweedFS cluster, without an admin server.

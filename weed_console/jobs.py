@@ -28,7 +28,7 @@ from weed_errors import Busy, Cancelled, ConfigError, StillShut, TaskError
 from weed_model import Job, Proposal
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Journal
-from weed_slots import MOST_OUTSIDE, Slots
+from weed_tasks.slots import MOST_OUTSIDE, Slots
 
 DEADLINE = 7200.0
 """Seconds a job may take that names no time and no size."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import weed_settings
 from tests.agent.agent import PROGRAM, Agent, flags_for
 from tests.cluster import Cluster
+from weed_agent import settings
 
 ROOT = PROGRAM.parent
 README = (ROOT / "README.md").read_text()
@@ -24,13 +24,13 @@ COMMANDS = [line.split("#")[0].strip() for line in SESSION.splitlines() if line.
 def test_the_table_of_flags_names_every_flag_and_no_other() -> None:
     table = README.split("## Flags")[1].split("## Capabilities")[0]
     told = {name for row in re.findall(r"^\| (`-.*?) \|", table, re.M) for name in re.findall(r"`-([\w.]+)`", row)}
-    known = set(re.findall(r"^  -([\w.]+)", weed_settings.USAGE, re.M))
+    known = set(re.findall(r"^  -([\w.]+)", settings.USAGE, re.M))
     assert told == known - {"options"}
 
 
 def test_the_defaults_in_the_table_are_the_programs() -> None:
     table = README.split("## Flags")[1].split("## Capabilities")[0]
-    defaults = weed_settings.flags([])
+    defaults = settings.flags([])
     for names, default in re.findall(r"^\| (`-[^|]*?) \| `?([^|`]+?)`? \|", table, re.M):
         name = re.findall(r"`-(\w+)`", names)[0]
         if name in defaults and "," not in names:
@@ -40,10 +40,10 @@ def test_the_defaults_in_the_table_are_the_programs() -> None:
 def test_every_capability_and_alias_in_the_table_is_understood() -> None:
     table = README.split("## Capabilities")[1].split("##")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.M)
-    assert [name for name, _ in rows] == sorted(weed_settings.TASK_TYPES, key=[name for name, _ in rows].index)
+    assert [name for name, _ in rows] == sorted(settings.TASK_TYPES, key=[name for name, _ in rows].index)
     for name, aliases in rows:
         for alias in re.findall(r"`([\w.]+)`", aliases):
-            assert weed_settings.parse_task_types(alias) == (name,)
+            assert settings.parse_task_types(alias) == (name,)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[" ".join(command.split()[2:4]) for command in COMMANDS])

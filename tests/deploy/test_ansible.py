@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-import weed_settings
 from tests.cluster import Cluster
 from tests.support import free_port
+from weed_agent import settings as agent_settings
 
 ROOT = Path(__file__).parents[2]
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
@@ -87,7 +87,7 @@ def test_the_role_installs_the_worker_its_unit_and_flags_that_the_worker_reads(h
     assert host.read("etc/systemd/system/weed-worker.service") == (ROOT / "deploy/weed-worker.service").read_text()
     assert "User=weed_worker" in host.read("etc/systemd/system/weed-worker.service.d/host.conf")
     options = host.root / "etc/weed_worker/worker.options"
-    settings = weed_settings.parse([f"-options={options}", f"-workingDir={tmp_path}"])
+    settings = agent_settings.parse([f"-options={options}", f"-workingDir={tmp_path}"])
     assert str(settings.admin) == "admin1:23646"
     assert settings.task_types == ("vacuum",)
     assert settings.metrics_port == host.options["metricsPort"]

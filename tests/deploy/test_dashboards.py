@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import weed_worker
 from tests.support import free_port
+from weed_agent.metrics import Sight
+from weed_agent.settings import parse
 from weed_cluster import security
 from weed_model import Detection, Skipped
-from weed_settings import parse
-from weed_sight import Sight
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "weed_worker.json").read_text())

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import weed_settings
-from weed_settings import UNDO_TIME
+from weed_agent import settings
+from weed_agent.settings import UNDO_TIME
 
 UNIT = Path(__file__).parents[2] / "deploy" / "weed-worker.service"
 LINES = [line for line in UNIT.read_text().splitlines() if "=" in line and not line.startswith("#")]
@@ -25,7 +25,7 @@ def seconds(text: str) -> float:
 def test_stopping_lets_tasks_finish_and_undo() -> None:
     assert SETTINGS["KillSignal"] == "SIGTERM"
     assert SETTINGS["KillMode"] == "mixed"
-    grace = weed_settings.parse_duration(weed_settings.flags([])["grace"])
+    grace = settings.parse_duration(settings.flags([])["grace"])
     assert seconds(SETTINGS["TimeoutStopSec"]) > grace + UNDO_TIME
 
 
@@ -41,7 +41,7 @@ def test_a_configuration_error_is_not_tried_again() -> None:
 def test_the_command_line_is_one_that_the_worker_reads() -> None:
     program, *flags = SETTINGS["ExecStart"].split()
     assert program.endswith("weed_worker.pyz")
-    assert weed_settings.normalise(flags) == [f"-{flag}" for flag in flags]
+    assert settings.normalise(flags) == [f"-{flag}" for flag in flags]
     assert f"-workingDir=/var/lib/{SETTINGS['StateDirectory']}" in flags
 
 

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto_gen import worker_pb2
+from weed_agent.recovery import Recovery
+from weed_agent.settings import read_options
 from weed_errors import ConfigError
 from weed_files import Untrusted, own_directory, read_named, read_ours, write_durably
 from weed_model import Job
 from weed_protocol import classic, plugin
 from weed_protocol.commands import Identity, SendLog
-from weed_recovery import Recovery
 from weed_safety.journal import Journal, peek
-from weed_settings import read_options
-from weed_state import leaks, task_log
+from weed_state import task_log, told_failures
 from weed_state.debts import Debts
 from weed_state.identity import claim
 
@@ -201,9 +201,9 @@ def test_what_is_no_file_of_ours_among_the_results_is_set_aside_with_one_line(
 @pytest.mark.parametrize("text", ["9" * 30, "9" * 5000, "-1", "x", "4294967296"])
 def test_a_count_of_failures_that_cannot_be_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "failures.w1").write_text(text)
-    assert leaks.leaked(tmp_path, "w1") == 0
-    leaks.leak(tmp_path, "w1")
-    assert leaks.leaked(tmp_path, "w1") == 1
+    assert told_failures.leaked(tmp_path, "w1") == 0
+    told_failures.leak(tmp_path, "w1")
+    assert told_failures.leaked(tmp_path, "w1") == 1
 
 
 # ---- the journal ---------------------------------------------------------------------------------------------------

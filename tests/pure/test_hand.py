@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_gen import worker_pb2
-from weed_hand import Hand, Work
+from weed_agent.hand import Hand, Work
 from weed_model import Job
 from weed_protocol import classic
 from weed_protocol.commands import RunJob
-from weed_slots import Slots
+from weed_tasks.slots import Slots
 
 
 def work(job_id: str, volume_id: int = 0, request_id: str = "", job_type: str = "vacuum") -> Work:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from weed_agent.session import Session
 from weed_protocol import classic
 from weed_protocol.commands import AskForWork, Heartbeat, HeartbeatSeen, Report
-from weed_session import Session
 
 
 def test_a_question_is_answered_though_equal_ones_were_sent_before_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.support import eventually
 from weed_cluster.leash import Leash
 from weed_errors import Cancelled, TimedOut
-from weed_slots import MOST_OUTSIDE, Slots
+from weed_tasks.slots import MOST_OUTSIDE, Slots
 
 
 def test_no_more_jobs_start_than_there_are_slots() -> None:

@@ -13,13 +13,13 @@ import pytest
 
 from proto_gen import worker_pb2
 from tests.support import eventually
+from weed_agent.outbox import Outbox
 from weed_errors import ConfigError
 from weed_model import Job, Result
 from weed_protocol.commands import Completed, Goodbye, Heartbeat, Hello, Progress, Report, RunJob, SendLog, Status
-from weed_state import leaks, task_log
+from weed_state import task_log, told_failures
 from weed_state.debts import KILLED, Debts
 from weed_state.identity import claim
-from weed_state.outbox import Outbox
 
 STATUS = Status("idle", (), 0, 2, 0, 1, {}, 0, 0, 1.0)
 
@@ -168,8 +168,8 @@ def test_a_disk_that_takes_nothing_loses_no_result_while_the_process_lives(tmp_p
     assert debts.due("classic", "w1", ()) == [done("j1")]
     debts.pay(done("j1"))
     debts.keep()
-    leaks.leak(tmp_path / "owed", "w1")
-    assert (len(debts), leaks.leaked(tmp_path / "owed", "w1")) == (0, 0)
+    told_failures.leak(tmp_path / "owed", "w1")
+    assert (len(debts), told_failures.leaked(tmp_path / "owed", "w1")) == (0, 0)
 
 
 def test_many_results_are_put_on_disk_together_and_only_as_they_stand_in_the_end(tmp_path: Path) -> None:

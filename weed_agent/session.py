@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from weed_agent.outbox import Outbox
 from weed_cluster import admin as admin_http
 from weed_cluster.address import GRPC_OFFSET, Address
 from weed_cluster.channels import CONNECT, open_channel
@@ -41,12 +42,11 @@ from weed_protocol.commands import (
     Welcome,
 )
 from weed_state import task_log
-from weed_state.leaks import leaked
-from weed_state.outbox import Outbox
+from weed_state.told_failures import leaked
 
 if TYPE_CHECKING:
+    from weed_agent.settings import Settings
     from weed_cluster.security import Security
-    from weed_settings import Settings
     from weed_worker import Worker
 
 log = logging.getLogger(__name__)

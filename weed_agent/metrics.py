@@ -19,15 +19,15 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from weed_hand import LONGEST
+from weed_agent.hand import LONGEST
+from weed_agent.settings import TASK_TYPES
+from weed_agent.status_port import open_port
 from weed_model import Detection
 from weed_protocol.commands import Running, Status
-from weed_settings import TASK_TYPES
-from weed_status_port import open_port
 from weed_text import escaped
 
 if TYPE_CHECKING:
-    from weed_session import Session
+    from weed_agent.session import Session
     from weed_worker import Worker
 
 TASK_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800)

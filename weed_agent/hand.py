@@ -1,4 +1,4 @@
-"""The jobs in hand: what runs, what waits for a slot, and which volumes are held. weed_slots counts the slots."""
+"""The jobs in hand: what runs, what waits for a slot, and which volumes are held. weed_tasks.slots counts the slots."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from weed_protocol import commands
 
 if TYPE_CHECKING:
+    from weed_agent.session import Session
     from weed_cluster.leash import Leash
     from weed_model import Job
-    from weed_session import Session
-    from weed_slots import Slots
+    from weed_tasks.slots import Slots
 
 
 LONGEST = 200
