@@ -6,16 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING
 
+from weed_agent.session import Session
+from weed_cluster.leash import Leash
+from weed_model import Job
 from weed_protocol import commands
-
-if TYPE_CHECKING:
-    from weed_agent.session import Session
-    from weed_cluster.leash import Leash
-    from weed_model import Job
-    from weed_tasks.slots import Slots
-
+from weed_tasks.slots import Slots
 
 LONGEST = 200
 """Characters of an id that are shown."""

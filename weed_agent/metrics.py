@@ -13,28 +13,56 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from functools import partial
 from http.server import ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from weed_agent.hand import LONGEST
-from weed_agent.settings import TASK_TYPES
+from weed_agent.hand import LONGEST, Hand
+from weed_agent.session import Session
+from weed_agent.settings import TASK_TYPES, Settings
 from weed_agent.status_port import open_port
+from weed_cluster import security
+from weed_cluster.leash import Leash
 from weed_model import Detection
+from weed_protocol import commands
 from weed_protocol.commands import Running, Status
+from weed_safety.journal import Journal
+from weed_state.debts import Debts
+from weed_state.last_topology import LastTopology
 from weed_text import escaped
 
 if TYPE_CHECKING:
     from weed_agent.session import Session
-    from weed_worker import Worker
 
 TASK_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800)
 """Upper bounds of the buckets of weed_worker_task_seconds."""
 
 LATE_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
 """Upper bounds of the buckets of weed_worker_heartbeat_late_seconds."""
+
+
+class Watched(Protocol):
+    """The worker, as far as it is shown."""
+
+    completed: int
+    debts: Debts
+    detecting: dict[str, tuple[commands.Detect, Leash]]
+    failed: int
+    hand: Hand
+    identity: commands.Identity
+    journal: Journal
+    last_topology: LastTopology
+    security: security.Security
+    sessions: list[Session]
+    settings: Settings
+    sight: Sight
+    started: float
+    stopping: str
+
+    def status(self, session: Session | None = None) -> commands.Status:
+        """One look at the worker; with a session, only that session's jobs are listed."""
 
 
 class Sight:
@@ -108,12 +136,12 @@ class Sight:
 
     # ---- asked from outside
 
-    def serve(self, worker: Worker, ip: str, port: int) -> ThreadingHTTPServer:
+    def serve(self, worker: Watched, ip: str, port: int) -> ThreadingHTTPServer:
         """Show this worker on a port, in a thread of its own; raise ConfigError where the port cannot be had."""
         self.registry.register(_Present(self, worker))
         return open_port(ip, port, partial(self.answer, worker))
 
-    def answer(self, worker: Worker, path: str, accept: str = "") -> tuple[int, str, bytes]:
+    def answer(self, worker: Watched, path: str, accept: str = "") -> tuple[int, str, bytes]:
         """Answer one GET: status, content type, body."""
         text = "text/plain; charset=utf-8"
         if path == "/metrics":
@@ -128,7 +156,7 @@ class Sight:
             return 200, "application/json", json.dumps(status(worker), indent=2).encode() + b"\n"
         return 404, text, b"here are /metrics, /health, /ready and /status\n"
 
-    def bytes_moved(self, worker: Worker) -> tuple[Tally[str], Tally[str]]:
+    def bytes_moved(self, worker: Watched) -> tuple[Tally[str], Tally[str]]:
         """Bytes read and written by task type: of the tasks that ended, and of those that run."""
         read, written = Tally(self._read), Tally(self._written)
         for work in worker.hand.running:
@@ -137,7 +165,7 @@ class Sight:
         return read, written
 
 
-def look(worker: Worker, session: Session | None = None) -> Status:
+def look(worker: Watched, session: Session | None = None) -> Status:
     """One look at the worker; with a session, only that session's jobs are listed."""
     running = [
         Running(work.shown_id, "execution", work.command.job.type, work.fraction, work.stage)
@@ -164,12 +192,12 @@ def look(worker: Worker, session: Session | None = None) -> Status:
     )
 
 
-def last_heartbeat(worker: Worker) -> float:
+def last_heartbeat(worker: Watched) -> float:
     """When a heartbeat last left, unix seconds; 0 where none has."""
     return max(session.last_beat for session in worker.sessions)
 
 
-def why_not_ready(worker: Worker) -> str:
+def why_not_ready(worker: Watched) -> str:
     """Why the worker could not take work from its admin now; "" if it could. A paused worker is ready."""
     if worker.stopping:
         return f"draining ({worker.stopping})"
@@ -177,7 +205,7 @@ def why_not_ready(worker: Worker) -> str:
     return f"not registered with admin {worker.settings.admin}: {', '.join(missing)}" if missing else ""
 
 
-def _unregistered(worker: Worker) -> list[str]:
+def _unregistered(worker: Watched) -> list[str]:
     """The ids whose registration does not stand; a session without types for the admin's dialect needs none."""
     return [
         session.worker_id
@@ -186,7 +214,7 @@ def _unregistered(worker: Worker) -> list[str]:
     ]
 
 
-def status(worker: Worker) -> dict[str, Any]:
+def status(worker: Watched) -> dict[str, Any]:
     """Everything an operator may ask of a worker, as JSON has it. Times are UTC, durations seconds."""
     now, figures, settings = time.time(), worker.status(), worker.settings
     dialects = sorted({session.dialect.NAME for session in worker.sessions if session.dialect})
@@ -248,7 +276,7 @@ def status(worker: Worker) -> dict[str, Any]:
     }
 
 
-def _state(worker: Worker, state: str) -> str:
+def _state(worker: Watched, state: str) -> str:
     """One word: draining and disconnected weigh more than paused, and paused more than idle, active or busy."""
     if worker.stopping:
         return "draining"
@@ -264,7 +292,7 @@ def _when(moment: float) -> str | None:
 class _Present:
     """The metrics that have a present value, read from the worker at each look."""
 
-    def __init__(self, sight: Sight, worker: Worker) -> None:
+    def __init__(self, sight: Sight, worker: Watched) -> None:
         self._sight = sight
         self._worker = worker
 

@@ -15,16 +15,19 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import grpc
 
 from weed_agent.outbox import Outbox
+from weed_agent.settings import Settings
 from weed_cluster import admin as admin_http
+from weed_cluster import security
 from weed_cluster.address import GRPC_OFFSET, Address
 from weed_cluster.channels import CONNECT, open_channel
+from weed_cluster.security import Security
 from weed_errors import AdminError, AdminRefused, AdminUnavailable, ServerFailed
-from weed_protocol import classic, plugin
+from weed_protocol import classic, commands, plugin
 from weed_protocol.commands import (
     Acknowledged,
     AskForWork,
@@ -42,12 +45,8 @@ from weed_protocol.commands import (
     Welcome,
 )
 from weed_state import task_log
+from weed_state.debts import Debts
 from weed_state.told_failures import leaked
-
-if TYPE_CHECKING:
-    from weed_agent.settings import Settings
-    from weed_cluster.security import Security
-    from weed_worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +83,66 @@ completion, and an admin writes what it was told to its disk every two seconds. 
 order, so the answer to one sent behind a completion is its receipt."""
 
 
+class Flag(Protocol):
+    """An event, of threads or of greenlets."""
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+
+    def wait(self, timeout: float) -> object:
+        """Wait for it."""
+
+
+class Counts(Protocol):
+    """What counts the streams' events."""
+
+    def stream_event(self, event: str) -> None:
+        """Count connected, closed, failed, refused or shutdown."""
+
+
+class Keys(Protocol):
+    """The jobs in hand."""
+
+    @property
+    def keys(self) -> set[tuple[str, str]]:
+        """Job id and request id of all in hand."""
+
+
+class Host(Protocol):
+    """The worker, as its sessions know it."""
+
+    debts: Debts
+    identity: commands.Identity
+    security: security.Security
+    settings: Settings
+    stopping: str
+    tasks: dict[str, ModuleType]
+
+    @property
+    def hand(self) -> Keys:
+        """What runs or waits."""
+
+    def is_open(self, job_type: str) -> bool:
+        """Whether this is the time of day for a task type."""
+
+    def on(self, command: object, session: Session) -> None:
+        """Obey one command."""
+
+    @property
+    def sight(self) -> Counts:
+        """Its counters."""
+
+    def status(self, session: Session | None = None) -> commands.Status:
+        """One look at the worker; with a session, only that session's jobs are listed."""
+
+    @property
+    def stopped(self) -> Flag:
+        """The worker has ended."""
+
+    def welcomed(self, session: Session, welcome: commands.Welcome) -> None:
+        """The admin took a registration: go on as if the stream had never been away."""
+
+
 class Choice:
     """The dialect to speak and the endpoint to dial, for all sessions of a worker."""
 
@@ -115,7 +174,7 @@ class Session:
     breaks they go on, and their results are owed to the next one.
     """
 
-    def __init__(self, worker: Worker, choice: Choice, worker_id: str, types: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, worker: Host, choice: Choice, worker_id: str, types: Mapping[str, tuple[str, ...]]) -> None:
         self.worker = worker
         self.worker_id = worker_id
         self._choice = choice
@@ -360,7 +419,7 @@ class Session:
         return self._outbox is None or (self._outbox.is_drained() and self._asked is None)
 
 
-def sessions_for(worker: Worker, worker_id: str, types: tuple[str, ...]) -> list[Session]:
+def sessions_for(worker: Host, worker_id: str, types: tuple[str, ...]) -> list[Session]:
     """One session, and for classic admins one of its own for vacuum.
 
     N.B. a 4.x admin that cannot assign a pending vacuum task gives no task at all to a worker that takes vacuum.
