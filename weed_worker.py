@@ -37,10 +37,7 @@ from gevent.pool import Pool
 from gevent.threadpool import ThreadPool
 from gevent.util import format_run_info
 
-import weed_files
-import weed_logging
 import weed_tasks
-import weed_values
 from weed_agent import settings as agent_settings
 from weed_agent.hand import Hand, Work
 from weed_agent.metrics import Sight, look
@@ -54,12 +51,15 @@ from weed_cluster.address import Address
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster
 from weed_cluster.descriptors import allow_many
-from weed_cluster.heap import share_one_heap
 from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
 from weed_cluster.rates import Rates
-from weed_errors import Cancelled, ConfigError, TaskError
-from weed_model import Detection, Value
+from weed_core import files, values
+from weed_core import log as logs
+from weed_core.errors import Cancelled, ConfigError, TaskError
+from weed_core.model import Detection, Value
+from weed_core.runtime import share_one_heap
+from weed_core.text import escaped
 from weed_protocol import classic, commands
 from weed_safety.context import Context, Options
 from weed_safety.journal import Entry, Journal
@@ -69,7 +69,6 @@ from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_tasks import filters
 from weed_tasks.slots import Slots
-from weed_text import escaped
 
 __version__ = "0.1.0"
 
@@ -304,7 +303,7 @@ class Worker:
         )
         outcome: dict[str, Any] = {}
         try:
-            config, warnings = weed_values.settings(task.DESCRIPTOR, job.config)
+            config, warnings = values.settings(task.DESCRIPTOR, job.config)
             job = replace(job, config=config, masters=self._hear_of(job.masters, work.leash))
             for warning in warnings:
                 lines.line(warning, "WARNING")
@@ -450,7 +449,7 @@ class Worker:
                 if reason := self.why_not(name):
                     raise TaskError(f"not looked: {reason}")
                 task = self.tasks[name]
-                config, warnings = weed_values.settings(task.DESCRIPTOR, request.config)
+                config, warnings = values.settings(task.DESCRIPTOR, request.config)
                 for warning in warnings:
                     log.warning("detection of %s: %s", name, warning)
                 leash.expire(self.settings.task_timeout)
@@ -552,14 +551,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(agent_settings.USAGE if "--help" in asked else f"weed_worker {__version__}")
             return 0
         settings = agent_settings.parse(words)
-        weed_logging.set_up_as(settings)
+        logs.set_up_as(settings)
         secure = security.load(settings.config_dir, settings.tls_fallback)
         for warning in filter(None, (*settings.warnings, *secure.warnings, mounts.warning(settings.working_dir))):
             log.warning("%s", warning)
         claimed = identity.claim(settings.working_dir, settings.worker_id)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
         disk = ThreadPool(DISK_THREADS)
-        weed_files.wait_elsewhere(lambda function, *args: disk.apply(function, args))
+        files.wait_elsewhere(lambda function, *args: disk.apply(function, args))
         share_one_heap()
         allow_many()
         worker = Worker(settings, claimed.worker_id, secure)
@@ -574,7 +573,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def reload() -> None:
         try:
             again = agent_settings.parse(words)
-            weed_logging.set_up_as(again)
+            logs.set_up_as(again)
             worker.reload(again)
         except ConfigError as error:
             log.error("not reloaded: %s", error)

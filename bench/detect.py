@@ -19,7 +19,7 @@ from proto_gen import master_pb2 as m
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster
 from weed_cluster.topology import read
-from weed_model import DetectionRequest
+from weed_core.model import DetectionRequest
 from weed_safety.context import Context
 from weed_safety.journal import Journal
 from weed_tasks.erasure_coding.plan import plan

@@ -32,7 +32,7 @@ from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
 from weed_cluster.master import Master
 from weed_cluster.volume_server import VolumeServer
-from weed_errors import ServerFailed
+from weed_core.errors import ServerFailed
 from weed_sandbox.launcher import SANDBOX, Launcher
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from tests.cluster import Cluster
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
-from weed_model import Result
+from weed_core.model import Result
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Journal
 

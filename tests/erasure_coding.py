@@ -12,8 +12,8 @@ from tests.support import eventually
 from weed_cluster.address import Address
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
-from weed_errors import ServerFailed
-from weed_model import Job
+from weed_core.errors import ServerFailed
+from weed_core.model import Job
 from weed_safety.context import Context
 from weed_safety.journal import Journal
 from weed_tasks import erasure_coding

@@ -17,8 +17,8 @@ from tests.support import eventually
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
-from weed_errors import TaskError
-from weed_model import Job, Result
+from weed_core.errors import TaskError
+from weed_core.model import Job, Result
 from weed_safety.context import Context
 from weed_safety.journal import Journal
 

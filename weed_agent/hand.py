@@ -9,7 +9,7 @@ from types import ModuleType
 
 from weed_agent.session import Session
 from weed_cluster.leash import Leash
-from weed_model import Job
+from weed_core.model import Job
 from weed_protocol import commands
 from weed_tasks.slots import Slots
 

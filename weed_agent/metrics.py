@@ -25,13 +25,13 @@ from weed_agent.settings import TASK_TYPES, Settings
 from weed_agent.status_port import open_port
 from weed_cluster import security
 from weed_cluster.leash import Leash
-from weed_model import Detection
+from weed_core.model import Detection
+from weed_core.text import escaped
 from weed_protocol import commands
 from weed_protocol.commands import Running, Status
 from weed_safety.journal import Journal
 from weed_state.debts import Debts
 from weed_state.last_topology import LastTopology
-from weed_text import escaped
 
 if TYPE_CHECKING:
     from weed_agent.session import Session

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 import weed_tasks
-from weed_errors import TaskError
+from weed_core.errors import TaskError
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Journal
 

@@ -26,7 +26,7 @@ from weed_cluster import security
 from weed_cluster.address import GRPC_OFFSET, Address
 from weed_cluster.channels import CONNECT, open_channel
 from weed_cluster.security import Security
-from weed_errors import AdminError, AdminRefused, AdminUnavailable, ServerFailed
+from weed_core.errors import AdminError, AdminRefused, AdminUnavailable, ServerFailed
 from weed_protocol import classic, commands, plugin
 from weed_protocol.commands import (
     Acknowledged,

@@ -16,8 +16,8 @@ from pathlib import Path
 import docopt
 
 from weed_cluster.address import Address
-from weed_errors import BadTask, ConfigError
-from weed_files import read_named
+from weed_core.errors import BadTask, ConfigError
+from weed_core.files import read_named
 
 USAGE = """\
 Maintenance worker for SeaweedFS: takes tasks from an admin server and runs them on the volume servers.

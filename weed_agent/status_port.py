@@ -17,7 +17,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO
 
-from weed_errors import ConfigError
+from weed_core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from weed_errors import BadTask
+from weed_core.errors import BadTask
 
 GRPC_OFFSET = 10000
 """gRPC port = HTTP port + this, unless the address names one (SeaweedFS, weed/pb/server_address.go)."""

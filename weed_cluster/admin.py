@@ -8,7 +8,7 @@ from typing import Any
 
 from weed_cluster import http
 from weed_cluster.address import GRPC_OFFSET, Address
-from weed_errors import BadTask, HttpFailed
+from weed_core.errors import BadTask, HttpFailed
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from weed_cluster.address import Address
 from weed_cluster.volume_server import VolumeServer
-from weed_errors import TaskError
+from weed_core.errors import TaskError
 
 OFFSETS = {"30GB": 4, "8000GB": 5}
 """Bytes of an offset by the largest volume that a build can hold."""

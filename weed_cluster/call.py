@@ -12,7 +12,7 @@ from proto_gen import volume_server_pb2 as v
 from weed_cluster.address import Address
 from weed_cluster.channels import CONNECT, Channels
 from weed_cluster.leash import Leash
-from weed_errors import ServerFailed, ServerTimedOut
+from weed_core.errors import ServerFailed, ServerTimedOut
 
 SHORT = 30.0
 """Deadline in seconds of calls that only look or flip a flag."""

@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 from weed_cluster.address import Address
 from weed_cluster.bounded import Dial, within
-from weed_errors import HttpFailed
+from weed_core.errors import HttpFailed
 
 SECONDS = 10.0
 """For one page in all, from looking up the name to the last byte: links with a round trip of two seconds exist."""

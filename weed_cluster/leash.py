@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from weed_errors import TimedOut
+from weed_core.errors import TimedOut
 
 
 class Leash:

@@ -16,7 +16,7 @@ from weed_cluster.call import SHORT
 from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
 from weed_cluster.master import Master
-from weed_errors import Busy, ServerFailed
+from weed_core.errors import Busy, ServerFailed
 
 SHELL = "shell"
 """The lock's name at the master."""

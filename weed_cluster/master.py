@@ -15,7 +15,7 @@ from weed_cluster.channels import Channels
 from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
 from weed_cluster.volume_server import ELECTION, PAUSE, SURE, MasterAt
-from weed_errors import BadTask, ServerFailed, ServerTimedOut
+from weed_core.errors import BadTask, ServerFailed, ServerTimedOut
 
 NOT_LEADER = "not current leader"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from weed_cluster.address import Address
 from weed_cluster.topology import Topology
-from weed_errors import BadTask
+from weed_core.errors import BadTask
 from weed_storage.ec_layout import DATA_SHARDS, TOTAL_SHARDS
 
 KEPT = 30 * 86400.0

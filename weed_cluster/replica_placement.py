@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from weed_errors import BadTask
+from weed_core.errors import BadTask
 
 
 def plain_type(disk_type: str) -> str:

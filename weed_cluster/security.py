@@ -26,8 +26,8 @@ import toml
 from weed_cluster.address import Address
 from weed_cluster.bounded import Dial, within
 from weed_cluster.uploads import Uploads
-from weed_errors import ConfigError, ServerFailed
-from weed_files import read_named
+from weed_core.errors import ConfigError, ServerFailed
+from weed_core.files import read_named
 
 FILE = "security.toml"
 KEYS = ("ca", "cert", "key", "client_cert", "client_key", "server_name")

@@ -19,7 +19,7 @@ from weed_cluster.address import Address
 from weed_cluster.builds import Build, why_unlike
 from weed_cluster.master import Master
 from weed_cluster.replica_placement import ReplicaPlacement, plain_type
-from weed_errors import ConfigError, ServerFailed, TaskError
+from weed_core.errors import ConfigError, ServerFailed, TaskError
 
 EVERY_COLLECTION = ("", "*", "ALL_COLLECTIONS", "EACH_COLLECTION")
 """Collection filters that leave nothing out."""

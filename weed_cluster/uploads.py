@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from weed_cluster import http
 from weed_cluster.address import Address
-from weed_errors import HttpFailed
+from weed_core.errors import HttpFailed
 
 TOKEN_SECONDS = 60
 """For how long a token of ours is good."""

@@ -8,7 +8,7 @@ from typing import cast
 from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
 from weed_cluster.call import LONG, SHORT, Client, FileContent, Upload
-from weed_errors import ServerFailed
+from weed_core.errors import ServerFailed
 
 SURE = 10.0
 """Seconds after such an answer in which a master is taken for the leader without being asked."""

@@ -25,7 +25,6 @@ from typing import Any
 import gevent
 from gevent.threadpool import ThreadPool
 
-import weed_logging
 import weed_tasks
 from weed_agent.settings import normalise
 from weed_cluster import security
@@ -33,7 +32,6 @@ from weed_cluster.address import Address
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster
 from weed_cluster.descriptors import allow_many
-from weed_cluster.heap import share_one_heap
 from weed_cluster.leash import Leash
 from weed_cluster.lock import cluster_lock
 from weed_cluster.masters import Masters
@@ -44,8 +42,11 @@ from weed_console import status as console_status
 from weed_console.flags import USAGE, Wishes, parse
 from weed_console.jobs import DEADLINE, Jobs, Row, Work, ids_text, own_directory, state_dir
 from weed_console.screen import Screen, size_text, time_text
-from weed_errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
-from weed_model import Detection, DetectionRequest, Skipped, Value
+from weed_core import log
+from weed_core.errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
+from weed_core.model import Detection, DetectionRequest, Skipped, Value
+from weed_core.runtime import share_one_heap
+from weed_core.text import escaped
 from weed_safety.context import Context, Options
 from weed_safety.journal import Entry, Journal
 from weed_safety.lease import hold
@@ -55,7 +56,6 @@ from weed_state.setbacks import Setbacks
 from weed_tasks.filters import look, unknown, unmatched
 from weed_tasks.reopen import reopen
 from weed_tasks.replication.plan import FRESH
-from weed_text import escaped
 
 HUB_THREADS = 200
 """Every channel with a call under way holds a hub thread."""
@@ -510,7 +510,7 @@ def _main(words: list[str]) -> int:
         wishes = parse(words)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
-        weed_logging.set_up("text", wishes.verbosity)
+        log.set_up("text", wishes.verbosity)
         logging.getLogger().setLevel(logging.INFO if wishes.verbosity > 1 else logging.CRITICAL)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
         share_one_heap()

@@ -28,8 +28,8 @@ from weed_cluster.topology import EcHolding, Node, Replica, Topology, snapshot
 from weed_cluster.volume_server import MasterAt
 from weed_console.remedies import JUDGED, Remedy
 from weed_console.remedies import find as remedy_of
-from weed_errors import ServerFailed, TaskError, WeedError
-from weed_model import Value
+from weed_core.errors import ServerFailed, TaskError, WeedError
+from weed_core.model import Value
 from weed_safety.freeze import Frozen
 from weed_safety.journal import DAMAGED, SUFFIX, Entry, peek
 from weed_safety.lease import holder_of

@@ -11,11 +11,11 @@ from typing import Any
 import docopt
 
 import weed_tasks
-import weed_values
 from weed_agent.settings import ALIASES, TASK_TYPES, normalise, parse_data_dirs
 from weed_cluster.address import Address
-from weed_errors import BadTask, ConfigError
-from weed_model import Value
+from weed_core import values
+from weed_core.errors import BadTask, ConfigError
+from weed_core.model import Value
 
 USAGE = """\
 One-shot maintenance of a SeaweedFS cluster, without an admin server.
@@ -179,7 +179,7 @@ def _config(job: str, given: Iterable[str]) -> dict[str, Value]:
         if not equals:
             raise ConfigError(f"-set={name} needs a value: -set={name}=...")
     wanted: dict[str, Value] = {name: value for name, _equals, value in pairs}
-    config, warnings = weed_values.settings(descriptor, {}, wanted)
+    config, warnings = values.settings(descriptor, {}, wanted)
     if warnings:
         raise ConfigError(f"-set: {warnings[0]}")
     return config

@@ -24,8 +24,8 @@ from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
 from weed_console.flags import Wishes
 from weed_console.screen import Bar, Screen, size_text, time_text
-from weed_errors import Busy, Cancelled, ConfigError, StillShut, TaskError
-from weed_model import Job, Proposal
+from weed_core.errors import Busy, Cancelled, ConfigError, StillShut, TaskError
+from weed_core.model import Job, Proposal
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Journal
 from weed_tasks.slots import MOST_OUTSIDE, Slots

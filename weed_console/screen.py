@@ -23,7 +23,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
-from weed_text import escaped
+from weed_core.text import escaped
 
 RATE_SECONDS = 30.0
 """A rate is the mean of this many seconds."""

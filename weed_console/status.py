@@ -16,7 +16,7 @@ from urllib.parse import quote
 from weed_cluster import admin as admin_http
 from weed_cluster.address import Address
 from weed_console.screen import time_text
-from weed_errors import AdminUnavailable
+from weed_core.errors import AdminUnavailable
 
 ADMIN = "localhost:23646"
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from weed_cluster.address import Address
+from weed_core.errors import Mismatch, ServerFailed
 from weed_ec.shards import ANY_REVISION, Shelf, fetch, look
 from weed_ec.source import Source
 from weed_ec.stream import PIECE, ShardSums, piece_crcs, read_piece
-from weed_errors import Mismatch, ServerFailed
 from weed_safety.context import Context
 from weed_safety.proof import prove_answers, sample_of
 from weed_storage.checksums import crc32c

@@ -14,7 +14,7 @@ from proto_gen.volume_server_pb2 import ReceiveFileInfo, VolumeInfo
 from weed_cluster.address import Address
 from weed_cluster.call import upload_message
 from weed_cluster.volume_server import VolumeServer
-from weed_errors import Busy, Mismatch, ServerFailed, TaskError
+from weed_core.errors import Busy, Mismatch, ServerFailed, TaskError
 from weed_safety.context import Context
 from weed_safety.look import generation_of
 from weed_storage.ec_layout import TOTAL_SHARDS

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from weed_cluster.address import Address
 from weed_cluster.volume_server import VolumeServer
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_safety.context import Context
 from weed_storage.ec_layout import LARGE_BLOCK, SMALL_BLOCK, Row, layout, shard_size
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock, actual_size

@@ -22,8 +22,8 @@ from weed_cluster.call import Upload, upload_message
 from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
 from weed_cluster.volume_server import VolumeServer
+from weed_core.errors import Cancelled, Mismatch, ServerTimedOut, TaskError
 from weed_ec.source import FOREVER, Local, Ranged, Reader, Source, Streamed, open_local
-from weed_errors import Cancelled, Mismatch, ServerTimedOut, TaskError
 from weed_safety.context import Context
 from weed_storage.checksums import BlockChecksums, ShardChecksums, crc32c
 from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, SMALL_BLOCK, TOTAL_SHARDS, Row

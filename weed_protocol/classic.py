@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from google.protobuf.message import DecodeError
 
 from proto_gen import worker_pb2
-from weed_model import Job, Value
+from weed_core.model import Job, Value
 from weed_protocol.commands import (
     AskForWork,
     Cancel,

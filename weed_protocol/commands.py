@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from weed_model import Descriptor, Detection, DetectionRequest, Job, Result, Value
+from weed_core.model import Descriptor, Detection, DetectionRequest, Job, Result, Value
 
 # ---- what the worker is -------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Configuration forms and values on the plugin wire.
 
 A task's Descriptor becomes the JobTypeDescriptor that an admin shows as two forms, the admin's and the worker's; a
-ConfigValue becomes a plain value and back. Knows no task and checks no value: see weed_values.
+ConfigValue becomes a plain value and back. Knows no task and checks no value: see weed_core.values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 from proto_gen import plugin_pb2
-from weed_model import Descriptor, Field, Value
+from weed_core.model import Descriptor, Field, Value
 from weed_protocol.text import valid
 
 _INT64 = range(-(2**63), 2**63)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from weed_text import escaped
+from weed_core.text import escaped
 
 LIMIT = 4000  # characters; an error may quote a server at length, an admin page need not
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from weed_cluster.address import Address
 from weed_cluster.builds import Builds, ask, why_unlike
 from weed_cluster.topology import Topology
-from weed_errors import StaleTask
+from weed_core.errors import StaleTask
 from weed_safety.context import Context
 
 BUILDS = Builds()

@@ -13,7 +13,7 @@ from typing import Any
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
-from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
+from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
 from weed_safety.freeze import STEP as FREEZE

@@ -30,7 +30,7 @@ from weed_cluster.channels import Channels
 from weed_cluster.http import Page
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import snapshot
-from weed_errors import HttpFailed, Mismatch, ServerFailed, TaskError, TimedOut
+from weed_core.errors import HttpFailed, Mismatch, ServerFailed, TaskError, TimedOut
 from weed_safety.context import Context
 from weed_safety.freeze import Frozen, seal
 from weed_safety.journal import Step

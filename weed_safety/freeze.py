@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
-from weed_errors import Mismatch, ServerFailed, TimedOut
+from weed_core.errors import Mismatch, ServerFailed, TimedOut
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
 from weed_safety.look import file_status, generation_of, same_files

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weed_errors import TaskError
-from weed_files import Untrusted, open_ours, own_directory, read_ours, safe_name, set_aside, sync, sync_directory
+from weed_core.errors import TaskError
+from weed_core.files import Untrusted, open_ours, own_directory, read_ours, safe_name, set_aside, sync, sync_directory
 
 SUFFIX = ".journal"
 DAMAGED = ".damaged"

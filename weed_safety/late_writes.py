@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 
 from weed_cluster.address import Address
 from weed_cluster.topology import Replica
-from weed_model import Field, Job
+from weed_core.model import Field, Job
+from weed_core.values import as_int
 from weed_safety.context import Context
-from weed_values import as_int
 
 NAME, DEFAULT = "min_frozen_seconds", 60
 

@@ -18,7 +18,7 @@ from weed_cluster.call import SHORT
 from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
 from weed_cluster.master import Master
-from weed_errors import BadTask, Busy, ServerFailed
+from weed_core.errors import BadTask, Busy, ServerFailed
 from weed_safety.context import Context
 
 RENEW = 3.0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from weed_errors import Cancelled, StillShut, TaskError
+from weed_core.errors import Cancelled, StillShut, TaskError
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
-from weed_errors import Mismatch, ServerFailed
+from weed_core.errors import Mismatch, ServerFailed
 from weed_safety.context import Context
 from weed_storage.volume_info import Generation, server_generation
 

@@ -17,7 +17,7 @@ from weed_cluster.address import Address
 from weed_cluster.master import Master
 from weed_cluster.placement import Reserved, no_room, why_not_move
 from weed_cluster.topology import Node, Replica, Topology, locations, snapshot
-from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_safety import forget as safety_forget
 from weed_safety import location_cache
 from weed_safety.alike import check_alike

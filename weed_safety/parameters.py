@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from proto_gen.worker_pb2 import TaskParams, TaskSource
 from weed_cluster.address import Address
 from weed_cluster.topology import Replica, Topology
-from weed_errors import BadTask, StaleTask
-from weed_model import Job
-from weed_values import as_int, as_str
+from weed_core.errors import BadTask, StaleTask
+from weed_core.model import Job
+from weed_core.values import as_int, as_str
 
 
 def volume_id_of(job: Job) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
-from weed_errors import Mismatch, ServerFailed
+from weed_core.errors import Mismatch, ServerFailed
 from weed_safety.context import Context
 from weed_safety.look import file_status
 from weed_storage.index import Fold, Live, compare

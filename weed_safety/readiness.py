@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from proto_gen.volume_server_pb2 import VolumeServerStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.topology import Topology
-from weed_errors import ServerFailed, StaleTask, TaskError
-from weed_model import Detection, DetectionRequest, Job, Proposal, Skipped
+from weed_core.errors import ServerFailed, StaleTask, TaskError
+from weed_core.model import Detection, DetectionRequest, Job, Proposal, Skipped
 from weed_safety.context import Context
 from weed_safety.parameters import servers_known
 from weed_storage.volume_info import Generation, server_generation

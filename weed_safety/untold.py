@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 
 from weed_cluster.address import Address
 from weed_cluster.topology import Replica, Topology, snapshot
-from weed_errors import StaleTask
+from weed_core.errors import StaleTask
 from weed_safety.context import Context
 from weed_safety.freeze import open_freeze
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.json_format import MessageToDict
 
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 
 
 class Refused(Exception):

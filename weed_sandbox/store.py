@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 
 from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_sandbox.faults import Refused
 from weed_storage.ec_layout import DATA_SHARDS, shard_size
 from weed_storage.index import entries, pack_ecj, pack_entry, read_ecj, search_ecx

@@ -31,7 +31,7 @@ from proto_gen.volume_server_pb2_grpc import (
     add_VolumeServerServicer_to_server,
 )
 from weed_cluster.address import Address
-from weed_errors import BadTask, Mismatch
+from weed_core.errors import BadTask, Mismatch
 from weed_sandbox import http_api
 from weed_sandbox.faults import Faults, Refused, unimplemented
 from weed_sandbox.settings import VERSIONS, Channels, Settings, chunks, grpc_server, wait_for_sigterm

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from weed_errors import ConfigError
-from weed_files import own_directory, read_ours, safe_name, set_aside, write_all_durably
-from weed_model import Result, Value
+from weed_core.errors import ConfigError
+from weed_core.files import own_directory, read_ours, safe_name, set_aside, write_all_durably
+from weed_core.model import Result, Value
 from weed_protocol.commands import Completed, RunJob
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from weed_errors import ConfigError
-from weed_files import Untrusted, open_ours, read_ours, write_durably
+from weed_core.errors import ConfigError
+from weed_core.files import Untrusted, open_ours, read_ours, write_durably
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from weed_cluster.past import Past
 from weed_cluster.topology import Topology
-from weed_files import write_durably
+from weed_core.files import write_durably
 
 log = logging.getLogger(__name__)
 

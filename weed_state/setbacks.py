@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from weed_errors import Busy, ServerFailed, TaskError
-from weed_files import write_durably
-from weed_model import DetectionRequest, Job, Setback
+from weed_core.errors import Busy, ServerFailed, TaskError
+from weed_core.files import write_durably
+from weed_core.model import DetectionRequest, Job, Setback
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from weed_files import read_ours, safe_name
-from weed_model import Job
+from weed_core.files import read_ours, safe_name
+from weed_core.model import Job
+from weed_core.values import as_int
 from weed_protocol.commands import Log, LogEntry, LogMetadata, SendLog
-from weed_values import as_int
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from weed_files import read_ours, safe_name, write_durably
+from weed_core.files import read_ours, safe_name, write_durably
 
 log = logging.getLogger(__name__)
 

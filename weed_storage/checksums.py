@@ -15,7 +15,7 @@ from functools import lru_cache
 from google.protobuf.message import DecodeError
 
 from proto_gen import volume_server_pb2 as pb
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_storage import isal
 from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS
 from weed_storage.isal import Buffer

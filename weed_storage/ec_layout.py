@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 
 DATA_SHARDS, PARITY_SHARDS = 10, 4
 TOTAL_SHARDS = DATA_SHARDS + PARITY_SHARDS

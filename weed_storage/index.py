@@ -15,7 +15,7 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import compress
 
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_storage.isal import Buffer
 from weed_storage.needle import actual_size
 

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_storage.checksums import crc32c
 from weed_storage.isal import Buffer
 

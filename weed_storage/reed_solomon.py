@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from functools import lru_cache
 from typing import Literal
 
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_storage import isal
 from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.isal import Buffer

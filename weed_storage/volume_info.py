@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from proto_gen.volume_server_pb2 import VolumeInfo
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 
 
 class Generation(str, Enum):

@@ -17,8 +17,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TypeVar
 
-from weed_model import Job
-from weed_values import as_int
+from weed_core.model import Job
+from weed_core.values import as_int
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -24,10 +24,10 @@ from weed_cluster.topology import (
     names_filter,
     wildcard_filter,
 )
-from weed_model import Detection, DetectionRequest, Value
+from weed_core.model import Detection, DetectionRequest, Value
+from weed_core.values import as_str
 from weed_safety.context import Context
 from weed_tasks.scope import FULL_FROM
-from weed_values import as_str
 
 NAMES_FIRST = frozenset({"erasure_coding"})
 """Job types whose collection filter may be a list of names with wildcards; that of others is a regular expression."""

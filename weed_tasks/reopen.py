@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from weed_cluster.topology import snapshot
-from weed_errors import Mismatch, StaleTask
+from weed_core.errors import Mismatch, StaleTask
 from weed_safety import forget, location_cache
 from weed_safety.context import Context
 from weed_safety.freeze import Frozen, freeze_for_long, thaw, wait_still

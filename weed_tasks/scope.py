@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from weed_cluster.topology import Node, Replica, Topology, collection_filter, wildcard_filter
-from weed_model import Field
-from weed_values import as_str
+from weed_core.model import Field
+from weed_core.values import as_str
 
 VOLUME_STATES = (("ALL", "All volumes"), ("ACTIVE", "Active, not full"), ("FULL", "Full"))
 FULL_FROM = 1.01

@@ -17,7 +17,7 @@ from tests import demo
 from tests.agent.agent import Agent, flags_for
 from tests.cluster import Admin, Cluster, Files
 from tests.support import eventually
-from weed_errors import ServerFailed
+from weed_core.errors import ServerFailed
 
 Start = Callable[..., Agent]
 MakeCluster = Callable[..., Cluster]

@@ -16,7 +16,7 @@ from tests.certificates import Authority
 from tests.cluster import Cluster, Files, Machine
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually, free_port
-from weed_model import Job
+from weed_core.model import Job
 from weed_safety.journal import Journal
 from weed_tasks import erasure_coding
 

@@ -12,8 +12,8 @@ from tests.cluster import Cluster, Files
 from tests.console.console import Console, Ended, Running
 from tests.support import free_port
 from weed_console import commands
-from weed_errors import TaskError
-from weed_model import Job
+from weed_core.errors import TaskError
+from weed_core.model import Job
 from weed_state.setbacks import Setbacks
 
 ConsoleOf = Callable[[Cluster | None], Console]

@@ -17,7 +17,7 @@ from tests.support import free_port
 from weed_agent.metrics import Sight
 from weed_agent.settings import parse
 from weed_cluster import security
-from weed_model import Detection, Skipped
+from weed_core.model import Detection, Skipped
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "weed_worker.json").read_text())

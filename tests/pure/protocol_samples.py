@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proto_gen import plugin_pb2, worker_pb2
-from weed_model import Descriptor, Field, Runtime
+from weed_core.model import Descriptor, Field, Runtime
 from weed_protocol.commands import Identity, Running, Status
 
 RECORDED = Path(__file__).parent.parent / "golden" / "wire"

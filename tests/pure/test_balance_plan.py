@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from proto_gen import master_pb2 as m
 from weed_cluster.topology import Topology, read
-from weed_errors import ConfigError
-from weed_model import Detection, DetectionRequest
+from weed_core.errors import ConfigError
+from weed_core.model import Detection, DetectionRequest
 from weed_tasks.balance.plan import plan
 
 GB = 1 << 30

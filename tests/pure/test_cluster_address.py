@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weed_cluster.address import Address
-from weed_errors import BadTask
+from weed_core.errors import BadTask
 
 HOSTS = st.sampled_from(["10.0.0.1", "volume-1.seaweed.svc", "[::1]", "[fe80::1%eth0]", "localhost"])
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from weed_cluster.leash import Leash
-from weed_errors import Cancelled, TimedOut
+from weed_core.errors import Cancelled, TimedOut
 
 
 class Call:

@@ -24,8 +24,8 @@ from weed_cluster.placement import (
 )
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Disk, EcHolding, Node, Replica, Topology
+from weed_core.errors import BadTask
 from weed_ec.placement import EcPlanner, EcTarget, crowded
-from weed_errors import BadTask
 from weed_storage.ec_layout import TOTAL_SHARDS
 
 GIB = 1 << 30

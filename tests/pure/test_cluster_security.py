@@ -9,7 +9,7 @@ import pytest
 from tests.certificates import Authority, openssl
 from weed_cluster import security
 from weed_cluster.address import Address
-from weed_errors import ConfigError
+from weed_core.errors import ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, read, wildcard_filter
-from weed_errors import BadTask, ConfigError, TaskError
+from weed_core.errors import BadTask, ConfigError, TaskError
 from weed_tasks.erasure_coding.plan import is_complete
 
 

@@ -11,8 +11,8 @@ from proto_gen import master_pb2 as m
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster
 from weed_cluster.topology import Topology, read
-from weed_errors import ConfigError
-from weed_model import Detection, DetectionRequest
+from weed_core.errors import ConfigError
+from weed_core.model import Detection, DetectionRequest
 from weed_safety.context import Context
 from weed_safety.journal import Journal
 from weed_tasks.erasure_coding.plan import plan

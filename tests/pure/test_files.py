@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from proto_gen import worker_pb2
 from weed_agent.recovery import Recovery
 from weed_agent.settings import read_options
-from weed_errors import ConfigError
-from weed_files import Untrusted, own_directory, read_named, read_ours, write_durably
-from weed_model import Job
+from weed_core.errors import ConfigError
+from weed_core.files import Untrusted, own_directory, read_named, read_ours, write_durably
+from weed_core.model import Job
 from weed_protocol import classic, plugin
 from weed_protocol.commands import Identity, SendLog
 from weed_safety.journal import Journal, peek

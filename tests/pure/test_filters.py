@@ -10,8 +10,8 @@ from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
 from weed_cluster.topology import Disk, EcHolding, Node, Replica, Topology, collection_filter, either_filter
 from weed_console.flags import parse
-from weed_errors import ConfigError
-from weed_model import Detection
+from weed_core.errors import ConfigError
+from weed_core.model import Detection
 from weed_tasks.filters import told, unknown, unmatched
 
 

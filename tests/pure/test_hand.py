@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proto_gen import worker_pb2
 from weed_agent.hand import Hand, Work
-from weed_model import Job
+from weed_core.model import Job
 from weed_protocol import classic
 from weed_protocol.commands import RunJob
 from weed_tasks.slots import Slots

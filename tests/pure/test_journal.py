@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weed_errors import TaskError
-from weed_files import safe_name
+from weed_core.errors import TaskError
+from weed_core.files import safe_name
 from weed_safety.journal import SUFFIX, Entry, Journal
 
 

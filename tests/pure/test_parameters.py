@@ -7,7 +7,7 @@ import pytest
 from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
 from weed_cluster.topology import Topology, read
-from weed_errors import BadTask, StaleTask
+from weed_core.errors import BadTask, StaleTask
 from weed_safety.parameters import server_named, servers_known
 
 

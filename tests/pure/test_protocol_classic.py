@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proto_gen import worker_pb2
 from tests.pure.protocol_samples import BALANCE, ME, NOW, STATUS, VACUUM, to_classic_worker
-from weed_model import Detection, Result
+from weed_core.model import Detection, Result
 from weed_protocol import classic
 from weed_protocol.commands import (
     Acknowledged,

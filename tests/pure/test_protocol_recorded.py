@@ -8,7 +8,7 @@ import pytest
 
 from proto_gen import plugin_pb2, worker_pb2
 from tests.pure.protocol_samples import ME, NOW, VACUUM, recorded, recorded_by_plugin_admin, recorded_by_plugin_worker
-from weed_model import HIGH, LOW, NORMAL, Descriptor, Detection, Field, Proposal, Result, Runtime
+from weed_core.model import HIGH, LOW, NORMAL, Descriptor, Detection, Field, Proposal, Result, Runtime
 from weed_protocol import classic, forms, plugin
 from weed_protocol.commands import (
     Acknowledged,

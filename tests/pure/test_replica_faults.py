@@ -11,7 +11,7 @@ from weed_cluster.address import Address
 from weed_cluster.placement import Reserved, is_misplaced
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Disk, Node, Replica, Topology
-from weed_errors import BadTask
+from weed_core.errors import BadTask
 from weed_tasks.replication.faults import (
     MISPLACED,
     OVER,

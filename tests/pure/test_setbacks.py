@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from proto_gen.worker_pb2 import BalanceMoveSpec, BalanceTaskParams, TaskParams, TaskSource
-from weed_errors import Busy, ServerFailed, StaleTask, TaskError
-from weed_model import DetectionRequest, Job, Setback
+from weed_core.errors import Busy, ServerFailed, StaleTask, TaskError
+from weed_core.model import DetectionRequest, Job, Setback
 from weed_state import setbacks
 from weed_state.setbacks import MOST, NAME, Setbacks
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from weed_agent import settings as agent_settings
 from weed_agent.settings import USAGE, flags, normalise, parse, parse_duration, parse_task_types
-from weed_errors import ConfigError
+from weed_core.errors import ConfigError
 
 
 @pytest.mark.parametrize(

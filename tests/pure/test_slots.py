@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import eventually
 from weed_cluster.leash import Leash
-from weed_errors import Cancelled, TimedOut
+from weed_core.errors import Cancelled, TimedOut
 from weed_tasks.slots import MOST_OUTSIDE, Slots
 
 

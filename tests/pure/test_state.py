@@ -14,8 +14,8 @@ import pytest
 from proto_gen import worker_pb2
 from tests.support import eventually
 from weed_agent.outbox import Outbox
-from weed_errors import ConfigError
-from weed_model import Job, Result
+from weed_core.errors import ConfigError
+from weed_core.model import Job, Result
 from weed_protocol.commands import Completed, Goodbye, Heartbeat, Hello, Progress, Report, RunJob, SendLog, Status
 from weed_state import task_log, told_failures
 from weed_state.debts import KILLED, Debts

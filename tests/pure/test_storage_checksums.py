@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_storage import isal
 from weed_storage.checksums import (
     BLOCK_SIZE,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_storage import index
 from weed_storage.index import Fold, compare, content_end, fold, pack_entry, search_ecx, to_ecx
 from weed_storage.needle import actual_size

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_storage import index, needle
 from weed_storage.needle import FileId, Needle, SuperBlock, actual_size, pack_needle, parse_needle, ttl_seconds
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_storage import index, isal
 from weed_storage.checksums import crc32c
 from weed_storage.ec_layout import layout, locate, shard_size

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proto_gen.volume_server_pb2 import EcShardConfig, RemoteFile, VolumeInfo
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_storage.volume_info import Generation, dump_vif, parse_vif, server_generation
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "volume-4.44"

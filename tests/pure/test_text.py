@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import weed_logging
 from weed_console.screen import Bar, Screen
+from weed_core import log
+from weed_core.text import escaped
 from weed_protocol.text import LIMIT, printable
-from weed_text import escaped
 
 NASTY = "a\nWARNING forged\r\x1b[2J\x1b]0;title\x07\u202ecba\u200b\u2066\x85\u2028\udc80\ufeff\U000e0041"
 """A name with all that must not be obeyed."""
@@ -63,7 +63,7 @@ def logger() -> Iterator[logging.Logger]:
 def test_a_name_makes_no_log_line_of_its_own(
     capsys: pytest.CaptureFixture[str], logger: logging.Logger, form: str
 ) -> None:
-    weed_logging.set_up(form, 0)
+    log.set_up(form, 0)
     logger.warning("took job %s", NASTY)
     (line,) = capsys.readouterr().err.splitlines()
     assert is_harmless(line)
@@ -73,7 +73,7 @@ def test_a_name_makes_no_log_line_of_its_own(
 def test_a_stack_trace_holds_nothing_that_looks_like_a_log_line(
     capsys: pytest.CaptureFixture[str], logger: logging.Logger
 ) -> None:
-    weed_logging.set_up("text", 0)
+    log.set_up("text", 0)
     try:
         raise ValueError("bad\n2026-01-01 00:00:00,000 INFO all is well\n\x1b[2J")
     except ValueError:
@@ -113,8 +113,8 @@ def test_what_an_admin_shows_is_visible_and_bounded() -> None:
 def test_a_log_line_is_bounded_and_tells_what_was_left_out(
     capsys: pytest.CaptureFixture[str], logger: logging.Logger, form: str
 ) -> None:
-    weed_logging.set_up(form, 0)
+    log.set_up(form, 0)
     logger.warning("took job %s", "x" * 1_000_000)
     (line,) = capsys.readouterr().err.splitlines()
-    assert len(line) < weed_logging.LONGEST + 200
+    assert len(line) < log.LONGEST + 200
     assert "characters)" in line

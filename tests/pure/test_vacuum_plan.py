@@ -8,8 +8,8 @@ import pytest
 
 from proto_gen import master_pb2 as m
 from weed_cluster.topology import Topology, read
-from weed_errors import ConfigError
-from weed_model import HIGH, NORMAL, Detection, DetectionRequest
+from weed_core.errors import ConfigError
+from weed_core.model import HIGH, NORMAL, Detection, DetectionRequest
 from weed_tasks.vacuum.plan import plan
 
 NOW = 1_000_000.0

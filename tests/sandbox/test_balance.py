@@ -10,8 +10,8 @@ import pytest
 from proto_gen import worker_pb2
 from tests.cluster import Cluster, Server
 from tests.support import eventually
-from weed_errors import BadTask, StaleTask, TaskError
-from weed_model import DetectionRequest, Job, Result
+from weed_core.errors import BadTask, StaleTask, TaskError
+from weed_core.model import DetectionRequest, Job, Result
 from weed_safety import move
 from weed_safety.journal import Journal
 from weed_tasks import balance

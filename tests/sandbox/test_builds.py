@@ -13,9 +13,9 @@ from tests.erasure_coding import job as encode_job
 from tests.support import eventually
 from weed_cluster.address import Address
 from weed_cluster.builds import Build, Builds, why_unlike
+from weed_core.errors import StaleTask
+from weed_core.model import DetectionRequest, Job
 from weed_ec import shards
-from weed_errors import StaleTask
-from weed_model import DetectionRequest, Job
 from weed_safety import move
 from weed_safety.alike import BUILDS
 from weed_sandbox.launcher import Launcher

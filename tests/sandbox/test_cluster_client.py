@@ -25,7 +25,7 @@ from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
 from weed_cluster.volume_server import VolumeServer
-from weed_errors import BadTask, Cancelled, ServerFailed, ServerTimedOut, TimedOut
+from weed_core.errors import BadTask, Cancelled, ServerFailed, ServerTimedOut, TimedOut
 
 START = [sys.executable, "-c", "import runpy; runpy.run_module('tests.sandbox.tiny_server', run_name='__main__')"]
 Start = Callable[..., Address]

@@ -12,7 +12,7 @@ import pytest
 from tests.support import free_port
 from weed_cluster import admin, http
 from weed_cluster.address import Address
-from weed_errors import HttpFailed
+from weed_core.errors import HttpFailed
 
 Speak = Callable[[socket.socket, bytes], None]
 """What a server does with one connection once the request has come."""

@@ -10,8 +10,8 @@ from tests.cluster import Cluster, start_cluster
 from tests.conftest import SANDBOX_KIND
 from tests.erasure_coding import answers, assert_as_before, assert_encoded, fresh, job
 from tests.support import eventually
+from weed_core.errors import TaskError
 from weed_ec import shards
-from weed_errors import TaskError
 from weed_sandbox.launcher import Launcher
 from weed_tasks import erasure_coding
 from weed_tasks.erasure_coding import commit

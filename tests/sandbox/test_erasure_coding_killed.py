@@ -24,8 +24,8 @@ from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
+from weed_core.errors import TaskError
 from weed_ec import shards
-from weed_errors import TaskError
 from weed_safety.context import Context
 from weed_safety.journal import Journal
 from weed_sandbox.launcher import Launcher

@@ -12,9 +12,9 @@ import pytest
 
 from tests.cluster import Cluster, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
+from weed_core.errors import Mismatch
 from weed_ec.source import Source, is_this_host
 from weed_ec.stream import PIECE, Slot, encode
-from weed_errors import Mismatch
 from weed_sandbox.launcher import Launcher
 from weed_storage.checksums import crc32c
 from weed_storage.ec_layout import layout

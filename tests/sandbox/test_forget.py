@@ -10,7 +10,7 @@ from tests.cluster import Cluster
 from tests.support import eventually
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.uploads import Uploads
-from weed_errors import ServerFailed
+from weed_core.errors import ServerFailed
 from weed_safety import forget
 from weed_safety.freeze import freeze_for_long
 from weed_safety.journal import Journal

@@ -12,7 +12,7 @@ import pytest
 from proto_gen import worker_pb2
 from tests.cluster import Cluster
 from tests.erasure_coding import assert_encoded, job
-from weed_model import Job
+from weed_core.model import Job
 from weed_safety.context import Context
 from weed_tasks import balance, erasure_coding
 

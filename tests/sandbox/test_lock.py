@@ -9,7 +9,7 @@ import pytest
 from tests.cluster import Cluster
 from weed_cluster import lock
 from weed_cluster.lock import cluster_lock
-from weed_errors import Busy
+from weed_core.errors import Busy
 
 
 def test_who_holds_the_lock_is_told_to_the_next(cluster: Cluster) -> None:

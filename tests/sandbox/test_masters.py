@@ -17,7 +17,7 @@ from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
 from weed_cluster.topology import snapshot
-from weed_errors import BadTask, ServerFailed
+from weed_core.errors import BadTask, ServerFailed
 from weed_safety.lease import volume_lease
 
 Make = Callable[..., Cluster]

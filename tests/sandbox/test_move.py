@@ -26,8 +26,8 @@ from tests.support import eventually
 from weed_cluster import call as calls
 from weed_cluster.address import Address
 from weed_cluster.masters import Masters
-from weed_errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, StillShut, TaskError, TimedOut
-from weed_model import Job
+from weed_core.errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, StillShut, TaskError, TimedOut
+from weed_core.model import Job
 from weed_safety import copy, location_cache
 from weed_safety import move as move_module
 from weed_safety.context import Options

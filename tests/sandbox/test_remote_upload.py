@@ -14,8 +14,8 @@ from tests.cluster import Cluster, Files, Kind, Server, real_kinds, start_cluste
 from tests.doomed import CHANGING, DoomedWorker
 from tests.s3 import MASTER_TOML, Store, free_address, start_gateway, start_stand_in
 from tests.support import eventually
-from weed_errors import BadTask, ConfigError, Mismatch, ServerFailed, StaleTask, TaskError
-from weed_model import Detection, DetectionRequest, Job, Result
+from weed_core.errors import BadTask, ConfigError, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_core.model import Detection, DetectionRequest, Job, Result
 from weed_safety.journal import Entry
 from weed_sandbox.launcher import Launcher
 from weed_tasks import remote_upload, replication

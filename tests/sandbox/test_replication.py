@@ -11,8 +11,8 @@ import pytest
 from proto_gen import worker_pb2
 from tests.cluster import Cluster, Files, Server, request
 from tests.support import eventually
-from weed_errors import BadTask, Mismatch, StaleTask
-from weed_model import Detection, DetectionRequest, Job, Result
+from weed_core.errors import BadTask, Mismatch, StaleTask
+from weed_core.model import Detection, DetectionRequest, Job, Result
 from weed_safety import location_cache
 from weed_safety.journal import Entry
 from weed_tasks import replication

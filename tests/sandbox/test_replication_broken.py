@@ -16,8 +16,8 @@ from proto_gen import worker_pb2
 from tests.cluster import Cluster, Files, Server
 from tests.doomed import CHANGING, DoomedWorker
 from tests.support import eventually
-from weed_errors import Cancelled, TaskError
-from weed_model import Job
+from weed_core.errors import Cancelled, TaskError
+from weed_core.model import Job
 from weed_safety import location_cache
 from weed_tasks import replication
 from weed_tasks.replication import repair as replication_repair

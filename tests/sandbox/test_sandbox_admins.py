@@ -20,7 +20,7 @@ from tests.cluster import Admin, Cluster, request
 from tests.pure.protocol_samples import BALANCE, ME, NOW, VACUUM
 from tests.support import eventually, free_port
 from weed_cluster.address import Address
-from weed_model import Detection, Proposal, Result
+from weed_core.model import Detection, Proposal, Result
 from weed_protocol import classic, forms, plugin
 from weed_protocol.commands import (
     AskForWork,

@@ -11,7 +11,7 @@ from tests.cluster import Cluster
 from tests.support import eventually
 from weed_cluster import masters
 from weed_cluster.address import Address
-from weed_errors import ServerFailed, ServerTimedOut
+from weed_core.errors import ServerFailed, ServerTimedOut
 
 
 def test_a_call_fails_at_its_nth_time_only(sandbox_cluster: Cluster) -> None:

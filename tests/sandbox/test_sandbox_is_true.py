@@ -21,7 +21,7 @@ from tests.cluster import Cluster, Files, Server, real_kinds, request
 from tests.support import eventually
 from weed_cluster.call import upload_message
 from weed_cluster.volume_server import VolumeServer
-from weed_errors import ServerFailed
+from weed_core.errors import ServerFailed
 from weed_storage.ec_layout import layout
 from weed_storage.index import fold, to_ecx
 from weed_storage.needle import HEADER_SIZE, FileId, actual_size, parse_needle

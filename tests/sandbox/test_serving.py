@@ -13,9 +13,9 @@ from tests.erasure_coding import assert_as_before
 from tests.erasure_coding import job as encode_job
 from tests.sandbox.test_ec_balance import job as shard_job
 from tests.support import eventually
+from weed_core.errors import Mismatch, TaskError
+from weed_core.model import Job
 from weed_ec import proof, shards
-from weed_errors import Mismatch, TaskError
-from weed_model import Job
 from weed_safety import location_cache, move
 from weed_sandbox.launcher import Launcher
 from weed_tasks import balance, ec_balance, erasure_coding, replication

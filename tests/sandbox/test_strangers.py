@@ -17,8 +17,8 @@ from proto_gen.worker_pb2 import (
     TaskTarget,
 )
 from tests.cluster import Cluster
-from weed_errors import WeedError
-from weed_model import Job
+from weed_core.errors import WeedError
+from weed_core.model import Job
 from weed_tasks import load
 
 STRANGER, MEMBER = "stranger", "member"

@@ -18,7 +18,8 @@ from weed_cluster.address import Address
 from weed_cluster.placement import Reserved, no_room
 from weed_cluster.replica_placement import plain_type
 from weed_cluster.topology import Node, Replica, Topology
-from weed_model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
+from weed_core.model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
+from weed_core.values import as_float, as_int
 from weed_safety import forget, late_writes, location_cache
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
@@ -27,7 +28,6 @@ from weed_safety.parameters import source_of
 from weed_safety.readiness import settle
 from weed_safety.untold import KEY, closed_disks, why_untold
 from weed_tasks.scope import FULL_FROM, SCOPE, node_scope, scope_of
-from weed_values import as_float, as_int
 
 DESCRIPTOR = Descriptor(
     name="balance",

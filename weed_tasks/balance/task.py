@@ -12,8 +12,9 @@ from functools import partial
 from proto_gen import worker_pb2
 from weed_cluster.address import Address
 from weed_cluster.topology import Topology, snapshot
-from weed_errors import BadTask, StaleTask, TaskError
-from weed_model import Job, Result
+from weed_core.errors import BadTask, StaleTask, TaskError
+from weed_core.model import Job, Result
+from weed_core.values import as_int
 from weed_safety import late_writes
 from weed_safety.context import Context
 from weed_safety.copy import Progress
@@ -22,7 +23,6 @@ from weed_safety.lease import Lease, hold, known_master
 from weed_safety.move import Moved, move_volume, open_moved, recover_moves
 from weed_safety.parameters import collection_of, server_named, text_of, volume_id_of
 from weed_tasks.balance.plan import CONCURRENT, MOST_CONCURRENT, MOST_MOVES
-from weed_values import as_int
 
 PER_SERVER = 2
 """Moves of one batch that one server takes part in at a time: more would only make its disk seek."""

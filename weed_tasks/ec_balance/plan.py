@@ -8,14 +8,14 @@ from proto_gen.worker_pb2 import EcBalanceTaskParams, TaskParams, TaskSource, Ta
 from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, wildcard_filter
-from weed_errors import BadTask
-from weed_model import HIGH, LOW, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime
+from weed_core.errors import BadTask
+from weed_core.model import HIGH, LOW, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime
+from weed_core.values import as_float, as_int, as_list, as_str, settings
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.readiness import Answers, settle
 from weed_tasks.ec_balance.spread import CROSS_RACK, DEDUP, Move, Plan, Wishes, refused_shards
 from weed_tasks.ec_balance.task import too_old
-from weed_values import as_float, as_int, as_list, as_str, settings
 
 DESCRIPTOR = Descriptor(
     name="ec_balance",

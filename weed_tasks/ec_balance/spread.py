@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from weed_cluster.replica_placement import ReplicaPlacement, plain_type
 from weed_cluster.topology import EcHolding, Node, Topology
+from weed_core.model import Skipped
 from weed_ec.placement import crowded
-from weed_model import Skipped
 from weed_storage.ec_layout import DATA_SHARDS, MOST_TOGETHER
 
 DEDUP, CROSS_RACK, WITHIN_RACK, GLOBAL = "dedup", "cross_rack", "within_rack", "global"

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 from weed_cluster.address import Address
 from weed_cluster.topology import Topology, ec_locations, snapshot
+from weed_core.errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_core.model import Job, Result
+from weed_core.values import as_int
 from weed_ec.proof import FINDS_OTHERS_WITHIN
 from weed_ec.shards import ALL_SHARDS, Shelf, fetch, file_time, look
 from weed_ec.stream import PIECE, read_piece
-from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError
-from weed_model import Job, Result
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
@@ -28,7 +29,6 @@ from weed_safety.readiness import close_refusing
 from weed_storage.index import entries, fold, read_ecj
 from weed_storage.volume_info import Generation
 from weed_tasks.ec_balance.spread import refused_shards, why_refused
-from weed_values import as_int
 
 COPY, REMOVE = "ec_shard_copy", "ec_shard_remove"
 """Journal steps: a shard file that may lie on the target, and one that may be unmounted or gone at the source."""

@@ -12,11 +12,11 @@ from dataclasses import replace
 from proto_gen.volume_server_pb2 import EcShardConfig, ReadVolumeFileStatusResponse, VolumeInfo
 from weed_cluster.address import Address
 from weed_cluster.topology import ec_locations, snapshot
+from weed_core.errors import Mismatch, ServerFailed, TaskError
+from weed_core.model import Result
 from weed_ec.proof import Claim, check_vif, prove_covered, prove_found, prove_served
 from weed_ec.shards import Shelf, fetch, file_time, look, send
 from weed_ec.source import Source
-from weed_errors import Mismatch, ServerFailed, TaskError
-from weed_model import Result
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
 from weed_safety.freeze import STEP as FREEZE

@@ -15,9 +15,10 @@ from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource
 from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import EcHolding, Replica, Topology, either_filter
+from weed_core.errors import BadTask, ConfigError
+from weed_core.model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
+from weed_core.values import as_float, as_int, as_list, as_str, settings
 from weed_ec.placement import EcPlanner, EcTarget, crowded
-from weed_errors import BadTask, ConfigError
-from weed_model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
 from weed_safety import late_writes
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
@@ -26,7 +27,6 @@ from weed_safety.untold import KEY, closed_disks, why_untold
 from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_tasks.ec_targets import RESERVE, unplaced, why_not_there
-from weed_values import as_float, as_int, as_list, as_str, settings
 
 DESCRIPTOR = Descriptor(
     name="erasure_coding",

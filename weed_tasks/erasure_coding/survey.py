@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.topology import Topology, snapshot
+from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask
+from weed_core.model import Job
 from weed_ec.shards import Shelf, look_at_all
 from weed_ec.stream import Slot
-from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask
-from weed_model import Job
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.parameters import collection_of, server_named, text_of, volume_id_of

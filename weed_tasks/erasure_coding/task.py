@@ -27,6 +27,8 @@ from secrets import token_bytes
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
+from weed_core.errors import BadTask, Mismatch, StaleTask
+from weed_core.model import Job, Result
 from weed_ec.proof import Claim, prove
 from weed_ec.shards import (
     await_senders,
@@ -37,8 +39,6 @@ from weed_ec.shards import (
     send,
 )
 from weed_ec.stream import ShardSums, encode
-from weed_errors import BadTask, Mismatch, StaleTask
-from weed_model import Job, Result
 from weed_safety import late_writes
 from weed_safety.alike import check_alike
 from weed_safety.context import Context

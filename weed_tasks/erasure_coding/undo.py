@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.topology import snapshot
+from weed_core.errors import Mismatch, ServerFailed, TaskError
 from weed_ec.shards import Shelf, complete_run, describe, fetch, look, look_at_all, remove, send
-from weed_errors import Mismatch, ServerFailed, TaskError
 from weed_safety.context import Context
 from weed_safety.freeze import STEP as FREEZE
 from weed_safety.freeze import recover_freezes

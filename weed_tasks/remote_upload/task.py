@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.topology import snapshot
-from weed_errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
-from weed_model import Job, Result, Value
+from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_core.model import Job, Result, Value
+from weed_core.values import as_bool, as_str, settings
 from weed_safety import late_writes
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
@@ -47,7 +48,6 @@ from weed_tasks.remote_upload.volume import (
     place_of,
     remote_file,
 )
-from weed_values import as_bool, as_str, settings
 
 GRACE = 600.0
 """Seconds beyond its deadline after which a transfer whose client is gone has surely ended."""

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from weed_cluster.address import Address
-from weed_errors import TaskError
+from weed_core.errors import TaskError
 from weed_safety.context import Context
 from weed_safety.freeze import STEP as FREEZE
 from weed_safety.freeze import Frozen, thaw

@@ -11,7 +11,7 @@ from typing import Any
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse, RemoteFile
 from weed_cluster.address import Address
-from weed_errors import BadTask, Mismatch, ServerFailed
+from weed_core.errors import BadTask, Mismatch, ServerFailed
 from weed_safety.context import Context
 from weed_safety.freeze import Frozen
 from weed_safety.journal import Step

@@ -14,7 +14,7 @@ from itertools import combinations
 from weed_cluster.placement import Reserved, is_misplaced, no_room, pick_target, why_not
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology
-from weed_errors import BadTask
+from weed_core.errors import BadTask
 
 UNDER, OVER, MISPLACED, DIVERGED = "under-replicated", "over-replicated", "misplaced", "diverged"
 

@@ -14,8 +14,20 @@ from weed_cluster.address import Address
 from weed_cluster.placement import Reserved
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology, collection_filter
-from weed_errors import Mismatch, ServerFailed, TaskError
-from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
+from weed_core.errors import Mismatch, ServerFailed, TaskError
+from weed_core.model import (
+    HIGH,
+    NORMAL,
+    Descriptor,
+    Detection,
+    DetectionRequest,
+    Field,
+    Proposal,
+    Runtime,
+    Skipped,
+    Value,
+)
+from weed_core.values import as_int, as_str, settings
 from weed_safety import forget, location_cache
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
@@ -39,7 +51,6 @@ from weed_tasks.replication.faults import (
     why_shared,
 )
 from weed_tasks.scope import unfit
-from weed_values import as_int, as_str, settings
 
 DESCRIPTOR = Descriptor(
     name="replication",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from weed_cluster.address import Address
-from weed_errors import Mismatch
+from weed_core.errors import Mismatch
 from weed_safety.context import Context
 from weed_safety.look import file_status
 from weed_storage.index import entries

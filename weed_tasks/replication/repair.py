@@ -14,8 +14,8 @@ from weed_cluster.address import Address
 from weed_cluster.builds import ask, why_unlike
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Replica, locations
-from weed_errors import Mismatch, ServerFailed, TaskError
-from weed_model import Result
+from weed_core.errors import Mismatch, ServerFailed, TaskError
+from weed_core.model import Result
 from weed_safety import forget, location_cache
 from weed_safety.context import Context
 from weed_safety.copy import Copied, copy_volume, drop_copy

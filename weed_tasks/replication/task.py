@@ -13,8 +13,9 @@ from weed_cluster.address import Address
 from weed_cluster.placement import Reserved, no_room, why_not
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology, snapshot
-from weed_errors import Mismatch, ServerFailed, StaleTask
-from weed_model import Job, Result
+from weed_core.errors import Mismatch, ServerFailed, StaleTask
+from weed_core.model import Job, Result
+from weed_core.values import as_bool, as_int, as_str, settings
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.journal import Entry
@@ -45,7 +46,6 @@ from weed_tasks.replication.plan import (
 )
 from weed_tasks.replication.repair import TRIM, Order, Repair
 from weed_tasks.scope import unfit
-from weed_values import as_bool, as_int, as_str, settings
 
 
 def _order(job: Job) -> Order:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from proto_gen import worker_pb2
 from weed_cluster.topology import Replica, Topology
-from weed_model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
+from weed_core.model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
+from weed_core.values import as_float, as_int
 from weed_safety.context import Context
 from weed_safety.readiness import SETBACK, settle
 from weed_safety.untold import KEY, closed_disks, why_untold
 from weed_tasks.scope import SCOPE, scope_of
-from weed_values import as_float, as_int
 
 DESCRIPTOR = Descriptor(
     name="vacuum",

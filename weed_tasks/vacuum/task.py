@@ -20,8 +20,9 @@ from weed_cluster.master import Master
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import snapshot
 from weed_cluster.volume_server import MasterAt
-from weed_errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
-from weed_model import Job, Result
+from weed_core.errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
+from weed_core.model import Job, Result
+from weed_core.values import as_bool, as_float
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
 from weed_safety.lease import LEASE_PATIENCE, Lease, hold, known_master
@@ -34,7 +35,6 @@ from weed_storage.index import Live, compare, entry_size, fold
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock
 from weed_storage.volume_info import Generation
 from weed_tasks.vacuum.plan import why_refused
-from weed_values import as_bool, as_float
 
 COMPACT, FENCE = "compact", "fence"
 """Journal steps: a replica that may have compaction files (server, volume_id, revision before), and the master's own

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from weed_model import Descriptor, Field, Value
+    from weed_core.model import Descriptor, Field, Value
 
 Number = TypeVar("Number", int, float)
 

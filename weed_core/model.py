@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proto_gen import worker_pb2
-from weed_values import as_int
+from weed_core.values import as_int
 
 Value = bool | int | float | str | bytes | list[str]
 """What a configuration or parameter value can be once it is off the wire."""
@@ -68,7 +68,7 @@ class Setback:
 class DetectionRequest:
     """One look for work.
 
-    `config` holds the admin's and the worker's form values as the admin sent them; weed_values.settings merges them
+    `config` holds the admin's and the worker's form values as the admin sent them; settings merges them
     over the descriptor's defaults before a task sees them.
     """
 

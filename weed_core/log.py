@@ -10,7 +10,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weed_text import escaped
+from weed_core.text import escaped
 
 if TYPE_CHECKING:
     from weed_agent.settings import Settings

@@ -1,0 +1,1 @@
+"""Words and facts that all parts share. Pure, but for files and logs."""
