@@ -50,16 +50,15 @@ from weed_cluster import security
 from weed_cluster.address import Address
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster
-from weed_cluster.descriptors import allow_many
 from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
 from weed_cluster.rates import Rates
-from weed_core import files, values
-from weed_core import log as logs
+from weed_core import files, goflags, model
 from weed_core.errors import Cancelled, ConfigError, TaskError
-from weed_core.model import Detection, Value
-from weed_core.runtime import share_one_heap
+from weed_core.model import Detection
+from weed_core.runtime import HUB_THREADS, allow_many, share_one_heap
 from weed_core.text import escaped
+from weed_core.values import Value
 from weed_protocol import classic, commands
 from weed_safety.context import Context, Options
 from weed_safety.journal import Entry, Journal
@@ -77,8 +76,6 @@ log = logging.getLogger("weed_worker")
 STAGES, DECISIONS, MESSAGES, CALLS = (logging.INFO - level for level in (1, 2, 3, 4))
 """The log levels of -v=1 to -v=4; -v=0 is INFO."""
 
-HUB_THREADS = 200
-"""Every channel with a call under way holds a hub thread; with too few of them even a heartbeat waits."""
 
 DISK_THREADS = 4
 """Threads that wait for the disk; the hub never does."""
@@ -303,7 +300,7 @@ class Worker:
         )
         outcome: dict[str, Any] = {}
         try:
-            config, warnings = values.settings(task.DESCRIPTOR, job.config)
+            config, warnings = model.settings(task.DESCRIPTOR, job.config)
             job = replace(job, config=config, masters=self._hear_of(job.masters, work.leash))
             for warning in warnings:
                 lines.line(warning, "WARNING")
@@ -449,7 +446,7 @@ class Worker:
                 if reason := self.why_not(name):
                     raise TaskError(f"not looked: {reason}")
                 task = self.tasks[name]
-                config, warnings = values.settings(task.DESCRIPTOR, request.config)
+                config, warnings = model.settings(task.DESCRIPTOR, request.config)
                 for warning in warnings:
                     log.warning("detection of %s: %s", name, warning)
                 leash.expire(self.settings.task_timeout)
@@ -546,12 +543,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return console_commands.main(words)
     try:
-        asked = set(agent_settings.normalise(words))
+        asked = set(goflags.normalise(words, agent_settings.USAGE, agent_settings.WEED_FLAGS))
         if asked & {"--help", "--version"}:
             print(agent_settings.USAGE if "--help" in asked else f"weed_worker {__version__}")
             return 0
         settings = agent_settings.parse(words)
-        logs.set_up_as(settings)
+        agent_settings.set_up_as(settings)
         secure = security.load(settings.config_dir, settings.tls_fallback)
         for warning in filter(None, (*settings.warnings, *secure.warnings, mounts.warning(settings.working_dir))):
             log.warning("%s", warning)
@@ -573,7 +570,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def reload() -> None:
         try:
             again = agent_settings.parse(words)
-            logs.set_up_as(again)
+            agent_settings.set_up_as(again)
             worker.reload(again)
         except ConfigError as error:
             log.error("not reloaded: %s", error)

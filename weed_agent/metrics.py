@@ -21,10 +21,11 @@ from prometheus_client.exposition import choose_encoder
 
 from weed_agent.hand import LONGEST, Hand
 from weed_agent.session import Session
-from weed_agent.settings import TASK_TYPES, Settings
+from weed_agent.settings import Settings
 from weed_agent.status_port import open_port
 from weed_cluster import security
 from weed_cluster.leash import Leash
+from weed_core.job_types import TASK_TYPES
 from weed_core.model import Detection
 from weed_core.text import escaped
 from weed_protocol import commands

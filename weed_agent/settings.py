@@ -18,6 +18,9 @@ import docopt
 from weed_cluster.address import Address
 from weed_core.errors import BadTask, ConfigError
 from weed_core.files import read_named
+from weed_core.goflags import normalise, parse_data_dirs, parse_duration
+from weed_core.job_types import ALIASES, CATEGORIES, TASK_TYPES
+from weed_core.log import set_up
 
 USAGE = """\
 Maintenance worker for SeaweedFS: takes tasks from an admin server and runs them on the volume servers.
@@ -81,34 +84,6 @@ WEED_FLAGS = {
 
 IGNORED = ("stderrthreshold", "vmodule", "log_backtrace_at", "log_rotate_hours", "log_compress")
 
-TASK_TYPES = ("vacuum", "erasure_coding", "balance", "ec_balance", "replication", "remote_upload")
-
-ALIASES = {
-    "ec": "erasure_coding",
-    "erasure-coding": "erasure_coding",
-    "erasure.coding": "erasure_coding",
-    "vol.vacuum": "vacuum",
-    "volume.vacuum": "vacuum",
-    "volume_balance": "balance",
-    "volume.balance": "balance",
-    "volume-balance": "balance",
-    "ec-balance": "ec_balance",
-    "ec.balance": "ec_balance",
-    "ec_shard_balance": "ec_balance",
-    "fix_replication": "replication",
-    "fix.replication": "replication",
-    "volume.fix.replication": "replication",
-    "remote": "remote_upload",
-    "remote-upload": "remote_upload",
-    "remote.upload": "remote_upload",
-    "tier.upload": "remote_upload",
-}
-
-CATEGORIES = {
-    "all": TASK_TYPES,
-    "default": ("vacuum", "balance", "ec_balance", "replication"),
-    "heavy": ("erasure_coding", "remote_upload"),
-}
 
 OF_WEED = {  # its category and other names
     "admin_script": ("default", "admin-script", "admin.script", "script", "admin"),
@@ -138,9 +113,6 @@ LARGEST_FILE = 1 << 20
 LONGEST_REASON = 200
 """Characters of what a pause file says."""
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
@@ -214,52 +186,6 @@ class Settings:
         return text.partition("\n")[0].strip()[:LONGEST_REASON] or str(self.pause_file)
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of a Go duration such as 30s, 1m30s or 1.5h; raise ValueError for anything else."""
-    if text == "0":
-        return 0.0
-    if not text or _PART.sub("", text):
-        raise ValueError(f"{text!r} is no duration; write it like 30s, 1m30s or 2h")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-
-
-def normalise(argv: Sequence[str], usage: str = USAGE) -> list[str]:
-    """Rewrite Go-style flags for docopt: one dash becomes two, every value is joined by `=`; refuse unknown flags.
-
-    docopt reads `-admin=h:1` as seven short flags, and takes any prefix of a long one. `usage` lists the flags; words
-    that are no flags go through where it is another than the worker's.
-    """
-    takes_value = dict(re.findall(r"^  -([\w.]+)(=)?", usage, re.M)) | {"help": ""}
-    takes_value |= WEED_FLAGS if usage is USAGE else {}
-    out: list[str] = []
-    words = iter(argv)
-    seen: list[str] = []
-    for word in words:
-        seen.append(word)
-        if not word.startswith("-") or word == "-":
-            if usage is not USAGE:
-                out.append(word)
-            elif word != "worker" or seen.count(word) > 1:
-                raise ConfigError(f"unexpected argument {word!r}; flags start with a dash, -h lists them")
-            continue
-        name, equals, value = word.lstrip("-").partition("=")
-        name = "help" if name == "h" else name
-        if name not in takes_value:
-            raise ConfigError(f"unknown flag -{name}; -h lists the flags")
-        if not takes_value[name]:
-            if value not in ("", *_TRUE, *_FALSE):
-                raise ConfigError(f"flag -{name} is either given or not; {value!r} is neither true nor false")
-            is_on = value not in _FALSE
-            out += [f"--{name}"] if is_on else [f"--{name}=false"] if usage is USAGE else []
-            continue
-        if not equals:
-            value = next(words, "-")
-            if value.startswith("-"):
-                raise ConfigError(f"flag -{name} needs a value: -{name}=...")
-        out.append(f"--{name}={value}")
-    return out
-
-
 def read_options(path: str) -> tuple[list[str], list[str]]:
     """The flags in an options file, and the names there that no flag has, which weed passes over too.
 
@@ -284,10 +210,10 @@ def read_options(path: str) -> tuple[list[str], list[str]]:
 
 def _merged(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Every flag that was given, by name, as docopt has it: command line over options file; and the names unknown."""
-    given = normalise(argv)
+    given = normalise(argv, USAGE, WEED_FLAGS)
     from_file = [word.partition("=")[2] for word in given if word.startswith("--options=")]
     more, unknown = read_options(from_file[-1]) if from_file else ([], [])
-    return {word[2:].partition("=")[0]: word for word in [*normalise(more), *given]}, unknown
+    return {word[2:].partition("=")[0]: word for word in [*normalise(more, USAGE, WEED_FLAGS), *given]}, unknown
 
 
 def flags(argv: Sequence[str]) -> dict[str, str]:
@@ -410,13 +336,6 @@ def _warnings(explicit: set[str], unknown: list[str], given: Mapping[str, str], 
         )
 
 
-def parse_data_dirs(text: str) -> tuple[Path, ...] | None:
-    """The directories of -dataDir; None for those that servers name themselves."""
-    if text == "auto":
-        return None
-    return tuple(Path(part) for part in text.split(",") if part) if text != "none" else ()
-
-
 def parse(argv: Sequence[str]) -> Settings:
     """Read and check every flag; raise ConfigError with one clear line for the first that is wrong."""
     given = flags(argv)
@@ -468,3 +387,9 @@ def parse(argv: Sequence[str]) -> Settings:
         debug_port=int(_number(given, "debug.port", int, 1)) if "debug" in given else 0,
         warnings=tuple(_warnings(explicit, unknown, given, which)),
     )
+
+
+def set_up_as(settings: Settings) -> None:
+    """Log as the worker's flags have it."""
+    files = (settings.log_dir, settings.log_file_size, settings.log_files)
+    set_up(settings.log_format, settings.verbosity, *files)

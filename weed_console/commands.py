@@ -26,12 +26,10 @@ import gevent
 from gevent.threadpool import ThreadPool
 
 import weed_tasks
-from weed_agent.settings import normalise
 from weed_cluster import security
 from weed_cluster.address import Address
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster
-from weed_cluster.descriptors import allow_many
 from weed_cluster.leash import Leash
 from weed_cluster.lock import cluster_lock
 from weed_cluster.masters import Masters
@@ -44,9 +42,11 @@ from weed_console.jobs import DEADLINE, Jobs, Row, Work, ids_text, own_directory
 from weed_console.screen import Screen, size_text, time_text
 from weed_core import log
 from weed_core.errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
-from weed_core.model import Detection, DetectionRequest, Skipped, Value
-from weed_core.runtime import share_one_heap
+from weed_core.goflags import normalise
+from weed_core.model import Detection, DetectionRequest, Skipped
+from weed_core.runtime import HUB_THREADS, allow_many, share_one_heap
 from weed_core.text import escaped
+from weed_core.values import Value
 from weed_safety.context import Context, Options
 from weed_safety.journal import Entry, Journal
 from weed_safety.lease import hold
@@ -56,9 +56,6 @@ from weed_state.setbacks import Setbacks
 from weed_tasks.filters import look, unknown, unmatched
 from weed_tasks.reopen import reopen
 from weed_tasks.replication.plan import FRESH
-
-HUB_THREADS = 200
-"""Every channel with a call under way holds a hub thread."""
 
 LIST = 20
 """Volumes passed over that a plan lists unless -all is given."""

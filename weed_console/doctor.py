@@ -29,7 +29,7 @@ from weed_cluster.volume_server import MasterAt
 from weed_console.remedies import JUDGED, Remedy
 from weed_console.remedies import find as remedy_of
 from weed_core.errors import ServerFailed, TaskError, WeedError
-from weed_core.model import Value
+from weed_core.values import Value
 from weed_safety.freeze import Frozen
 from weed_safety.journal import DAMAGED, SUFFIX, Entry, peek
 from weed_safety.lease import holder_of

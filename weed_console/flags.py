@@ -11,11 +11,12 @@ from typing import Any
 import docopt
 
 import weed_tasks
-from weed_agent.settings import ALIASES, TASK_TYPES, normalise, parse_data_dirs
 from weed_cluster.address import Address
-from weed_core import values
+from weed_core import model
 from weed_core.errors import BadTask, ConfigError
-from weed_core.model import Value
+from weed_core.goflags import normalise, parse_data_dirs
+from weed_core.job_types import ALIASES, TASK_TYPES
+from weed_core.values import Value
 
 USAGE = """\
 One-shot maintenance of a SeaweedFS cluster, without an admin server.
@@ -179,7 +180,7 @@ def _config(job: str, given: Iterable[str]) -> dict[str, Value]:
         if not equals:
             raise ConfigError(f"-set={name} needs a value: -set={name}=...")
     wanted: dict[str, Value] = {name: value for name, _equals, value in pairs}
-    config, warnings = values.settings(descriptor, {}, wanted)
+    config, warnings = model.settings(descriptor, {}, wanted)
     if warnings:
         raise ConfigError(f"-set: {warnings[0]}")
     return config

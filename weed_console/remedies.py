@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import weed_tasks
 from weed_cluster.client import Cluster
 from weed_core.errors import WeedError
-from weed_core.model import DetectionRequest, Job, Value
+from weed_core.model import DetectionRequest, Job
+from weed_core.values import Value
 from weed_safety.context import Context
 from weed_safety.journal import Journal
 

@@ -8,13 +8,9 @@ import sys
 import time
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from weed_core.text import escaped
-
-if TYPE_CHECKING:
-    from weed_agent.settings import Settings
-
 
 LONGEST = 8000
 """Characters of a line; others may have named things at any length."""
@@ -72,9 +68,3 @@ def set_up(form: str, verbosity: int, directory: Path | None = None, size: int =
         handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)s %(message)s"))
     root.handlers = handlers
     root.setLevel(logging.INFO - verbosity)
-
-
-def set_up_as(settings: Settings) -> None:
-    """Log as the worker's flags have it."""
-    files = (settings.log_dir, settings.log_file_size, settings.log_files)
-    set_up(settings.log_format, settings.verbosity, *files)

@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proto_gen import worker_pb2
-from weed_core.values import as_int
-
-Value = bool | int | float | str | bytes | list[str]
-"""What a configuration or parameter value can be once it is off the wire."""
+from weed_core.values import Value, as_int, clamp, to_bool, to_float, to_int, to_text
 
 LOW, NORMAL, HIGH = "low", "normal", "high"
 
@@ -180,3 +177,40 @@ class Descriptor:
     def defaults(self) -> dict[str, Any]:
         """Every form field's default value by name."""
         return {field.name: field.default for field in self.fields}
+
+
+def settings(descriptor: Descriptor, *given: Mapping[str, Value]) -> tuple[dict[str, Value], list[str]]:
+    """Merge given values over a descriptor's defaults, later maps winning, each coerced by its field's kind and bounds.
+
+    Returns the settings and one warning for every value that could not be used as it came. Keys that no field has are
+    kept as they came, since a task may honour keys its form does not show.
+    """
+    merged = {key: value for values in given for key, value in values.items()}
+    fields = {field.name: field for field in descriptor.fields}
+    result: dict[str, Value] = dict(descriptor.defaults)
+    warnings = []
+    for key, value in merged.items():
+        field = fields.get(key)
+        if field is None:
+            result[key] = value
+            warnings.append(f"{descriptor.name} has no setting {key!r}")
+            continue
+        result[key], warning = _fit(field, value)
+        if warning:
+            warnings.append(f"{descriptor.name}: {warning}")
+    return result, warnings
+
+
+def _fit(field: Field, value: Value) -> tuple[Value, str]:
+    """Coerce one value to its field; the text says what was changed and is empty where nothing was."""
+    coerced: Value | None = _COERCE[field.kind](value)
+    if coerced is None or (field.kind == "enum" and coerced not in {option for option, _ in field.options}):
+        return field.default, f"{field.name} cannot be {value!r}; {field.default!r} is used"
+    if isinstance(coerced, (int, float)) and not isinstance(coerced, bool):
+        fitting = clamp(coerced, field.minimum, field.maximum)
+        if fitting != coerced:
+            return fitting, f"{field.name} cannot be {value!r}; {fitting!r} is used"
+    return coerced, ""
+
+
+_COERCE = {"bool": to_bool, "int": to_int, "double": to_float, "string": to_text, "enum": to_text}

@@ -1,8 +1,18 @@
-"""Keeping the memory of gRPC's native threads small."""
+"""What a process needs before its first channel: threads enough, one heap for them, descriptors."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
+import resource
+
+HUB_THREADS = 200
+"""Every channel with a call under way holds a hub thread."""
+
+log = logging.getLogger(__name__)
+
+ENOUGH = 512
+"""For some hundreds of volume servers, the admin, the journals and whoever looks at the metrics port."""
 
 
 def share_one_heap() -> None:
@@ -11,3 +21,19 @@ def share_one_heap() -> None:
         ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
     except (OSError, AttributeError):
         pass  # another C library
+
+
+def allow_many() -> int:
+    """Raise the limit as far as this user may, as Go's runtime does; return it, with a warning where it is small."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        hard = soft
+    if hard != resource.RLIM_INFINITY and hard < ENOUGH:
+        log.warning(
+            "this process may open only %d files and connections; with many volume servers that is too few, and it"
+            " would end in the middle of its tasks: raise LimitNOFILE or `ulimit -Hn`",
+            hard,
+        )
+    return hard

@@ -9,39 +9,38 @@ Pure. Knows neither the wire nor what a value means.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from weed_core.model import Descriptor, Field, Value
+from typing import TypeVar
 
 Number = TypeVar("Number", int, float)
 
 _TRUE = frozenset({"true", "t", "1", "yes", "y", "on"})
 _FALSE = frozenset({"false", "f", "0", "no", "n", "off"})
 
+Value = bool | int | float | str | bytes | list[str]
+"""What a configuration or parameter value can be once it is off the wire."""
+
 
 def as_int(value: Value | None, default: int, minimum: float | None = None, maximum: float | None = None) -> int:
     """Read a whole number within bounds; fractions are cut off, what is no number becomes the default."""
-    number = _int(value)
-    return _clamp(default if number is None else number, _floor(minimum), _floor(maximum))
+    number = to_int(value)
+    return clamp(default if number is None else number, _floor(minimum), _floor(maximum))
 
 
 def as_float(value: Value | None, default: float, minimum: float | None = None, maximum: float | None = None) -> float:
     """Read a finite number within bounds; what is no number becomes the default."""
-    number = _float(value)
-    return _clamp(default if number is None else number, minimum, maximum)
+    number = to_float(value)
+    return clamp(default if number is None else number, minimum, maximum)
 
 
 def as_bool(value: Value | None, default: bool) -> bool:
     """Read a yes or no; numbers are true unless zero, what is neither becomes the default."""
-    flag = _bool(value)
+    flag = to_bool(value)
     return default if flag is None else flag
 
 
 def as_str(value: Value | None, default: str) -> str:
     """Read a text without surrounding blanks; lists and bytes become the default."""
-    text = _str(value)
+    text = to_text(value)
     return default if text is None else text
 
 
@@ -54,41 +53,7 @@ def as_list(value: Value | None, default: list[str]) -> list[str]:
     return list(dict.fromkeys(text for text in (item.strip() for item in value) if text))
 
 
-def settings(descriptor: Descriptor, *given: Mapping[str, Value]) -> tuple[dict[str, Value], list[str]]:
-    """Merge given values over a descriptor's defaults, later maps winning, each coerced by its field's kind and bounds.
-
-    Returns the settings and one warning for every value that could not be used as it came. Keys that no field has are
-    kept as they came, since a task may honour keys its form does not show.
-    """
-    merged = {key: value for values in given for key, value in values.items()}
-    fields = {field.name: field for field in descriptor.fields}
-    result: dict[str, Value] = dict(descriptor.defaults)
-    warnings = []
-    for key, value in merged.items():
-        field = fields.get(key)
-        if field is None:
-            result[key] = value
-            warnings.append(f"{descriptor.name} has no setting {key!r}")
-            continue
-        result[key], warning = _fit(field, value)
-        if warning:
-            warnings.append(f"{descriptor.name}: {warning}")
-    return result, warnings
-
-
-def _fit(field: Field, value: Value) -> tuple[Value, str]:
-    """Coerce one value to its field; the text says what was changed and is empty where nothing was."""
-    coerced: Value | None = _COERCE[field.kind](value)
-    if coerced is None or (field.kind == "enum" and coerced not in {option for option, _ in field.options}):
-        return field.default, f"{field.name} cannot be {value!r}; {field.default!r} is used"
-    if isinstance(coerced, (int, float)) and not isinstance(coerced, bool):
-        fitting = _clamp(coerced, field.minimum, field.maximum)
-        if fitting != coerced:
-            return fitting, f"{field.name} cannot be {value!r}; {fitting!r} is used"
-    return coerced, ""
-
-
-def _int(value: Value | None) -> int | None:
+def to_int(value: Value | None) -> int | None:
     if isinstance(value, (bool, int)):
         return int(value)
     if isinstance(value, str):
@@ -96,11 +61,11 @@ def _int(value: Value | None) -> int | None:
             return int(value.strip())
         except ValueError:
             pass  # "12.0" is read as a fraction below
-    number = _float(value)
+    number = to_float(value)
     return None if number is None else int(number)
 
 
-def _float(value: Value | None) -> float | None:
+def to_float(value: Value | None) -> float | None:
     if not isinstance(value, (bool, int, float, str)):
         return None
     try:
@@ -110,7 +75,7 @@ def _float(value: Value | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _bool(value: Value | None) -> bool | None:
+def to_bool(value: Value | None) -> bool | None:
     if isinstance(value, str):
         word = value.strip().lower()
         return True if word in _TRUE else False if word in _FALSE else None
@@ -119,7 +84,7 @@ def _bool(value: Value | None) -> bool | None:
     return None
 
 
-def _str(value: Value | None) -> str | None:
+def to_text(value: Value | None) -> str | None:
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, bool):
@@ -133,12 +98,9 @@ def _floor(bound: float | None) -> int | None:
     return None if bound is None else math.floor(bound)
 
 
-def _clamp(number: Number, minimum: Number | None, maximum: Number | None) -> Number:
+def clamp(number: Number, minimum: Number | None, maximum: Number | None) -> Number:
     if minimum is not None and number < minimum:
         return minimum
     if maximum is not None and number > maximum:
         return maximum
     return number
-
-
-_COERCE = {"bool": _bool, "int": _int, "double": _float, "string": _str, "enum": _str}

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from weed_cluster.address import Address
 from weed_core.errors import Mismatch, ServerFailed
+from weed_core.release import Generation
 from weed_ec.shards import ANY_REVISION, Shelf, fetch, look
 from weed_ec.source import Source
 from weed_ec.stream import PIECE, ShardSums, piece_crcs, read_piece
@@ -23,7 +24,6 @@ from weed_storage.checksums import crc32c
 from weed_storage.ec_layout import DATA_SHARDS, TOTAL_SHARDS, locate
 from weed_storage.index import TOMBSTONE, Live, entries, search_ecx
 from weed_storage.needle import actual_size, parse_needle
-from weed_storage.volume_info import Generation
 
 T = TypeVar("T")
 

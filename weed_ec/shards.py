@@ -15,10 +15,11 @@ from weed_cluster.address import Address
 from weed_cluster.call import upload_message
 from weed_cluster.volume_server import VolumeServer
 from weed_core.errors import Busy, Mismatch, ServerFailed, TaskError
+from weed_core.release import Generation
 from weed_safety.context import Context
 from weed_safety.look import generation_of
 from weed_storage.ec_layout import TOTAL_SHARDS
-from weed_storage.volume_info import Generation, parse_vif
+from weed_storage.volume_info import parse_vif
 
 ALL_SHARDS = tuple(range(TOTAL_SHARDS))
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from google.protobuf.message import DecodeError
 
 from proto_gen import worker_pb2
-from weed_core.model import Job, Value
+from weed_core.model import Job
+from weed_core.values import Value
 from weed_protocol.commands import (
     AskForWork,
     Cancel,

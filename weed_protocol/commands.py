@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from weed_core.model import Descriptor, Detection, DetectionRequest, Job, Result, Value
+from weed_core.model import Descriptor, Detection, DetectionRequest, Job, Result
+from weed_core.values import Value
 
 # ---- what the worker is -------------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 from proto_gen import plugin_pb2
-from weed_core.model import Descriptor, Field, Value
+from weed_core.model import Descriptor, Field
+from weed_core.values import Value
 from weed_protocol.text import valid
 
 _INT64 = range(-(2**63), 2**63)

@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from proto_gen import plugin_pb2, worker_pb2
-from weed_core.model import HIGH, LOW, NORMAL, Detection, DetectionRequest, Job, Proposal, Skipped, Value
+from weed_core.model import HIGH, LOW, NORMAL, Detection, DetectionRequest, Job, Proposal, Skipped
+from weed_core.values import Value
 from weed_protocol import forms
 from weed_protocol.commands import (
     Acknowledged,

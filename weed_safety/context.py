@@ -16,7 +16,7 @@ from weed_cluster.past import Past
 from weed_cluster.rates import Rates
 from weed_cluster.topology import Topology, snapshot
 from weed_cluster.volume_server import VolumeServer
-from weed_core.model import Value
+from weed_core.values import Value
 from weed_safety.journal import Entry
 
 T = TypeVar("T")

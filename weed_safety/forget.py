@@ -31,10 +31,10 @@ from weed_cluster.http import Page
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import snapshot
 from weed_core.errors import HttpFailed, Mismatch, ServerFailed, TaskError, TimedOut
+from weed_core.release import Generation, server_generation
 from weed_safety.context import Context
 from weed_safety.freeze import Frozen, seal
 from weed_safety.journal import Step
-from weed_storage.volume_info import Generation, server_generation
 
 STEP = "configure"
 """Journal step of a placement to be set back; its facts are server, volume_id and replication, the right one."""

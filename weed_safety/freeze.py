@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_core.errors import Mismatch, ServerFailed, TimedOut
+from weed_core.release import Generation
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
 from weed_safety.look import file_status, generation_of, same_files
-from weed_storage.volume_info import Generation
 
 STEP = "freeze"
 """The journal step of one frozen volume; its facts are server, volume_id and persist."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_core.errors import Mismatch, ServerFailed
+from weed_core.release import Generation, server_generation
 from weed_safety.context import Context
-from weed_storage.volume_info import Generation, server_generation
 
 
 def file_status(ctx: Context, server: Address, volume_id: int) -> ReadVolumeFileStatusResponse:

@@ -18,6 +18,7 @@ from weed_cluster.master import Master
 from weed_cluster.placement import Reserved, no_room, why_not_move
 from weed_cluster.topology import Node, Replica, Topology, locations, snapshot
 from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_core.release import Generation
 from weed_safety import forget as safety_forget
 from weed_safety import location_cache
 from weed_safety.alike import check_alike
@@ -44,7 +45,6 @@ from weed_safety.look import file_status, probe, prove_unchanged
 from weed_safety.proof import prove_copy
 from weed_safety.readiness import check_ready, close_refusing
 from weed_safety.untold import check_told
-from weed_storage.volume_info import Generation
 
 ANY_REVISION = 0xFFFFFFFF
 """The compaction revision that CopyFile takes for any."""

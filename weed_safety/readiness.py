@@ -16,9 +16,9 @@ from weed_cluster.address import Address
 from weed_cluster.topology import Topology
 from weed_core.errors import ServerFailed, StaleTask, TaskError
 from weed_core.model import Detection, DetectionRequest, Job, Proposal, Skipped
+from weed_core.release import Generation, server_generation
 from weed_safety.context import Context
 from weed_safety.parameters import servers_known
-from weed_storage.volume_info import Generation, server_generation
 
 ASK = 5.0
 """Deadline in seconds of each question of a detection."""

@@ -45,8 +45,8 @@ from google.protobuf.message import Message
 
 from proto_gen import master_pb2
 from proto_gen.master_pb2_grpc import SeaweedStub
-from weed_agent.settings import parse_duration
 from weed_cluster.address import Address
+from weed_core.goflags import parse_duration
 
 STREAMS = 64  # workers at once; each holds a thread
 KEPT_MESSAGES = 20_000

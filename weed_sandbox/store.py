@@ -20,6 +20,7 @@ from urllib.request import Request, urlopen
 from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
 from weed_core.errors import Mismatch
+from weed_core.release import Generation
 from weed_sandbox.faults import Refused
 from weed_storage.ec_layout import DATA_SHARDS, shard_size
 from weed_storage.index import entries, pack_ecj, pack_entry, read_ecj, search_ecx
@@ -34,7 +35,7 @@ from weed_storage.needle import (
     parse_header,
     parse_needle,
 )
-from weed_storage.volume_info import Generation, dump_vif, parse_vif
+from weed_storage.volume_info import dump_vif, parse_vif
 
 ALL_SHARDS = range(32)
 NEVER = (-62135596800) % (1 << 64)

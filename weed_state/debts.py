@@ -17,7 +17,8 @@ from typing import Any
 
 from weed_core.errors import ConfigError
 from weed_core.files import own_directory, read_ours, safe_name, set_aside, write_all_durably
-from weed_core.model import Result, Value
+from weed_core.model import Result
+from weed_core.values import Value
 from weed_protocol.commands import Completed, RunJob
 
 log = logging.getLogger(__name__)

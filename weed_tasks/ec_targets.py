@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from weed_cluster.address import Address
+from weed_core.release import Generation
 from weed_safety.readiness import Answer
 from weed_storage.ec_layout import shard_size
-from weed_storage.volume_info import Generation
 
 RESERVE = 1 << 30
 """Bytes that must stay free on a target's disk."""

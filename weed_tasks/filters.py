@@ -24,8 +24,8 @@ from weed_cluster.topology import (
     names_filter,
     wildcard_filter,
 )
-from weed_core.model import Detection, DetectionRequest, Value
-from weed_core.values import as_str
+from weed_core.model import Detection, DetectionRequest
+from weed_core.values import Value, as_str
 from weed_safety.context import Context
 from weed_tasks.scope import FULL_FROM
 

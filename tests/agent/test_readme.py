@@ -14,6 +14,7 @@ import pytest
 from tests.agent.agent import PROGRAM, Agent, flags_for
 from tests.cluster import Cluster
 from weed_agent import settings
+from weed_core import job_types
 
 ROOT = PROGRAM.parent
 README = (ROOT / "README.md").read_text()
@@ -40,7 +41,7 @@ def test_the_defaults_in_the_table_are_the_programs() -> None:
 def test_every_capability_and_alias_in_the_table_is_understood() -> None:
     table = README.split("## Capabilities")[1].split("##")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.M)
-    assert [name for name, _ in rows] == sorted(settings.TASK_TYPES, key=[name for name, _ in rows].index)
+    assert [name for name, _ in rows] == sorted(job_types.TASK_TYPES, key=[name for name, _ in rows].index)
     for name, aliases in rows:
         for alias in re.findall(r"`([\w.]+)`", aliases):
             assert settings.parse_task_types(alias) == (name,)

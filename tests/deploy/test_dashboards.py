@@ -12,12 +12,12 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-import weed_worker
 from tests.support import free_port
 from weed_agent.metrics import Sight
 from weed_agent.settings import parse
 from weed_cluster import security
 from weed_core.model import Detection, Skipped
+from weed_worker import Worker
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "weed_worker.json").read_text())
@@ -33,7 +33,7 @@ GROUPING = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Every sample that a worker shows, and the labels it may have."""
     flags = [f"-workingDir={tmp_path_factory.mktemp('worker')}", "-window=vacuum=00:00-06:00"]
-    worker = weed_worker.Worker(parse(flags), "w-test", security.load())
+    worker = Worker(parse(flags), "w-test", security.load())
     sight: Sight = worker.sight
     sight.stream_event("connected")
     sight.task_ended("vacuum", "success", 1.0, 10, 20)

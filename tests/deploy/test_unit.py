@@ -11,6 +11,7 @@ import pytest
 
 from weed_agent import settings
 from weed_agent.settings import UNDO_TIME
+from weed_core import goflags
 
 UNIT = Path(__file__).parents[2] / "deploy" / "weed-worker.service"
 LINES = [line for line in UNIT.read_text().splitlines() if "=" in line and not line.startswith("#")]
@@ -25,7 +26,7 @@ def seconds(text: str) -> float:
 def test_stopping_lets_tasks_finish_and_undo() -> None:
     assert SETTINGS["KillSignal"] == "SIGTERM"
     assert SETTINGS["KillMode"] == "mixed"
-    grace = settings.parse_duration(settings.flags([])["grace"])
+    grace = goflags.parse_duration(settings.flags([])["grace"])
     assert seconds(SETTINGS["TimeoutStopSec"]) > grace + UNDO_TIME
 
 
@@ -41,7 +42,7 @@ def test_a_configuration_error_is_not_tried_again() -> None:
 def test_the_command_line_is_one_that_the_worker_reads() -> None:
     program, *flags = SETTINGS["ExecStart"].split()
     assert program.endswith("weed_worker.pyz")
-    assert settings.normalise(flags) == [f"-{flag}" for flag in flags]
+    assert goflags.normalise(flags, settings.USAGE, settings.WEED_FLAGS) == [f"-{flag}" for flag in flags]
     assert f"-workingDir=/var/lib/{SETTINGS['StateDirectory']}" in flags
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proto_gen import plugin_pb2
 from tests.pure.protocol_samples import VACUUM
-from weed_core.model import Value
+from weed_core.values import Value
 from weed_protocol import forms
 
 plain: st.SearchStrategy[Value] = (

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from proto_gen import plugin_pb2, worker_pb2
 from tests.pure.protocol_samples import BALANCE, ME, NOW, STATUS, VACUUM, to_worker
-from weed_core.model import Detection, Proposal, Result, Skipped, Value
+from weed_core.model import Detection, Proposal, Result, Skipped
+from weed_core.values import Value
 from weed_protocol import forms, plugin
 from weed_protocol.commands import (
     AskForWork,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pure.protocol_samples import VACUUM
-from weed_core.model import Value
-from weed_core.values import as_bool, as_float, as_int, as_list, as_str, settings
+from weed_core.model import settings
+from weed_core.values import Value, as_bool, as_float, as_int, as_list, as_str
 
 
 @pytest.mark.parametrize(

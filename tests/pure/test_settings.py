@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weed_agent import settings as agent_settings
-from weed_agent.settings import USAGE, flags, normalise, parse, parse_duration, parse_task_types
+from weed_agent.settings import USAGE, WEED_FLAGS, flags, parse, parse_task_types
+from weed_core import job_types
 from weed_core.errors import ConfigError
+from weed_core.goflags import normalise, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_no_command_line_ends_in_anything_but_settings_or_one_clear_error(words:
         ("Vol.Vacuum, EC", ("vacuum", "erasure_coding")),
         ("vacuum,volume.vacuum", ("vacuum",)),
         ("volume_balance,ec-balance", ("balance", "ec_balance")),
-        ("all", agent_settings.TASK_TYPES),
+        ("all", job_types.TASK_TYPES),
         ("heavy", ("erasure_coding", "remote_upload")),
     ],
 )
@@ -155,7 +157,7 @@ def test_the_line_of_seaweedfs_own_chart_is_understood(tmp_path: Path, first: st
     line = f"{first} {CHART} -metricsPort=9327 -metricsIp=0.0.0.0 -heartbeat=15s -debug".format(dir=tmp_path)
     settings = parse(line.split())
     assert (settings.admin.host, settings.admin.grpc_port) == ("sw-admin.ns", 33646)
-    assert (settings.task_types, settings.max_execute, settings.verbosity) == (agent_settings.TASK_TYPES, 4, 1)
+    assert (settings.task_types, settings.max_execute, settings.verbosity) == (job_types.TASK_TYPES, 4, 1)
     assert settings.log_dir == (tmp_path if "logdir" in first else None)
     assert settings.debug_port == 6060
     (warning,) = settings.warnings
@@ -192,7 +194,7 @@ def test_every_flag_of_weed_worker_and_of_weed_itself_is_taken_on_both_sides_of_
 
 def test_job_types_that_only_weed_worker_has_are_skipped_and_told() -> None:
     settings = parse(["-jobType=default,iceberg"])
-    assert settings.task_types == agent_settings.CATEGORIES["default"]
+    assert settings.task_types == job_types.CATEGORIES["default"]
     (warning,) = settings.warnings
     assert "no admin_script, s3_lifecycle, iceberg_maintenance, and does the rest" in warning
     assert parse(["-jobType=vacuum,lifecycle"]).task_types == ("vacuum",)
@@ -245,4 +247,4 @@ def test_every_flag_of_the_usage_is_read() -> None:
     named = {line.split("=")[0].strip(" -") for line in USAGE.splitlines() if line.startswith("  -") and "=<" in line}
     assert set(flags([])) <= named
     assert len(named) > 25
-    assert normalise([f"-{name}=x" for name in sorted(named)])
+    assert normalise([f"-{name}=x" for name in sorted(named)], USAGE, WEED_FLAGS)

@@ -7,7 +7,8 @@ import pytest
 
 from proto_gen.volume_server_pb2 import EcShardConfig, RemoteFile, VolumeInfo
 from weed_core.errors import Mismatch
-from weed_storage.volume_info import Generation, dump_vif, parse_vif, server_generation
+from weed_core.release import Generation, server_generation
+from weed_storage.volume_info import dump_vif, parse_vif
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "volume-4.44"
 

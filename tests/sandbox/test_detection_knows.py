@@ -17,7 +17,8 @@ from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.s3 import MASTER_TOML, Store, free_address, start_stand_in
 from tests.support import eventually
 from weed_core.errors import BadTask, StaleTask, TaskError
-from weed_core.model import DetectionRequest, Job, Setback, Value
+from weed_core.model import DetectionRequest, Job, Setback
+from weed_core.values import Value
 from weed_sandbox.launcher import Launcher
 from weed_tasks import balance, ec_balance, erasure_coding, remote_upload, replication, vacuum
 

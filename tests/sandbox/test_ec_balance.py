@@ -16,7 +16,8 @@ from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.support import eventually
 from weed_cluster.topology import ec_locations
 from weed_core.errors import BadTask, Cancelled, Mismatch, ServerFailed, StaleTask, TaskError
-from weed_core.model import DetectionRequest, Job, Value
+from weed_core.model import DetectionRequest, Job
+from weed_core.values import Value
 from weed_ec import shards as ec_shards
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Journal

@@ -22,11 +22,12 @@ from tests.support import eventually
 from weed_cluster.call import upload_message
 from weed_cluster.volume_server import VolumeServer
 from weed_core.errors import ServerFailed
+from weed_core.release import Generation
 from weed_storage.ec_layout import layout
 from weed_storage.index import fold, to_ecx
 from weed_storage.needle import HEADER_SIZE, FileId, actual_size, parse_needle
 from weed_storage.reed_solomon import Encoder
-from weed_storage.volume_info import Generation, dump_vif
+from weed_storage.volume_info import dump_vif
 
 MIB = 1 << 20
 REVISION_IGNORED = 0xFFFFFFFF

@@ -20,7 +20,8 @@ from weed_cluster import call as calls
 from weed_cluster.address import Address
 from weed_cluster.masters import Masters
 from weed_core.errors import BadTask, Busy, Cancelled, StaleTask, TaskError
-from weed_core.model import DetectionRequest, Job, Result, Value
+from weed_core.model import DetectionRequest, Job, Result
+from weed_core.values import Value
 from weed_safety.context import Context, Options
 from weed_safety.journal import Journal
 from weed_sandbox.launcher import Launcher

@@ -9,8 +9,19 @@ from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, wildcard_filter
 from weed_core.errors import BadTask
-from weed_core.model import HIGH, LOW, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime
-from weed_core.values import as_float, as_int, as_list, as_str, settings
+from weed_core.model import (
+    HIGH,
+    LOW,
+    NORMAL,
+    Descriptor,
+    Detection,
+    DetectionRequest,
+    Field,
+    Proposal,
+    Runtime,
+    settings,
+)
+from weed_core.values import as_float, as_int, as_list, as_str
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.readiness import Answers, settle

@@ -15,6 +15,7 @@ from weed_cluster.address import Address
 from weed_cluster.topology import Topology, ec_locations, snapshot
 from weed_core.errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_core.model import Job, Result
+from weed_core.release import Generation
 from weed_core.values import as_int
 from weed_ec.proof import FINDS_OTHERS_WITHIN
 from weed_ec.shards import ALL_SHARDS, Shelf, fetch, file_time, look
@@ -27,7 +28,6 @@ from weed_safety.parameters import server_named, text_of, volume_id_of
 from weed_safety.proof import SERVED, asked_of, prove_answers, sample_of
 from weed_safety.readiness import close_refusing
 from weed_storage.index import entries, fold, read_ecj
-from weed_storage.volume_info import Generation
 from weed_tasks.ec_balance.spread import refused_shards, why_refused
 
 COPY, REMOVE = "ec_shard_copy", "ec_shard_remove"

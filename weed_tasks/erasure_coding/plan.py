@@ -16,8 +16,8 @@ from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import EcHolding, Replica, Topology, either_filter
 from weed_core.errors import BadTask, ConfigError
-from weed_core.model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
-from weed_core.values import as_float, as_int, as_list, as_str, settings
+from weed_core.model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, settings
+from weed_core.values import Value, as_float, as_int, as_list, as_str
 from weed_ec.placement import EcPlanner, EcTarget, crowded
 from weed_safety import late_writes
 from weed_safety.alike import know_builds

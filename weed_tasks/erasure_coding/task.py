@@ -29,6 +29,7 @@ from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_core.errors import BadTask, Mismatch, StaleTask
 from weed_core.model import Job, Result
+from weed_core.release import Generation
 from weed_ec.proof import Claim, prove
 from weed_ec.shards import (
     await_senders,
@@ -54,7 +55,7 @@ from weed_safety.untold import check_told
 from weed_storage.checksums import Ecsum, dump_ecsum
 from weed_storage.ec_layout import TOTAL_SHARDS
 from weed_storage.index import Live, compare, content_end
-from weed_storage.volume_info import Generation, dump_vif
+from weed_storage.volume_info import dump_vif
 from weed_tasks.ec_targets import row_rule, unplaced, why_not_there
 from weed_tasks.erasure_coding.commit import (
     COMMIT,

@@ -9,6 +9,7 @@ from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.topology import snapshot
 from weed_core.errors import Mismatch, ServerFailed, TaskError
+from weed_core.release import Generation
 from weed_ec.shards import Shelf, complete_run, describe, fetch, look, look_at_all, remove, send
 from weed_safety.context import Context
 from weed_safety.freeze import STEP as FREEZE
@@ -19,7 +20,6 @@ from weed_safety.proof import live_index
 from weed_storage.ec_layout import DATA_SHARDS
 from weed_storage.index import TOMBSTONE, Live, content_end, entries
 from weed_storage.needle import SUPER_BLOCK_SIZE
-from weed_storage.volume_info import Generation
 from weed_tasks.erasure_coding.commit import COMMIT, SEND, SWEEP, finish
 from weed_tasks.erasure_coding.survey import Order, Scene, ask, awaken
 

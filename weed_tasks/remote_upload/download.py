@@ -6,7 +6,7 @@ from proto_gen.volume_server_pb2 import RemoteFile
 from weed_cluster.address import Address
 from weed_core.errors import Mismatch, ServerFailed, TaskError
 from weed_core.model import Result
-from weed_storage.volume_info import Generation
+from weed_core.release import Generation
 from weed_tasks.remote_upload.volume import (
     FETCHED,
     SLOWEST,

@@ -12,15 +12,15 @@ from weed_cluster.address import Address
 from weed_cluster.master import Master
 from weed_cluster.topology import Replica, Topology, collection_filter
 from weed_core.errors import ConfigError, TaskError
-from weed_core.model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Value
-from weed_core.values import as_float, as_int, as_str, settings
+from weed_core.model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, settings
+from weed_core.release import Generation
+from weed_core.values import Value, as_float, as_int, as_str
 from weed_safety import late_writes
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.look import generation_of
 from weed_safety.parameters import source_of
 from weed_safety.readiness import settle
-from weed_storage.volume_info import Generation
 from weed_tasks.scope import unfit
 
 UPLOAD, DOWNLOAD = "upload", "download"

@@ -14,8 +14,9 @@ from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.topology import snapshot
 from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
-from weed_core.model import Job, Result, Value
-from weed_core.values import as_bool, as_str, settings
+from weed_core.model import Job, Result, settings
+from weed_core.release import Generation
+from weed_core.values import Value, as_bool, as_str
 from weed_safety import late_writes
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
@@ -27,7 +28,6 @@ from weed_safety.look import prove_unchanged
 from weed_safety.parameters import collection_of, volume_id_of
 from weed_safety.proof import CHECKSUMS, INDEX, compare_replicas
 from weed_safety.readiness import close_refusing
-from weed_storage.volume_info import Generation
 from weed_tasks.remote_upload.download import download
 from weed_tasks.remote_upload.plan import DESCRIPTOR, DOWNLOAD, backends, known_backend, why_refused
 from weed_tasks.remote_upload.undo import give_back, settle_volume

@@ -12,13 +12,13 @@ from typing import Any
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse, RemoteFile
 from weed_cluster.address import Address
 from weed_core.errors import BadTask, Mismatch, ServerFailed
+from weed_core.release import Generation
 from weed_safety.context import Context
 from weed_safety.freeze import Frozen
 from weed_safety.journal import Step
 from weed_safety.lease import Lease
 from weed_safety.look import file_status, probe
 from weed_safety.proof import fetch_index, sample_of
-from weed_storage.volume_info import Generation
 
 SENT, REFERRED, FETCHED = "send", "refer", "fetch"
 """Journal steps: an upload (facts: until, unix seconds after which it has surely ended), a replica being replaced by a

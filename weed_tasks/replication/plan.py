@@ -25,9 +25,10 @@ from weed_core.model import (
     Proposal,
     Runtime,
     Skipped,
-    Value,
+    settings,
 )
-from weed_core.values import as_int, as_str, settings
+from weed_core.release import Generation
+from weed_core.values import Value, as_int, as_str
 from weed_safety import forget, location_cache
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
@@ -35,7 +36,6 @@ from weed_safety.look import file_status, generation_of
 from weed_safety.parameters import source_of
 from weed_safety.proof import BYTES, CHECKSUMS, INDEX, compare_all, names
 from weed_safety.readiness import settle
-from weed_storage.volume_info import Generation
 from weed_tasks.replication.faults import (
     DIVERGED,
     MISPLACED,

@@ -14,8 +14,8 @@ from weed_cluster.placement import Reserved, no_room, why_not
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_core.errors import Mismatch, ServerFailed, StaleTask
-from weed_core.model import Job, Result
-from weed_core.values import as_bool, as_int, as_str, settings
+from weed_core.model import Job, Result, settings
+from weed_core.values import as_bool, as_int, as_str
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.journal import Entry

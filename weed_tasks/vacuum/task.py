@@ -22,6 +22,7 @@ from weed_cluster.topology import snapshot
 from weed_cluster.volume_server import MasterAt
 from weed_core.errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
 from weed_core.model import Job, Result
+from weed_core.release import Generation
 from weed_core.values import as_bool, as_float
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
@@ -33,7 +34,6 @@ from weed_safety.readiness import check_ready, close_refusing
 from weed_safety.untold import check_told
 from weed_storage.index import Live, compare, entry_size, fold
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock
-from weed_storage.volume_info import Generation
 from weed_tasks.vacuum.plan import why_refused
 
 COMPACT, FENCE = "compact", "fence"

@@ -1,0 +1,66 @@
+"""Go-style flags and durations, letter for letter as SeaweedFS reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from weed_core.errors import ConfigError
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a Go duration such as 30s, 1m30s or 1.5h; raise ValueError for anything else."""
+    if text == "0":
+        return 0.0
+    if not text or _PART.sub("", text):
+        raise ValueError(f"{text!r} is no duration; write it like 30s, 1m30s or 2h")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+def normalise(argv: Sequence[str], usage: str, others: Mapping[str, str] | None = None) -> list[str]:
+    """Rewrite Go-style flags for docopt: one dash becomes two, every value is joined by `=`; refuse unknown flags.
+
+    docopt reads `-admin=h:1` as seven short flags, and takes any prefix of a long one. `usage` lists the flags,
+    `others` are those that are taken beside; without these, words that are no flags go through.
+    """
+    takes_value = dict(re.findall(r"^  -([\w.]+)(=)?", usage, re.M)) | {"help": ""}
+    takes_value |= others or {}
+    out: list[str] = []
+    words = iter(argv)
+    seen: list[str] = []
+    for word in words:
+        seen.append(word)
+        if not word.startswith("-") or word == "-":
+            if others is None:
+                out.append(word)
+            elif word != "worker" or seen.count(word) > 1:
+                raise ConfigError(f"unexpected argument {word!r}; flags start with a dash, -h lists them")
+            continue
+        name, equals, value = word.lstrip("-").partition("=")
+        name = "help" if name == "h" else name
+        if name not in takes_value:
+            raise ConfigError(f"unknown flag -{name}; -h lists the flags")
+        if not takes_value[name]:
+            if value not in ("", *_TRUE, *_FALSE):
+                raise ConfigError(f"flag -{name} is either given or not; {value!r} is neither true nor false")
+            is_on = value not in _FALSE
+            out += [f"--{name}"] if is_on else [f"--{name}=false"] if others is not None else []
+            continue
+        if not equals:
+            value = next(words, "-")
+            if value.startswith("-"):
+                raise ConfigError(f"flag -{name} needs a value: -{name}=...")
+        out.append(f"--{name}={value}")
+    return out
+
+
+def parse_data_dirs(text: str) -> tuple[Path, ...] | None:
+    """The directories of -dataDir; None for those that servers name themselves."""
+    if text == "auto":
+        return None
+    return tuple(Path(part) for part in text.split(",") if part) if text != "none" else ()
