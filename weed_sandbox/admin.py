@@ -562,21 +562,3 @@ def run(flags: Flags, make: Sequence[Callable[[Flags, Masters, Records], Dialect
     for dialect in dialects:
         dialect.save()
     os._exit(0)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the admin that `-dialect` names: both, unless told otherwise, as 4.44 serves them."""
-    from weed_sandbox.admin_classic import ClassicAdmin
-    from weed_sandbox.admin_plugin import PluginAdmin
-
-    words = [word for word in argv if not word.lstrip("-").startswith("dialect=")]
-    chosen = next((word.partition("=")[2] for word in argv if word.lstrip("-").startswith("dialect=")), "both")
-    makers: dict[str, list[Callable[[Flags, Masters, Records], Dialect]]] = {
-        "classic": [ClassicAdmin],
-        "plugin": [PluginAdmin],
-        "both": [ClassicAdmin, PluginAdmin],
-    }
-    if chosen not in makers:
-        print(f"-dialect={chosen} is none of {', '.join(makers)}", file=sys.stderr)
-        return 2
-    return run(Flags.parse(words, era="3.97" if chosen == "classic" else "4.44"), makers[chosen])
