@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests import demo  # noqa: E402
-from tests.cluster import Kind, real_kinds, start_cluster  # noqa: E402
 from tests.support import eventually  # noqa: E402
+from tests.support.cluster import Kind, real_kinds, start_cluster  # noqa: E402
 from weed_sandbox.launcher import Launcher  # noqa: E402
 
 IDLE_MB, IDLE_CPU, START = 64.0, 0.5, 1.0

@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget  # noqa: E402
-from tests.cluster import Admin, Cluster, Files, Kind, real_kinds, start_cluster  # noqa: E402
 from tests.support import eventually  # noqa: E402
+from tests.support.cluster import Admin, Cluster, Files, Kind, real_kinds, start_cluster  # noqa: E402
 from weed_sandbox.launcher import Launcher  # noqa: E402
 
 SERVERS = 5

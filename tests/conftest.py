@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import ERAS, Cluster, Kind, real_kinds, start_cluster
+from tests.support.cluster import ERAS, Cluster, Kind, real_kinds, start_cluster
 from weed_sandbox.launcher import Launcher
 
 SANDBOX_KIND = Kind()
@@ -114,7 +114,8 @@ def _factory(default: Kind, launcher: Launcher, directory: Path) -> Iterator[Cal
 def make_cluster(
     request: pytest.FixtureRequest, launcher: Launcher, tmp_path: Path
 ) -> Iterator[Callable[..., Cluster]]:
-    """Start clusters of one's own: make_cluster(servers=4, racks=["r1", "r2"], ...), see tests.cluster.start_cluster.
+    """Start clusters of one's own: make_cluster(servers=4, racks=["r1", "r2"], ...), see
+    tests.support.cluster.start_cluster.
 
     With era="3.97" the sandbox behaves as that one; a real `weed` of another era is left out, as skipped.
     """

@@ -15,8 +15,8 @@ from collections import Counter
 from pathlib import Path
 
 from proto_gen import worker_pb2
-from tests.cluster import Admin, Cluster, Files, Kind, real_kinds, start_cluster
 from tests.support import eventually
+from tests.support.cluster import Admin, Cluster, Files, Kind, real_kinds, start_cluster
 from weed_sandbox.launcher import Launcher
 
 SHARES = (7, 1, 1)  # volumes by server

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster import Admin
 from tests.support import eventually
+from tests.support.cluster import Admin
 
 PROGRAM = Path(__file__).parents[2] / "weed_worker.py"
 QUICK = ("-heartbeat=300ms", "-taskInterval=200ms", "-reconnect=300ms", "-v=3")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.agent.agent import Agent
 from tests.agent.driver import Driver
-from tests.cluster import Admin, Cluster
+from tests.support.cluster import Admin, Cluster
 
 
 @pytest.fixture

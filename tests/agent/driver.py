@@ -6,8 +6,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from tests.cluster import Admin
 from tests.support import eventually
+from tests.support.cluster import Admin
 
 ENDED = {"completed": True, "failed": False, "job_state_succeeded": True, "job_state_failed": False}
 

@@ -14,8 +14,8 @@ import pytest
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
 from tests.agent.work import compactions, garbage, hold, server_of
-from tests.cluster import Admin, Cluster
 from tests.support import eventually, free_port
+from tests.support.cluster import Admin, Cluster
 
 Start = Callable[..., Agent]
 

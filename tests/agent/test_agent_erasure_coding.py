@@ -21,10 +21,10 @@ import pytest
 
 from proto_gen.worker_pb2 import ErasureCodingTaskConfig, TaskPolicy
 from tests.agent.agent import Agent, flags_for
-from tests.cluster import ALL_SHARDS, Admin, Cluster, Files, Server, request
 from tests.conftest import REAL_KINDS
-from tests.erasure_coding import assert_encoded, job, shard_files
 from tests.support import eventually
+from tests.support.cluster import ALL_SHARDS, Admin, Cluster, Files, Server, request
+from tests.support.erasure_coding import assert_encoded, job, shard_files
 from weed_tasks.erasure_coding.plan import is_complete
 
 Start = Callable[..., Agent]

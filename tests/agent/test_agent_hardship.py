@@ -15,8 +15,8 @@ import pytest
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
 from tests.agent.work import COMPACT, compactions, garbage, hold, server_of
-from tests.cluster import Cluster
 from tests.support import eventually, free_port
+from tests.support.cluster import Cluster
 from weed_safety.journal import Journal
 
 Start = Callable[..., Agent]

@@ -15,12 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests import erasure_coding
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
 from tests.agent.work import COMPACT, garbage, server_of
-from tests.cluster import Cluster, Kind, start_cluster
-from tests.support import eventually
+from tests.support import erasure_coding, eventually
+from tests.support.cluster import Cluster, Kind, start_cluster
 from weed_sandbox.launcher import Launcher
 
 Start = Callable[..., Agent]

@@ -10,8 +10,8 @@ import pytest
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
 from tests.agent.work import garbage
-from tests.cluster import Cluster
 from tests.support import eventually
+from tests.support.cluster import Cluster
 from weed_safety.freeze import freeze
 from weed_safety.journal import Journal
 

@@ -15,8 +15,8 @@ import pytest
 from proto_gen.worker_pb2 import BalanceTaskParams, TaskParams, TaskSource, TaskTarget
 from tests import demo
 from tests.agent.agent import Agent, flags_for
-from tests.cluster import Admin, Cluster, Files
 from tests.support import eventually
+from tests.support.cluster import Admin, Cluster, Files
 from weed_core.errors import ServerFailed
 
 Start = Callable[..., Agent]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.agent.agent import Agent, flags_for
-from tests.cluster import Admin, Cluster, Files, Server, request
-from tests.s3 import MASTER_TOML, SlowWay, Store, free_address, start_gateway, start_stand_in
 from tests.support import eventually
+from tests.support.cluster import Admin, Cluster, Files, Server, request
+from tests.support.s3 import MASTER_TOML, SlowWay, Store, free_address, start_gateway, start_stand_in
 from weed_sandbox.launcher import Launcher
 from weed_tasks import remote_upload, replication
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.agent.agent import Agent, flags_for
 from tests.agent.work import COMPACT, garbage
-from tests.cluster import Admin, Cluster
 from tests.support import eventually
+from tests.support.cluster import Admin, Cluster
 
 Start = Callable[..., Agent]
 

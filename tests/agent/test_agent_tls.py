@@ -11,9 +11,9 @@ import pytest
 
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
-from tests.certificates import Authority
-from tests.cluster import Admin, Cluster
 from tests.support import eventually
+from tests.support.certificates import Authority
+from tests.support.cluster import Admin, Cluster
 
 Start = Callable[..., Agent]
 

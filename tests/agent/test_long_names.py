@@ -11,8 +11,8 @@ import pytest
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
 from tests.agent.work import garbage, hold, server_of
-from tests.cluster import Cluster
 from tests.support import eventually
+from tests.support.cluster import Cluster
 
 Start = Callable[..., Agent]
 LONG = "x" * 1_000_000

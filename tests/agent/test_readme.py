@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.agent import PROGRAM, Agent, flags_for
-from tests.cluster import Cluster
+from tests.support.cluster import Cluster
 from weed_agent import settings
 from weed_core import job_types
 

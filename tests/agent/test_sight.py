@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
-from tests.cluster import Admin, Cluster, Files
 from tests.support import eventually, free_port
+from tests.support.cluster import Admin, Cluster, Files
 
 Start = Callable[..., Agent]
 

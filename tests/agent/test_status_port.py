@@ -17,8 +17,8 @@ from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
 from tests.agent.test_sight import Watcher
 from tests.agent.work import garbage, hold, server_of
-from tests.cluster import Cluster
 from tests.support import eventually, free_port
+from tests.support.cluster import Cluster
 from weed_agent import status_port
 
 Start = Callable[..., Agent]

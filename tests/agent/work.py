@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster import Cluster, Files
+from tests.support.cluster import Cluster, Files
 
 COMPACT = "VacuumVolumeCompact"
 

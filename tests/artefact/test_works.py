@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.artefact.hosts import SUPPORTED, python
-from tests.cluster import Cluster
 from tests.support import eventually
+from tests.support.cluster import Cluster
 
 
 @pytest.mark.parametrize("version", SUPPORTED)

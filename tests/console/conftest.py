@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
 from tests.console.console import Console, Ended, Running
+from tests.support.cluster import Cluster
 from weed_console import commands
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import Cluster
 from tests.support import eventually
+from tests.support.cluster import Cluster
 
 PROGRAM = Path(__file__).parents[2] / "weed_worker.py"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -12,10 +12,10 @@ import pytest
 from gevent.server import StreamServer
 
 from proto_gen.worker_pb2 import TaskParams, TaskTarget
-from tests.certificates import Authority
-from tests.cluster import Cluster, Files, Machine
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually, free_port
+from tests.support.certificates import Authority
+from tests.support.cluster import Cluster, Files, Machine
 from weed_core.model import Job
 from weed_safety.journal import Journal
 from weed_tasks import erasure_coding

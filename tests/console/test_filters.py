@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster import Cluster
 from tests.console.console import Ended
+from tests.support.cluster import Cluster
 
 Here = Callable[..., Ended]
 JOBS = ("vacuum", "balance", "replication", "erasure_coding", "ec_balance", "remote_upload")

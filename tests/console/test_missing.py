@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually
+from tests.support.cluster import Cluster
 from weed_state.last_topology import NAME
 
 Here = Callable[..., Ended]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from proto_gen.worker_pb2 import TaskParams, TaskSource
-from tests.cluster import Cluster, Files
 from tests.console.console import Console, Ended, Running
 from tests.support import free_port
+from tests.support.cluster import Cluster, Files
 from weed_console import commands
 from weed_core.errors import TaskError
 from weed_core.model import Job

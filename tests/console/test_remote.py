@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cluster import Cluster
 from tests.conftest import REAL_KINDS
 from tests.console.console import Console
-from tests.s3 import MASTER_TOML, Store, free_address, start_gateway, start_stand_in
 from tests.support import eventually
+from tests.support.cluster import Cluster
+from tests.support.s3 import MASTER_TOML, Store, free_address, start_gateway, start_stand_in
 from weed_sandbox.launcher import Launcher
 
 WISHES = ("-set=backend=s3.default", "-set=quiet_for_seconds=0", "-set=full_percent=50", "-collection=archive")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, Files
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually
+from tests.support.cluster import Cluster, Files
 from weed_cluster.lock import cluster_lock
 from weed_console.flags import parse
 from weed_console.jobs import state_dir

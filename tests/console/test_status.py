@@ -9,9 +9,9 @@ import pytest
 
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
-from tests.cluster import Cluster
 from tests.console.console import Ended
 from tests.support import eventually, free_port
+from tests.support.cluster import Cluster
 
 Here = Callable[..., Ended]
 

@@ -6,9 +6,9 @@ import re
 import signal
 from collections.abc import Callable
 
-from tests.cluster import Cluster, request
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually
+from tests.support.cluster import Cluster, request
 
 
 def is_read_only(cluster: Cluster, volume_id: int) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster
 from tests.support import free_port
+from tests.support.cluster import Cluster
 from weed_agent import settings as agent_settings
 
 ROOT = Path(__file__).parents[2]

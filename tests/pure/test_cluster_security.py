@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority, openssl
+from tests.support.certificates import Authority, openssl
 from weed_cluster import security
 from weed_cluster.address import Address
 from weed_core.errors import ConfigError

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Server
 from tests.support import eventually
+from tests.support.cluster import Cluster, Server
 from weed_core.errors import BadTask, StaleTask, TaskError
 from weed_core.model import DetectionRequest, Job, Result
 from weed_safety import move

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Server, start_cluster
 from tests.conftest import SANDBOX_KIND
-from tests.erasure_coding import job as encode_job
 from tests.support import eventually
+from tests.support.cluster import Cluster, Server, start_cluster
+from tests.support.erasure_coding import job as encode_job
 from weed_cluster.address import Address
 from weed_cluster.builds import Build, Builds, why_unlike
 from weed_core.errors import StaleTask

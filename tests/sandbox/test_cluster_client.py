@@ -15,9 +15,9 @@ import gevent
 import pytest
 
 from proto_gen import volume_server_pb2 as v
-from tests.certificates import Authority
-from tests.sandbox.tiny_server import ABSENT, BIG, HUNG, RESET, SHAKY, SLOW, SLOW_SECONDS
 from tests.support import eventually, free_port
+from tests.support.certificates import Authority
+from tests.support.tiny_server import ABSENT, BIG, HUNG, RESET, SHAKY, SLOW, SLOW_SECONDS
 from weed_cluster import security
 from weed_cluster.address import Address
 from weed_cluster.call import upload_message
@@ -27,7 +27,7 @@ from weed_cluster.leash import Leash
 from weed_cluster.volume_server import VolumeServer
 from weed_core.errors import BadTask, Cancelled, ServerFailed, ServerTimedOut, TimedOut
 
-START = [sys.executable, "-c", "import runpy; runpy.run_module('tests.sandbox.tiny_server', run_name='__main__')"]
+START = [sys.executable, "-c", "import runpy; runpy.run_module('tests.support.tiny_server', run_name='__main__')"]
 Start = Callable[..., Address]
 
 

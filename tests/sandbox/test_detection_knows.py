@@ -12,10 +12,10 @@ import pytest
 from proto_gen import worker_pb2
 from proto_gen.volume_server_pb2 import AllocateVolumeRequest
 from proto_gen.worker_pb2 import TaskParams, TaskSource, TaskTarget
-from tests.cluster import Cluster, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
-from tests.s3 import MASTER_TOML, Store, free_address, start_stand_in
 from tests.support import eventually
+from tests.support.cluster import Cluster, Server, start_cluster
+from tests.support.s3 import MASTER_TOML, Store, free_address, start_stand_in
 from weed_core.errors import BadTask, StaleTask, TaskError
 from weed_core.model import DetectionRequest, Job, Setback
 from weed_core.values import Value

@@ -11,9 +11,9 @@ import pytest
 
 from proto_gen import volume_server_pb2 as v
 from proto_gen.worker_pb2 import EcBalanceTaskParams, ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
-from tests.cluster import Cluster, Files, Server, request, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.support import eventually
+from tests.support.cluster import Cluster, Files, Server, request, start_cluster
 from weed_cluster.topology import ec_locations
 from weed_core.errors import BadTask, Cancelled, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_core.model import DetectionRequest, Job

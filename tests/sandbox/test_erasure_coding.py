@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster, Files, Kind, Machine, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
-from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job, shard_files
 from tests.support import eventually
+from tests.support.cluster import Cluster, Files, Kind, Machine, Server, start_cluster
+from tests.support.erasure_coding import assert_as_before, assert_encoded, fresh, job, shard_files
 from weed_core.errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError
 from weed_ec import shards, stream
 from weed_safety.lease import volume_lease

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster import Cluster, start_cluster
 from tests.conftest import SANDBOX_KIND
-from tests.erasure_coding import answers, assert_as_before, assert_encoded, fresh, job
 from tests.support import eventually
+from tests.support.cluster import Cluster, start_cluster
+from tests.support.erasure_coding import answers, assert_as_before, assert_encoded, fresh, job
 from weed_core.errors import TaskError
 from weed_ec import shards
 from weed_sandbox.launcher import Launcher

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, Files, Server, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
-from tests.erasure_coding import assert_as_before, assert_encoded, fresh, job
+from tests.support.cluster import Cluster, Files, Server, start_cluster
+from tests.support.erasure_coding import assert_as_before, assert_encoded, fresh, job
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_core.errors import TaskError
@@ -254,7 +254,7 @@ def test_a_worker_process_killed_at_some_moment_is_recovered_from(
     volume_id = files.volume_ids[0]
     order = job(either, volume_id)
     arguments = [str(either.master), str(tmp_path), base64.b64encode(order.params.SerializeToString()).decode()]
-    worker = subprocess.Popen([sys.executable, "-m", "tests.erasure_coding", *arguments], cwd=ROOT)
+    worker = subprocess.Popen([sys.executable, "-m", "tests.support.erasure_coding", *arguments], cwd=ROOT)
     with suppress(subprocess.TimeoutExpired):
         worker.wait(after)
     worker.kill()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
+from tests.support.cluster import Cluster, start_cluster
 from weed_core.errors import Mismatch
 from weed_ec.source import Source, is_this_host
 from weed_ec.stream import PIECE, Slot, encode

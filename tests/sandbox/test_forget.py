@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster import Cluster
 from tests.support import eventually
+from tests.support.cluster import Cluster
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.uploads import Uploads
 from weed_core.errors import ServerFailed

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster
-from tests.erasure_coding import assert_encoded, job
+from tests.support.cluster import Cluster
+from tests.support.erasure_coding import assert_encoded, job
 from weed_core.model import Job
 from weed_safety.context import Context
 from weed_tasks import balance, erasure_coding

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.support.cluster import Cluster
 from weed_cluster import lock
 from weed_cluster.lock import cluster_lock
 from weed_core.errors import Busy

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster import Cluster
 from tests.support import eventually, free_port
+from tests.support.cluster import Cluster
 from weed_cluster import masters as masters_module
 from weed_cluster import volume_server
 from weed_cluster.address import Address

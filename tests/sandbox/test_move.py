@@ -19,10 +19,10 @@ from typing import TypeVar
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Kind, Server, request, start_cluster
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
-from tests.mortal import CHANGING, Died, Life, context, live, moments, occurrences, recover
 from tests.support import eventually
+from tests.support.cluster import Cluster, Files, Kind, Server, request, start_cluster
+from tests.support.mortal import CHANGING, Died, Life, context, live, moments, occurrences, recover
 from weed_cluster import call as calls
 from weed_cluster.address import Address
 from weed_cluster.masters import Masters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.support.cluster import Cluster
 from weed_core.errors import Mismatch
 from weed_safety.look import file_status
 from weed_safety.proof import (

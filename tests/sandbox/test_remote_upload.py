@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Kind, Server, real_kinds, start_cluster
-from tests.doomed import CHANGING, DoomedWorker
-from tests.s3 import MASTER_TOML, Store, free_address, start_gateway, start_stand_in
 from tests.support import eventually
+from tests.support.cluster import Cluster, Files, Kind, Server, real_kinds, start_cluster
+from tests.support.doomed import CHANGING, DoomedWorker
+from tests.support.s3 import MASTER_TOML, Store, free_address, start_gateway, start_stand_in
 from weed_core.errors import BadTask, ConfigError, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_core.model import Detection, DetectionRequest, Job, Result
 from weed_safety.journal import Entry

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster import Cluster, request
+from tests.support.cluster import Cluster, request
 from weed_core.errors import Mismatch, StaleTask
 from weed_safety import location_cache
 from weed_safety.journal import Journal

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Server, request
 from tests.support import eventually
+from tests.support.cluster import Cluster, Files, Server, request
 from weed_core.errors import BadTask, Mismatch, StaleTask
 from weed_core.model import Detection, DetectionRequest, Job, Result
 from weed_safety import location_cache

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Files, Server
-from tests.doomed import CHANGING, DoomedWorker
 from tests.support import eventually
+from tests.support.cluster import Cluster, Files, Server
+from tests.support.doomed import CHANGING, DoomedWorker
 from weed_core.errors import Cancelled, TaskError
 from weed_core.model import Job
 from weed_safety import location_cache

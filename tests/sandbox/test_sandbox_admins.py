@@ -16,9 +16,9 @@ import pytest
 from google.protobuf import json_format
 
 from proto_gen import plugin_pb2, worker_pb2
-from tests.cluster import Admin, Cluster, request
 from tests.pure.protocol_samples import BALANCE, ME, NOW, VACUUM
 from tests.support import eventually, free_port
+from tests.support.cluster import Admin, Cluster, request
 from weed_cluster.address import Address
 from weed_core.model import Detection, Proposal, Result
 from weed_protocol import classic, forms, plugin

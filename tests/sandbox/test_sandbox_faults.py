@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster import Cluster
 from tests.support import eventually
+from tests.support.cluster import Cluster
 from weed_cluster import masters
 from weed_cluster.address import Address
 from weed_core.errors import ServerFailed, ServerTimedOut

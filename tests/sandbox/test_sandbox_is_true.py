@@ -17,8 +17,8 @@ import pytest
 
 from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
-from tests.cluster import Cluster, Files, Server, real_kinds, request
 from tests.support import eventually
+from tests.support.cluster import Cluster, Files, Server, real_kinds, request
 from weed_cluster.call import upload_message
 from weed_cluster.volume_server import VolumeServer
 from weed_core.errors import ServerFailed

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from proto_gen import worker_pb2
-from tests.cluster import Cluster, Server, start_cluster
 from tests.conftest import SANDBOX_KIND
-from tests.erasure_coding import assert_as_before
-from tests.erasure_coding import job as encode_job
 from tests.sandbox.test_ec_balance import job as shard_job
 from tests.support import eventually
+from tests.support.cluster import Cluster, Server, start_cluster
+from tests.support.erasure_coding import assert_as_before
+from tests.support.erasure_coding import job as encode_job
 from weed_core.errors import Mismatch, TaskError
 from weed_core.model import Job
 from weed_ec import proof, shards

@@ -16,7 +16,7 @@ from proto_gen.worker_pb2 import (
     TaskSource,
     TaskTarget,
 )
-from tests.cluster import Cluster
+from tests.support.cluster import Cluster
 from weed_core.errors import WeedError
 from weed_core.model import Job
 from weed_tasks import load

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import Cluster
 from tests.support import eventually
+from tests.support.cluster import Cluster
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash

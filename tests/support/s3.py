@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cluster import Process, request
 from tests.support import eventually, free_port
+from tests.support.cluster import Process, request
 from weed_cluster.address import Address
 from weed_sandbox.launcher import Launcher
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import Cluster
+from tests.support.cluster import Cluster
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash

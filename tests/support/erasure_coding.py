@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
-from tests.cluster import Cluster, Files, Server
 from tests.support import eventually
+from tests.support.cluster import Cluster, Files, Server
 from weed_cluster.address import Address
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
