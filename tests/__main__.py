@@ -50,7 +50,7 @@ class Run:
         self._files: SimpleQueue[Path] = SimpleQueue()
         self._lock = threading.Lock()
         names = list(FIRST)
-        found = sorted((ROOT / "tests").glob("*/test_*.py"), key=lambda path: (path.name not in names, path))
+        found = sorted((ROOT / "tests").glob("**/test_*.py"), key=lambda path: (path.name not in names, path))
         for path in sorted(found, key=lambda path: names.index(path.name) if path.name in names else len(names)):
             self._files.put(path)
 

@@ -8,11 +8,11 @@ import pytest
 
 from proto_gen import worker_pb2
 from tests.conftest import SANDBOX_KIND
-from tests.sandbox.test_ec_balance import job as shard_job
 from tests.support import eventually
 from tests.support.cluster import Cluster, Server, start_cluster
 from tests.support.erasure_coding import assert_as_before
 from tests.support.erasure_coding import job as encode_job
+from tests.tasks.ec_balance.test_ec_balance import job as shard_job
 from weed_core.errors import Mismatch, TaskError
 from weed_core.model import Job
 from weed_ec import proof, shards

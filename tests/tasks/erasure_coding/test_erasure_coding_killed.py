@@ -42,7 +42,7 @@ CHANGING = {
     "VolumeMarkReadonly",
     "VolumeMarkWritable",
 }
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EVERY = bool(os.environ.get("WEED_EVERY_BOUNDARY"))
 
 

@@ -24,7 +24,7 @@ from weed_storage.volume_info import parse_vif
 from weed_tasks import erasure_coding
 from weed_tasks.erasure_coding import task
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "volume-4.44"
+GOLDEN = Path(__file__).parents[2] / "golden" / "volume-4.44"
 READING = {
     "CopyFile",
     "GetState",
