@@ -39,8 +39,8 @@ from gevent.util import format_run_info
 
 import weed_tasks
 from weed_agent import settings as agent_settings
-from weed_agent.hand import Hand, Work
-from weed_agent.metrics import Sight, look
+from weed_agent.hand import Assignment, Hand
+from weed_agent.metrics import Metrics, look
 from weed_agent.recovery import Recovery
 from weed_agent.session import Session, sessions_for
 from weed_agent.settings import Settings
@@ -98,18 +98,18 @@ R = TypeVar("R")
 class Worker:
     """The whole agent. Theory of operation:
 
-    Each Session reads commands from its stream and hands them to on(). A job becomes Work: it is owed (debts), then
-    queued until a slot is free and no other job holds its volumes, then run in a greenlet of its own, and its
-    completion is sent or kept. The hand and its slots alone say what runs and what waits: what starts, what is asked
-    for and what heartbeats tell come from there. Detections have slots of their own. Everything else is a greenlet per
-    duty, linked: should one die, the worker ends with status 1. stop() drains: no new work, heartbeats go on, jobs
-    finish, debts are paid; a second stop() cancels and undoes.
+    Each Session reads commands from its stream and hands them to on(). A job becomes an Assignment: it is owed (see
+    Debts), then queued until a slot is free and no other job holds its volumes, then run in a greenlet of its own, and
+    its completion is sent or kept. The hand and its slots alone say what runs and what waits: what starts, what is
+    asked for and what heartbeats tell come from there. Detections have slots of their own. Everything else is a
+    greenlet per duty, linked: should one die, the worker ends with status 1. stop() drains: no new work, heartbeats go
+    on, jobs finish, debts are paid; a second stop() cancels and undoes.
     """
 
     def __init__(self, settings: Settings, worker_id: str, secure: security.Security) -> None:
         self.settings = settings
         self.security = secure
-        self.sight = Sight()
+        self.metrics = Metrics()
         self.tasks = weed_tasks.load(settings.task_types)
         self.identity = commands.Identity(
             worker_id=worker_id,
@@ -137,7 +137,7 @@ class Worker:
         self._pool = Pool()
         self._detect_slots = BoundedSemaphore(settings.max_detect)
         self._native = ThreadPool(2)
-        self._untold: list[tuple[Work, commands.Completed | None]] = []  # to be answered once their debts are kept
+        self._untold: list[tuple[Assignment, commands.Completed | None]] = []  # answered once their debts are kept
         self._answering: gevent.Greenlet | None = None
         self._news = Event()
         self._asked_to_stop = Event()
@@ -217,7 +217,7 @@ class Worker:
 
     def welcomed(self, session: Session, welcome: commands.Welcome) -> None:
         """The admin took a registration: go on as if the stream had never been away."""
-        self.sight.stream_event("connected")
+        self.metrics.stream_event("connected")
         types = ", ".join(session.offered)
         log.info("registered as %s for %s (%s)", session.worker_id, types, welcome.message or "accepted")
         self._beat()
@@ -252,7 +252,7 @@ class Worker:
             log.info("task %s is assigned again; it is under way, and its result will be sent", job.id)
             return
         full = "" if waits else self.hand.why_full(job, self._recovery.volumes)
-        work = Work(command, session, session.dialect, Leash(), job.volume_ids)
+        work = Assignment(command, session, session.dialect, Leash(), job.volume_ids)
         self.hand.enter(work)
         self.debts.take(session.dialect.NAME, session.worker_id, command)
         if command.problem or job.type not in self.tasks:
@@ -288,7 +288,7 @@ class Worker:
                 self._pool.spawn(self._run_job, work)
             self._beat()
 
-    def _run_job(self, work: Work) -> None:
+    def _run_job(self, work: Assignment) -> None:
         """Run one task to its end and tell how it went. Whatever happens, exactly one completion."""
         job, work.started = work.command.job, time.monotonic()
         task = self.tasks[job.type]
@@ -328,7 +328,7 @@ class Worker:
             outcome["error"] = f"{type(error).__name__}: {error}"
         lines.close("completed" if "result" in outcome else "failed", outcome.get("error", ""))
         kind = "success" if "result" in outcome else "cancelled" if "cancelled" in outcome else "failure"
-        self.sight.task_ended(job.type, kind, time.monotonic() - work.started, work.leash.read, work.leash.written)
+        self.metrics.task_ended(job.type, kind, time.monotonic() - work.started, work.leash.read, work.leash.written)
         self._finish(work, **outcome)
 
     def _context(self, leash: Leash, entry: Entry) -> Context:
@@ -353,7 +353,7 @@ class Worker:
         return tuple(map(str, self.masters))
 
     def _progress(
-        self, work: Work, lines: task_log.TaskLog, fraction: float, stage: str, figures: Mapping[str, Value]
+        self, work: Assignment, lines: task_log.TaskLog, fraction: float, stage: str, figures: Mapping[str, Value]
     ) -> None:
         if work.has_ended:
             return  # N.B. an update behind the completion brings a task back to life on every admin
@@ -370,7 +370,7 @@ class Worker:
                 log.log(STAGES, "%s: %s (%.0f%%)", work.name, stage, percent)
                 lines.line(stage, progress=percent)
 
-    def _finish(self, work: Work, **outcome: Any) -> None:
+    def _finish(self, work: Assignment, **outcome: Any) -> None:
         """Owe a job's completion: it is sent, or kept for the next stream, and the slot is free behind it."""
         command = work.command
         work.has_ended = True
@@ -381,7 +381,7 @@ class Worker:
         elif not done.at_capacity:
             self.failed += 1
             log.error("failed %s: %s", work.name, done.error)
-            self.sight.failed(f"{work.name}: {done.error}")
+            self.metrics.failed(f"{work.name}: {done.error}")
         else:
             log.info("handed back %s: %s", work.name, done.error)
         self.hand.withdraw(work)
@@ -404,7 +404,7 @@ class Worker:
                 else:
                     self._untold.append((work, done))
 
-    def _say(self, work: Work, done: commands.Completed | None) -> None:
+    def _say(self, work: Assignment, done: commands.Completed | None) -> None:
         if done is None:
             work.is_kept = True
             work.tell(commands.Acknowledged(work.command.request_id, True))
@@ -467,8 +467,8 @@ class Worker:
         self.detecting.pop(request_id, None)
         if error:
             log.error("looked for %s and failed: %s", name, error)
-            self.sight.failed(f"looking for {name}: {error}")
-        self.sight.detection_ended(name, found)
+            self.metrics.failed(f"looking for {name}: {error}")
+        self.metrics.detection_ended(name, found)
         session.send(commands.Detected(request_id, name, found, error))
         self._beat()
 
@@ -499,7 +499,7 @@ class Worker:
                 session.send(commands.Heartbeat(self.status(session)))
             now = time.monotonic()
             if now >= due:
-                self.sight.heartbeat_late(now - due)
+                self.metrics.heartbeat_late(now - due)
                 due = max(due + interval, now)
                 for session in self.sessions:
                     session.check_silence(3 * interval + 10.0)
@@ -530,7 +530,7 @@ class Worker:
         log.info("reloaded: %s, -v=%d; connections: %s", rates, settings.verbosity, self.security.describe())
 
     def _observe(self, server: str, call: str, outcome: str) -> None:
-        self.sight.call(server, call, outcome)
+        self.metrics.call(server, call, outcome)
         if outcome:
             log.log(CALLS, "%s on %s: %s", call, server, outcome)
 
@@ -560,7 +560,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_many()
         worker = Worker(settings, claimed.worker_id, secure)
         if settings.metrics_port:
-            worker.sight.serve(worker, settings.metrics_ip, settings.metrics_port)
+            worker.metrics.serve(worker, settings.metrics_ip, settings.metrics_port)
         if settings.debug_port:
             open_port("127.0.0.1", settings.debug_port, lambda *_: (200, "text/plain; charset=utf-8", worker.stacks()))
     except (ConfigError, OSError) as error:

@@ -18,7 +18,7 @@ LONGEST = 200
 
 
 @dataclass(eq=False)
-class Work:
+class Assignment:
     """One job in hand, from its assignment until its completion is told or kept. Equal to no other."""
 
     command: commands.RunJob
@@ -71,20 +71,20 @@ class Hand:
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
-        self._in_hand: dict[Work, None] = {}
-        self._waiting: dict[Work, None] = {}
-        self._running: dict[Work, None] = {}
-        self._named: defaultdict[str, list[Work]] = defaultdict(list)  # by job id
+        self._in_hand: dict[Assignment, None] = {}
+        self._waiting: dict[Assignment, None] = {}
+        self._running: dict[Assignment, None] = {}
+        self._named: defaultdict[str, list[Assignment]] = defaultdict(list)  # by job id
         self._queued: Counter[str] = Counter()  # by task type
         self._held: Counter[int] = Counter()  # by volume
 
     @property
-    def running(self) -> list[Work]:
+    def running(self) -> list[Assignment]:
         """What runs, in the order it was started."""
         return list(self._running)
 
     @property
-    def waiting(self) -> list[Work]:
+    def waiting(self) -> list[Assignment]:
         """What waits, oldest first."""
         return list(self._waiting)
 
@@ -103,7 +103,7 @@ class Hand:
         """How many slots neither what runs nor what waits will take; below 0 where more waits than can run."""
         return self.slots.free - len(self._waiting)
 
-    def under(self, job_id: str) -> list[Work]:
+    def under(self, job_id: str) -> list[Assignment]:
         """All in hand with this job id."""
         return list(self._named.get(job_id, ()))
 
@@ -123,17 +123,17 @@ class Hand:
         """Which of these volumes belong to what runs."""
         return {volume for volume in volume_ids if self._held[volume]} if self._held else set()
 
-    def enter(self, work: Work) -> None:
+    def enter(self, work: Assignment) -> None:
         """Take a work in hand."""
         self._in_hand[work] = None
         self._named[work.command.job.id].append(work)
 
-    def wait(self, work: Work) -> None:
+    def wait(self, work: Assignment) -> None:
         """Let a work in hand wait for a slot."""
         self._waiting[work] = None
         self._queued[work.command.job.type] += 1
 
-    def start(self, held: Collection[int]) -> Work | None:
+    def start(self, held: Collection[int]) -> Assignment | None:
         """Give a slot to the oldest work whose volumes nobody holds; None without one. `held`: by others than works."""
         if not self.slots.free:
             return None
@@ -150,14 +150,14 @@ class Hand:
                 return work
         return None
 
-    def withdraw(self, work: Work) -> bool:
+    def withdraw(self, work: Assignment) -> bool:
         """Let a work wait no longer; False where it did not."""
         if work not in self._waiting:
             return False
         self._stop_waiting(work)
         return True
 
-    def leave(self, work: Work) -> None:
+    def leave(self, work: Assignment) -> None:
         """Let a work go, and with it its slot and volumes."""
         self.withdraw(work)
         if work in self._running:
@@ -171,6 +171,6 @@ class Hand:
         if not named:
             del self._named[work.command.job.id]
 
-    def _stop_waiting(self, work: Work) -> None:
+    def _stop_waiting(self, work: Assignment) -> None:
         del self._waiting[work]
         self._queued[work.command.job.type] -= 1

@@ -58,7 +58,7 @@ class Watched(Protocol):
     security: security.Security
     sessions: list[Session]
     settings: Settings
-    sight: Sight
+    metrics: Metrics
     started: float
     stopping: str
 
@@ -66,7 +66,7 @@ class Watched(Protocol):
         """One look at the worker; with a session, only that session's jobs are listed."""
 
 
-class Sight:
+class Metrics:
     """The worker's counters, and the HTTP port that shows them. `worker` is set by watch()."""
 
     def __init__(self) -> None:
@@ -220,7 +220,7 @@ def status(worker: Watched) -> dict[str, Any]:
     now, figures, settings = time.time(), worker.status(), worker.settings
     dialects = sorted({session.dialect.NAME for session in worker.sessions if session.dialect})
     volumes = {work.shown_id: list(work.volume_ids) for work in worker.hand.running}
-    read, written = worker.sight.bytes_moved(worker)
+    read, written = worker.metrics.bytes_moved(worker)
     return {
         "id": worker.identity.worker_id,
         "version": worker.identity.version,
@@ -273,7 +273,7 @@ def status(worker: Watched) -> dict[str, Any]:
             {"server": loss.server, "seen": _when(loss.seen), "no_copy": list(loss.gone), "fewer": list(loss.fewer)}
             for loss in worker.last_topology.past.lost
         ],
-        "last_error": {"time": _when(worker.sight.last_error_time), "message": worker.sight.last_error},
+        "last_error": {"time": _when(worker.metrics.last_error_time), "message": worker.metrics.last_error},
     }
 
 
@@ -293,8 +293,8 @@ def _when(moment: float) -> str | None:
 class _Present:
     """The metrics that have a present value, read from the worker at each look."""
 
-    def __init__(self, sight: Sight, worker: Watched) -> None:
-        self._sight = sight
+    def __init__(self, metrics: Metrics, worker: Watched) -> None:
+        self._metrics = metrics
         self._worker = worker
 
     def describe(self) -> list[Metric]:
@@ -326,7 +326,7 @@ class _Present:
         for name, help_text, moved in zip(
             ("bytes_read", "bytes_written"),
             ("Bytes that tasks received from servers.", "Bytes that tasks sent to servers."),
-            self._sight.bytes_moved(worker),
+            self._metrics.bytes_moved(worker),
         ):
             counter = CounterMetricFamily(f"weed_worker_{name}", help_text, labels=["type"])
             for task_type in worker.settings.task_types:
@@ -335,7 +335,7 @@ class _Present:
         yield _gauge("journal_entries_open", "Jobs with changes that may have to be undone.", worker.journal.count())
         yield _gauge("results_owed", "Results that no admin has taken yet.", len(worker.debts))
         yield _gauge("last_heartbeat_timestamp_seconds", "When the last heartbeat was sent.", last_heartbeat(worker))
-        yield _gauge("last_error_timestamp_seconds", "When something last failed.", self._sight.last_error_time)
+        yield _gauge("last_error_timestamp_seconds", "When something last failed.", self._metrics.last_error_time)
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:

@@ -129,7 +129,7 @@ class Host(Protocol):
         """Obey one command."""
 
     @property
-    def sight(self) -> Counts:
+    def metrics(self) -> Counts:
         """Its counters."""
 
     def status(self, session: Session | None = None) -> commands.Status:
@@ -143,7 +143,7 @@ class Host(Protocol):
         """The admin took a registration: go on as if the stream had never been away."""
 
 
-class Choice:
+class AdminEndpoint:
     """The dialect to speak and the endpoint to dial, for all sessions of a worker."""
 
     def __init__(self, settings: Settings, security: Security) -> None:
@@ -174,10 +174,12 @@ class Session:
     breaks they go on, and their results are owed to the next one.
     """
 
-    def __init__(self, worker: Host, choice: Choice, worker_id: str, types: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self, worker: Host, endpoint: AdminEndpoint, worker_id: str, types: Mapping[str, tuple[str, ...]]
+    ) -> None:
         self.worker = worker
         self.worker_id = worker_id
-        self._choice = choice
+        self._endpoint = endpoint
         self._types = types  # by dialect; this session rests while the admin speaks one without types
         self.dialect: ModuleType | None = None
         self.connected = False
@@ -210,7 +212,7 @@ class Session:
     def run(self) -> None:
         """Serve stream after stream until the worker stops."""
         while not self.worker.stopped.is_set():
-            self.dialect, address = self._choice.make()
+            self.dialect, address = self._endpoint.make()
             if not self.task_types:
                 self.worker.stopped.wait(RESTING)
                 continue
@@ -237,10 +239,10 @@ class Session:
         try:
             self._serve_once(dialect, address)
         except AdminError as error:
-            self.worker.sight.stream_event("refused" if isinstance(error, AdminRefused) else "failed")
+            self.worker.metrics.stream_event("refused" if isinstance(error, AdminRefused) else "failed")
             log.warning("admin %s: %s", self.worker.settings.admin, error)
         except Exception:  # a message that trips this worker must not cost it its jobs
-            self.worker.sight.stream_event("failed")
+            self.worker.metrics.stream_event("failed")
             log.exception("admin %s: the stream ended by a fault of this worker", self.worker.settings.admin)
         else:
             return True
@@ -283,7 +285,7 @@ class Session:
                 self._settle(len(self._unsettled))
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-                self._choice.plugin_unknown = dialect is not classic
+                self._endpoint.plugin_unknown = dialect is not classic
             raise _failure(error, address, worker.security.is_on) from None
         finally:
             self._outbox = None
@@ -295,7 +297,7 @@ class Session:
                 self._call.cancel()
                 self._call = None
             channel.close()
-        self.worker.sight.stream_event("closed")
+        self.worker.metrics.stream_event("closed")
         log.info("admin %s closed the stream", address.grpc)
 
     def _on(self, command: object) -> None:
@@ -424,13 +426,13 @@ def sessions_for(worker: Host, worker_id: str, types: tuple[str, ...]) -> list[S
 
     N.B. a 4.x admin that cannot assign a pending vacuum task gives no task at all to a worker that takes vacuum.
     """
-    choice = Choice(worker.settings, worker.security)
+    endpoint = AdminEndpoint(worker.settings, worker.security)
     others = tuple(name for name in types if name != "vacuum")
     if not others or others == types:
-        return [Session(worker, choice, worker_id, {"plugin": types, "classic": types})]
+        return [Session(worker, endpoint, worker_id, {"plugin": types, "classic": types})]
     return [
-        Session(worker, choice, worker_id, {"plugin": types, "classic": others}),
-        Session(worker, choice, f"{worker_id}-vacuum", {"classic": ("vacuum",)}),
+        Session(worker, endpoint, worker_id, {"plugin": types, "classic": others}),
+        Session(worker, endpoint, f"{worker_id}-vacuum", {"classic": ("vacuum",)}),
     ]
 
 

@@ -37,7 +37,7 @@ from weed_cluster.rates import Rates
 from weed_cluster.topology import DEFAULT_COLLECTION, Topology, names_filter, snapshot
 from weed_console import doctor as console_doctor
 from weed_console import status as console_status
-from weed_console.flags import USAGE, Wishes, parse
+from weed_console.flags import USAGE, Flags, parse
 from weed_console.jobs import DEADLINE, Jobs, Row, Work, ids_text, own_directory, state_dir
 from weed_console.screen import Screen, size_text, time_text
 from weed_core import log
@@ -69,21 +69,21 @@ FAILED, WRONG, BUSY, INTERRUPTED = 1, 2, 3, 130
 class Console:
     """One command: what it was asked, where it writes, and how it reaches the cluster."""
 
-    def __init__(self, wishes: Wishes) -> None:
-        self.wishes = wishes
-        self.screen = Screen(quiet=wishes.json)
+    def __init__(self, flags: Flags) -> None:
+        self.flags = flags
+        self.screen = Screen(quiet=flags.json)
         self.tls_problem = ""  # for the doctor, who goes on without
         try:
-            self.security = security.load(wishes.config_dir)
+            self.security = security.load(flags.config_dir)
         except ConfigError as error:
-            if wishes.command != "doctor":
+            if flags.command != "doctor":
                 raise
             self.security, self.tls_problem = security.Security({}, ""), str(error)
         self.channels = Channels(self.security.credentials, self.security.options, uploads=self.security.uploads)
-        self.masters = Masters(wishes.masters)
+        self.masters = Masters(flags.masters)
         self.native = ThreadPool(2)
-        self.rates = Rates(*wishes.rates)
-        self.last_topology = LastTopology(state_dir(wishes), [wishes.working_dir] if wishes.working_dir else [])
+        self.rates = Rates(*flags.rates)
+        self.last_topology = LastTopology(state_dir(flags), [flags.working_dir] if flags.working_dir else [])
 
     def close(self) -> None:
         """Hang up."""
@@ -92,64 +92,64 @@ class Console:
 
     def context(self, leash: Leash, entry: Entry, dry_run: bool = False) -> Context:
         """What a task gets."""
-        wishes = self.wishes
+        flags = self.flags
         return Context(
             cluster=Cluster(self.channels, self.masters, leash),
             journal=entry,
             compute=lambda function, *args: self.native.apply(function, args),
             rates=self.rates,
-            options=Options(ec_window=wishes.ec_window, data_dirs=wishes.data_dirs, dry_run=dry_run),
-            log=lambda line: self.screen.say(line, "dim") if wishes.verbosity else None,
+            options=Options(ec_window=flags.ec_window, data_dirs=flags.data_dirs, dry_run=dry_run),
+            log=lambda line: self.screen.say(line, "dim") if flags.verbosity else None,
             remember=self.last_topology.look,
         )
 
     def find(self, **changed: Value) -> tuple[list[Row], Detection]:
         """Look for work, with changed settings, and keep what -volumeId, -collection and -max leave."""
-        wishes = self.wishes
-        config = {**wishes.config, **changed}
-        if wishes.collections and not config.get("collection_filter") and "collection_filter" in config:
-            names = (re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") for name in wishes.collections)
+        flags = self.flags
+        config = {**flags.config, **changed}
+        if flags.collections and not config.get("collection_filter") and "collection_filter" in config:
+            names = (re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") for name in flags.collections)
             config["collection_filter"] = (
                 f"^({'|'.join('' if name == DEFAULT_COLLECTION else name for name in names)})$"
             )
-        only = next(iter(wishes.volume_ids)) if len(wishes.volume_ids) == 1 else 0
+        only = next(iter(flags.volume_ids)) if len(flags.volume_ids) == 1 else 0
         request = DetectionRequest(
-            wishes.job, config, tuple(map(str, wishes.masters)), sequence=time.time_ns(), volume_id=only, is_single=True
+            flags.job, config, tuple(map(str, flags.masters)), sequence=time.time_ns(), volume_id=only, is_single=True
         )
-        if wishes.working_dir and not (wishes.command == "run" and wishes.volume_ids):
-            request = Setbacks(wishes.working_dir).told(request, wishes.job)
+        if flags.working_dir and not (flags.command == "run" and flags.volume_ids):
+            request = Setbacks(flags.working_dir).told(request, flags.job)
         context = self.context(Leash(DEADLINE), Journal.memory())
-        found = look(weed_tasks.load([wishes.job])[wishes.job], request, context)
+        found = look(weed_tasks.load([flags.job])[flags.job], request, context)
         self.check_filters(context)
-        is_wanted = names_filter(",".join(wishes.collections))
-        rows = [Row.of(wishes.job, proposal, wishes.rates[0]) for proposal in found.proposals]
+        is_wanted = names_filter(",".join(flags.collections))
+        rows = [Row.of(flags.job, proposal, flags.rates[0]) for proposal in found.proposals]
         rows = [
             row
             for row in rows
-            if is_wanted(row.collection) and (not wishes.volume_ids or wishes.volume_ids.issuperset(row.volume_ids))
+            if is_wanted(row.collection) and (not flags.volume_ids or flags.volume_ids.issuperset(row.volume_ids))
         ]
         skipped = [
             skip
             for skip in found.skipped
-            if is_wanted(skip.collection) and (not wishes.volume_ids or skip.volume_id in wishes.volume_ids)
+            if is_wanted(skip.collection) and (not flags.volume_ids or skip.volume_id in flags.volume_ids)
         ]
-        rows = rows[: wishes.most or None]
+        rows = rows[: flags.most or None]
         return rows, Detection([row.proposal for row in rows], skipped, found.has_more, found.seen, found.summary)
 
     def check_filters(self, context: Context) -> None:
         """Raise ConfigError for a filter that matches nothing: what it hides would read as well."""
-        wishes, narrow = self.wishes, context.seen
+        flags, narrow = self.flags, context.seen
         for topology in (narrow, None):
             seen = topology or snapshot(context.master())  # what was narrowed to one volume does not tell the names
-            said = unknown(wishes.volume_ids, wishes.collections, seen)
-            said += unmatched(wishes.job, wishes.config, seen) if wishes.job else []
+            said = unknown(flags.volume_ids, flags.collections, seen)
+            said += unmatched(flags.job, flags.config, seen) if flags.job else []
             if not said:
                 return
         raise ConfigError("; ".join(said))
 
     def narrowed(self, topology: Topology) -> Topology:
         """What -volumeId and -collection leave of a topology; ConfigError where they name what there is not."""
-        ids, collections = self.wishes.volume_ids, self.wishes.collections
+        ids, collections = self.flags.volume_ids, self.flags.collections
         if said := unknown(ids, collections, topology):
             raise ConfigError("; ".join(said))
         is_wanted = names_filter(",".join(collections))
@@ -163,11 +163,11 @@ class Console:
 
     def show(self, rows: Sequence[Row], found: Detection, listed: int) -> None:
         """Show a plan, with so many of the volumes passed over."""
-        say, wishes = self.screen.say, self.wishes
+        say, flags = self.screen.say, self.flags
         for loss in self.last_topology.past.lost:
             say(f"volume server {loss.server} {loss.text()}", "problem" if loss.gone else "warning")
         if rows:
-            say(f"{len(rows)} to do for {wishes.job}:", "bold")
+            say(f"{len(rows)} to do for {flags.job}:", "bold")
             self.screen.table(
                 ("VOLUME", "COLLECTION", "SERVER", "SIZE", "MOVES", "TIME", "REASON"),
                 [
@@ -185,15 +185,15 @@ class Console:
                 right=("VOLUME", "SIZE", "MOVES", "TIME"),
             )
             total = sum(row.moves for row in rows)
-            seconds = max(sum(row.seconds for row in rows) / wishes.concurrent, max(row.seconds for row in rows))
+            seconds = max(sum(row.seconds for row in rows) / flags.concurrent, max(row.seconds for row in rows))
             say(
-                f"in all {size_text(total)} to move, in {time_text(seconds)} at most with {wishes.concurrent} at once"
-                + (f" and {wishes.rates[0] / 1e6:.0f} MB/s" if wishes.rates[0] else "")
+                f"in all {size_text(total)} to move, in {time_text(seconds)} at most with {flags.concurrent} at once"
+                + (f" and {flags.rates[0] / 1e6:.0f} MB/s" if flags.rates[0] else "")
             )
             for line in shut_lines(rows):
                 say(line, "warning")
         else:
-            say(f"nothing to do for {wishes.job}" + (f": {found.summary}" if found.summary else ""))
+            say(f"nothing to do for {flags.job}" + (f": {found.summary}" if found.summary else ""))
         shown, rest = found.skipped[:listed], Counter(skip.key for skip in found.skipped[listed:])
         if shown:
             say()
@@ -215,7 +215,7 @@ class Console:
         if rest:
             why = ", ".join(f"{count} {key}" for key, count in rest.most_common())
             more = f"and {rest.total()} more" if shown else f"{rest.total()} passed over"
-            say(f"{more} ({why}); weed_worker plan {wishes.job} -all lists them")
+            say(f"{more} ({why}); weed_worker plan {flags.job} -all lists them")
         if fresh := _too_fresh(found):
             say(
                 f"{_volumes(fresh)} may get the missing copies back by themselves; {AT_ONCE} repairs at once", "warning"
@@ -224,36 +224,36 @@ class Console:
     def plan(self) -> int:
         """Show what there is to do."""
         rows, found = self.find()
-        if self.wishes.json:
-            _print_json(_plan_document(self.wishes, rows, found))
+        if self.flags.json:
+            _print_json(_plan_document(self.flags, rows, found))
         else:
-            self.show(rows, found, len(found.skipped) if self.wishes.everything else LIST)
+            self.show(rows, found, len(found.skipped) if self.flags.everything else LIST)
         return 0
 
     # ---- run
 
     def run(self) -> int:
         """Do what there is to do."""
-        wishes, screen = self.wishes, self.screen
-        if not wishes.dry_run and not wishes.yes and (wishes.json or not sys.stdin.isatty()):
+        flags, screen = self.flags, self.screen
+        if not flags.dry_run and not flags.yes and (flags.json or not sys.stdin.isatty()):
             raise ConfigError("run changes the cluster: add -yes, or -dryRun to see what it would do")
-        with own_directory(wishes) as directory:
+        with own_directory(flags) as directory:
             journal = Journal(directory / "journal")
             unfinished, blocked = journal.unfinished(), list[frozenset[int]]()
-            if unfinished and not wishes.dry_run:
+            if unfinished and not flags.dry_run:
                 with self.lock(lambda why: screen.say(why, "problem")):
                     blocked = self.recover(unfinished)
             rows, found = self.find()
-            if not wishes.json:
+            if not flags.json:
                 self.show(rows, found, 0)
-            if _too_fresh(found) and not (wishes.dry_run or wishes.yes) and self.is_impatient(found):
+            if _too_fresh(found) and not (flags.dry_run or flags.yes) and self.is_impatient(found):
                 rows, found = self.find(min_fault_age_seconds=0)
                 self.show(rows, found, 0)
-            if rows and not wishes.dry_run and not wishes.yes and not self.agreed(len(rows)):
+            if rows and not flags.dry_run and not flags.yes and not self.agreed(len(rows)):
                 screen.say("nothing was changed")
                 return INTERRUPTED
             jobs = Jobs(
-                self.wishes,
+                self.flags,
                 self.screen,
                 self.context,
                 self.masters,
@@ -263,19 +263,19 @@ class Console:
             )
             if rows:
                 with _signals(jobs.stop):
-                    if wishes.dry_run:
+                    if flags.dry_run:
                         jobs.run()
                     else:
                         jobs.run(lambda patience, wait: self.lock(jobs.stop, patience, wait))
-            if wishes.json:
+            if flags.json:
                 outcomes = [work.document() for work in jobs.works]
-                _print_json({**_plan_document(wishes, rows, found), "dry_run": wishes.dry_run, "jobs": outcomes})
+                _print_json({**_plan_document(flags, rows, found), "dry_run": flags.dry_run, "jobs": outcomes})
             elif rows:
                 screen.say(jobs.summary())
             if jobs.interrupted:
                 return INTERRUPTED
             failed = any(work.outcome not in ("done", "checked") for work in jobs.works)
-            return FAILED if blocked or failed or (_too_fresh(found) and not wishes.dry_run) else 0
+            return FAILED if blocked or failed or (_too_fresh(found) and not flags.dry_run) else 0
 
     def is_impatient(self, found: Detection) -> bool:
         """Ask whether copies are to be made although a server that restarts would bring the missing ones back."""
@@ -300,7 +300,7 @@ class Console:
         self, lost: Callable[[str], None], patience: float = 0.0, wait: Callable[[float], None] = time.sleep
     ) -> Iterator[None]:
         """Hold the cluster's lock, renewed; Busy names its holder."""
-        what = f"weed_worker run {self.wishes.job}"
+        what = f"weed_worker run {self.flags.job}"
         client = f"{what} ({socket.gethostname()}, process {os.getpid()})"
         with cluster_lock(Cluster(self.channels, self.masters, _Watched(lost)), client, what, patience, wait):
             yield
@@ -329,17 +329,17 @@ class Console:
 
     def undo(self) -> int:
         """Clear up what earlier runs from here left, then open the volumes that are named."""
-        wishes, screen = self.wishes, self.screen
-        if not wishes.dry_run and not wishes.yes and (wishes.json or not sys.stdin.isatty()):
+        flags, screen = self.flags, self.screen
+        if not flags.dry_run and not flags.yes and (flags.json or not sys.stdin.isatty()):
             raise ConfigError("undo changes the cluster: add -yes, or -dryRun to see what is left")
         done: list[dict[str, Any]] = []
 
         def tell(what: str, outcome: str, text: str) -> None:
             done.append({"what": what, "outcome": outcome, "text": text})
-            if not wishes.json:
+            if not flags.json:
                 screen.say(f"{what}: {outcome}: {text}", "" if outcome in ("done", "checked") else "problem")
 
-        with own_directory(wishes) as directory:
+        with own_directory(flags) as directory:
             journal = Journal(directory / "journal")
             unfinished = journal.unfinished()
             for entry in unfinished:
@@ -347,11 +347,11 @@ class Console:
                 tell(what, "checked", left_shut(entry) or f"{len(entry.open)} changes to undo, journal {entry.id}")
             if not unfinished:
                 tell(str(directory), "checked", "no run from here left anything")
-            wanted = sorted(wishes.volume_ids)
-            if wishes.dry_run:
+            wanted = sorted(flags.volume_ids)
+            if flags.dry_run:
                 for volume_id in wanted:
                     self._reopen(journal, volume_id, tell)
-            elif (unfinished or wanted) and (wishes.yes or self.agreed(len(unfinished) + len(wanted))):
+            elif (unfinished or wanted) and (flags.yes or self.agreed(len(unfinished) + len(wanted))):
                 with self.lock(lambda why: screen.say(why, "problem")):
                     blocked = self.recover(unfinished)
                     for volumes in blocked:
@@ -360,12 +360,12 @@ class Console:
                         )
                     for volume_id in sorted(set(wanted) - frozenset[int]().union(*blocked)):
                         self._reopen(journal, volume_id, tell)
-        if wishes.json:
+        if flags.json:
             _print_json(done)
         return FAILED if any(one["outcome"] == "failed" for one in done) else 0
 
     def _reopen(self, journal: Journal, volume_id: int, tell: Callable[[str, str, str], None]) -> None:
-        dry, name, job = self.wishes.dry_run, f"volume {volume_id}", f"undo-{volume_id}"
+        dry, name, job = self.flags.dry_run, f"volume {volume_id}", f"undo-{volume_id}"
         entry = Journal.memory(job, "replication", volume_id) if dry else None
         entry = entry or journal.open_entry(job, "replication", volume_id, masters=list(map(str, self.masters)))
         leash = Leash(DEADLINE)
@@ -382,9 +382,9 @@ class Console:
 
     def status(self) -> int:
         """Show an admin's workers and jobs, or one worker."""
-        wishes = self.wishes
-        view = console_status.of_worker(wishes.worker) if wishes.worker else console_status.of_admin(wishes.admin)
-        if wishes.json:
+        flags = self.flags
+        view = console_status.of_worker(flags.worker) if flags.worker else console_status.of_admin(flags.admin)
+        if flags.json:
             _print_json(view.document)
             return 0
         for title, heads, rows in view.tables:
@@ -396,18 +396,18 @@ class Console:
 
     def doctor(self) -> int:
         """Look for what keeps maintenance from working."""
-        wishes = self.wishes
+        flags = self.flags
         cluster = Cluster(self.channels, self.masters, Leash(300.0))
-        places = [wishes.working_dir] if wishes.working_dir else []
-        places += [state_dir(wishes)]
-        for server in wishes.forget:
+        places = [flags.working_dir] if flags.working_dir else []
+        places += [state_dir(flags)]
+        for server in flags.forget:
             if not self.last_topology.forget(str(server)):
                 raise ConfigError(f"-forget={server}: no such server is missed")
         remember = self.last_topology.look
-        findings = console_doctor.examine(cluster, self.security, wishes.admin, places, remember, self.narrowed)
+        findings = console_doctor.examine(cluster, self.security, flags.admin, places, remember, self.narrowed)
         if self.tls_problem:
             findings = console_doctor.with_tls_problem(findings, self.tls_problem)
-        if wishes.json:
+        if flags.json:
             _print_json([found.document() for found in findings])
         else:
             self.screen.table(("", "WHERE", "WHAT"), [(found.level, found.where, found.text()) for found in findings])
@@ -440,9 +440,9 @@ def _first(names: Sequence[str]) -> str:
     return (names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "")) if names else "-"
 
 
-def _plan_document(wishes: Wishes, rows: Iterable[Row], found: Detection) -> dict[str, Any]:
+def _plan_document(flags: Flags, rows: Iterable[Row], found: Detection) -> dict[str, Any]:
     return {
-        "job": wishes.job,
+        "job": flags.job,
         "seen": found.seen,
         "summary": found.summary,
         "has_more": found.has_more,
@@ -504,17 +504,17 @@ def _main(words: list[str]) -> int:
         if {"--help"} & set(normalise(words, USAGE)):
             print(USAGE)
             return 0
-        wishes = parse(words)
+        flags = parse(words)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
-        log.set_up("text", wishes.verbosity)
-        logging.getLogger().setLevel(logging.INFO if wishes.verbosity > 1 else logging.CRITICAL)
+        log.set_up("text", flags.verbosity)
+        logging.getLogger().setLevel(logging.INFO if flags.verbosity > 1 else logging.CRITICAL)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
         share_one_heap()
         allow_many()
-        console = Console(wishes)
+        console = Console(flags)
         try:
-            command: Callable[[], int] = getattr(console, wishes.command)
+            command: Callable[[], int] = getattr(console, flags.command)
             return command()
         finally:
             console.close()

@@ -69,7 +69,7 @@ configuration; 3 the cluster is locked by another; 130 interrupted.
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Flags:
     """The flags, checked."""
 
     command: str
@@ -95,7 +95,7 @@ class Wishes:
     verbosity: int
 
 
-def parse(argv: Sequence[str]) -> Wishes:
+def parse(argv: Sequence[str]) -> Flags:
     """Read and check the flags; raise ConfigError with one clear line for what is wrong."""
     words = normalise(argv, USAGE)
     last = {word.partition("=")[0]: place for place, word in enumerate(words)}
@@ -109,7 +109,7 @@ def parse(argv: Sequence[str]) -> Wishes:
     job = ALIASES.get(job, job)
     if job and job not in TASK_TYPES:
         raise ConfigError(f"unknown job {given['<job>']!r}; known are {', '.join(TASK_TYPES)}")
-    return Wishes(
+    return Flags(
         command=next(word for word in ("plan", "run", "undo", "status", "doctor") if given[word]),
         job=job,
         masters=_addresses(given, "master"),

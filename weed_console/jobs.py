@@ -22,7 +22,7 @@ from typing import Any
 import weed_tasks
 from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
-from weed_console.flags import Wishes
+from weed_console.flags import Flags
 from weed_console.screen import Bar, Screen, size_text, time_text
 from weed_core.errors import Busy, Cancelled, ConfigError, StillShut, TaskError
 from weed_core.model import Job, Proposal
@@ -120,7 +120,7 @@ class Jobs:
 
     def __init__(
         self,
-        wishes: Wishes,
+        wishes: Flags,
         screen: Screen,
         context: MakeContext,
         masters: Masters,
@@ -309,7 +309,7 @@ def ids_text(volume_ids: Sequence[int]) -> str:
 # ---- where a run keeps its journal --------------------------------------------------------------------------------
 
 
-def state_dir(wishes: Wishes) -> Path:
+def state_dir(wishes: Flags) -> Path:
     """The directory for this cluster: under -workingDir, the home directory, or the temporary one."""
     name = "console-" + re.sub(r"[^A-Za-z0-9.-]", "_", "_".join(sorted(map(str, wishes.masters))))[:100]
     if wishes.working_dir:
@@ -323,7 +323,7 @@ def state_dir(wishes: Wishes) -> Path:
 
 
 @contextmanager
-def own_directory(wishes: Wishes) -> Iterator[Path]:
+def own_directory(wishes: Flags) -> Iterator[Path]:
     """The state directory, held against a second run on the same cluster from here."""
     path = state_dir(wishes)
     try:

@@ -231,7 +231,7 @@ class _Stage(NamedTuple):
 _STAGES = (_Stage(True, True), _Stage(False, True), _Stage(False, False))
 
 
-class _Shelf:
+class _Ranking:
     """The children of a bin: those with the fewest shards of the volume first, and by their rank among equals.
 
     Those that have their share of the shards being placed (data, then parity) come last.
@@ -253,7 +253,7 @@ class _Shelf:
         heapq.heapify(self._touched)
 
     def pick(self) -> _Bin | None:
-        """Take the best child off the shelf."""
+        """Take the best child out of the ranking."""
         order = self._parent.order
         while self._next < len(order):
             child = self._parent.children[order[self._next][2]]
@@ -313,9 +313,9 @@ class _Attempt:
         if stage is None:
             return False
         self._stage = stage
-        self._racks = _Shelf(self._view.root, self._on)
+        self._racks = _Ranking(self._view.root, self._on)
         self._racks.expect(DATA_SHARDS)
-        self._hosts: dict[_Name, _Shelf] = {}
+        self._hosts: dict[_Name, _Ranking] = {}
         return True
 
     def _place(self) -> _Physical | None:
@@ -335,7 +335,7 @@ class _Attempt:
     def _place_in(self, rack: _Bin) -> _Physical | None:
         hosts = self._hosts.get(rack.name)
         if hosts is None:
-            hosts = self._hosts[rack.name] = _Shelf(rack, self._on)
+            hosts = self._hosts[rack.name] = _Ranking(rack, self._on)
         while (host := hosts.pick()) is not None:
             if self._stage.spare_hosts and self._on[host.name] >= MOST_TOGETHER:
                 continue

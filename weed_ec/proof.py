@@ -15,7 +15,7 @@ from typing import TypeVar
 from weed_cluster.address import Address
 from weed_core.errors import Mismatch, ServerFailed
 from weed_core.release import Generation
-from weed_ec.shards import ANY_REVISION, Shelf, fetch, look
+from weed_ec.shards import ANY_REVISION, ShardSet, fetch, look
 from weed_ec.source import Source
 from weed_ec.stream import PIECE, ShardSums, piece_crcs, read_piece
 from weed_safety.context import Context
@@ -56,7 +56,7 @@ class Claim:
 
 def prove(ctx: Context, claim: Claim, live: Live, sums: Sequence[ShardSums]) -> None:
     """Prove what was just encoded and sent: place, size, run, index and sampled bytes; Mismatch says what is wrong."""
-    shelves = _prove_places(ctx, claim)
+    shard_sets = _prove_places(ctx, claim)
     digest = ctx.compute(_digest, live.ecx())
     for server, ecx_digest in zip(
         claim.places, ctx.each(lambda server: _index_digest(ctx, claim, server), claim.places)
@@ -65,17 +65,17 @@ def prove(ctx: Context, claim: Claim, live: Live, sums: Sequence[ShardSums]) -> 
         if ecx_digest != digest and not ctx.compute(_is_index_of, _index(ctx, claim, server), live):
             raise Mismatch(f"the .ecx of {claim.name} on {server} does not name the needles of the volume")
     for piece in _sampled(claim):
-        got = _read_pieces(ctx, claim, shelves, piece, range(TOTAL_SHARDS), crc32c)
+        got = _read_pieces(ctx, claim, shard_sets, piece, range(TOTAL_SHARDS), crc32c)
         _compare_pieces(claim, piece, got, [shard.pieces[piece] for shard in sums])
 
 
 def prove_found(ctx: Context, claim: Claim) -> None:
     """Prove that shards found complete are sound among themselves: as prove(), with the parity as the witness."""
-    shelves = _prove_places(ctx, claim)
+    shard_sets = _prove_places(ctx, claim)
     for piece in _sampled(claim):
-        data = _read_pieces(ctx, claim, shelves, piece, range(DATA_SHARDS), bytes)
+        data = _read_pieces(ctx, claim, shard_sets, piece, range(DATA_SHARDS), bytes)
         wanted = ctx.compute(piece_crcs, data)
-        parity = _read_pieces(ctx, claim, shelves, piece, range(DATA_SHARDS, TOTAL_SHARDS), crc32c)
+        parity = _read_pieces(ctx, claim, shard_sets, piece, range(DATA_SHARDS, TOTAL_SHARDS), crc32c)
         _compare_pieces(claim, piece, [*wanted[:DATA_SHARDS], *parity], wanted)
 
 
@@ -84,21 +84,21 @@ def _sampled(claim: Claim) -> list[int]:
     return sorted({0, last, *(random.randint(0, last) for _ in range(SAMPLED - 2))})
 
 
-def _prove_places(ctx: Context, claim: Claim) -> dict[Address, Shelf]:
+def _prove_places(ctx: Context, claim: Claim) -> dict[Address, ShardSet]:
     placed = sorted(shard for shards in claim.places.values() for shard in shards)
     if placed != list(range(TOTAL_SHARDS)):
         raise Mismatch(f"the shards of {claim.name} are {placed}, not each of the fourteen once")
     source = claim.source
-    shelves = ctx.each(lambda server: look(ctx, server, source.volume_id, source.collection), claim.places)
-    for shelf in shelves:
-        _prove_shelf(claim, shelf)
-    return {shelf.server: shelf for shelf in shelves}
+    shard_sets = ctx.each(lambda server: look(ctx, server, source.volume_id, source.collection), claim.places)
+    for held in shard_sets:
+        _prove_shards(claim, held)
+    return {held.server: held for held in shard_sets}
 
 
 def _read_pieces(
     ctx: Context,
     claim: Claim,
-    shelves: Mapping[Address, Shelf],
+    shard_sets: Mapping[Address, ShardSet],
     piece: int,
     shards: Collection[int],
     keep: Callable[[bytes], T],
@@ -109,7 +109,7 @@ def _read_pieces(
     def read(shard_id: int) -> T:
         server = at[shard_id]
         ctx.rates.spend(str(server), PIECE, ctx.wait)
-        run = claim.run if shelves[server].generation.knows_ecsum else 0
+        run = claim.run if shard_sets[server].generation.knows_ecsum else 0
         return keep(read_piece(ctx.volume(server), claim.source.volume_id, shard_id, piece, run))
 
     return ctx.each(read, shards, most=5)
@@ -123,33 +123,33 @@ def _compare_pieces(claim: Claim, piece: int, got: Sequence[int], wanted: Sequen
             raise Mismatch(f"{where} does not read back as it should, at byte {piece * PIECE}")
 
 
-def _prove_shelf(claim: Claim, shelf: Shelf) -> None:
+def _prove_shards(claim: Claim, held: ShardSet) -> None:
     source, size = claim.source, claim.source.shard_size
-    name = f"volume {source.volume_id} on {shelf.server}"
-    for shard_id in claim.places[shelf.server]:
-        if shard_id not in shelf.mounted:
+    name = f"volume {source.volume_id} on {held.server}"
+    for shard_id in claim.places[held.server]:
+        if shard_id not in held.mounted:
             raise Mismatch(f"shard {shard_id} of {name} is not mounted")
-        if shelf.mounted[shard_id] != size:
-            raise Mismatch(f"shard {shard_id} of {name} has {shelf.mounted[shard_id]} bytes, it should have {size}")
-        if shard_id not in shelf.files:
+        if held.mounted[shard_id] != size:
+            raise Mismatch(f"shard {shard_id} of {name} has {held.mounted[shard_id]} bytes, it should have {size}")
+        if shard_id not in held.files:
             raise Mismatch(f"shard {shard_id} of {name} is mounted, but its file is gone")
-    check_vif(shelf, source, claim.run)
+    check_vif(held, source, claim.run)
 
 
-def check_vif(shelf: Shelf, source: Source, run: int) -> None:
+def check_vif(held: ShardSet, source: Source, run: int) -> None:
     """Check what a server's `.vif` says of the encode, as far as its release knows it; Mismatch if it is wrong."""
-    vif = shelf.vif
+    vif = held.vif
     if vif is None:
-        raise Mismatch(f"the .vif of volume {source.volume_id} on {shelf.server} is gone")
+        raise Mismatch(f"the .vif of volume {source.volume_id} on {held.server} is gone")
     told = (vif.version, vif.dat_file_size)
     if vif.version != source.version or vif.dat_file_size not in (source.dat_size, 0):
         raise Mismatch(
-            f"the .vif of volume {source.volume_id} on {shelf.server} tells version and bytes {told}, "
+            f"the .vif of volume {source.volume_id} on {held.server} tells version and bytes {told}, "
             f"they are {(source.version, source.dat_size)}"
         )
-    if shelf.generation >= Generation.V4_44 and vif.ec_shard_config.encode_ts_ns != run:
+    if held.generation >= Generation.V4_44 and vif.ec_shard_config.encode_ts_ns != run:
         raise Mismatch(
-            f"the shards of volume {source.volume_id} on {shelf.server} are of encode run "
+            f"the shards of volume {source.volume_id} on {held.server} are of encode run "
             f"{vif.ec_shard_config.encode_ts_ns}, not {run}"
         )
 

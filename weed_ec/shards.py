@@ -35,7 +35,7 @@ sender that is dead but not yet dropped would vanish later. Servers ping after 6
 
 
 @dataclass
-class Shelf:
+class ShardSet:
     """One server's part of an erasure-coded volume.
 
     `mounted` is shard id -> bytes, `files` shard id -> when it was last written (ns), whether mounted or not. `vif` is
@@ -59,62 +59,62 @@ class Shelf:
         return sorted({*self.mounted, *self.files})
 
 
-def look(ctx: Context, server: Address, volume_id: int, collection: str) -> Shelf:
+def look(ctx: Context, server: Address, volume_id: int, collection: str) -> ShardSet:
     """Ask a server for all it holds of a volume's shards; ServerFailed where it does not answer."""
-    shelf = Shelf(server, generation_of(ctx, server))
+    held = ShardSet(server, generation_of(ctx, server))
     volume = ctx.volume(server)
     try:
         for info in volume.volume_ec_shards_info(volume_id=volume_id).ec_shard_infos:
             # Releases before 4.13 do not fill in the volume id.
             if info.collection == collection and info.volume_id in (volume_id, 0):
-                shelf.mounted[info.shard_id] = info.size
+                held.mounted[info.shard_id] = info.size
     except ServerFailed as error:
         if not error.says_absent:
             raise
     for shard_id in ALL_SHARDS:
         written = file_time(volume, volume_id, collection, f".ec{shard_id:02d}")
         if written is not None:
-            shelf.files[shard_id] = written
-    if shelf.shards:
-        shelf.vif = parse_vif(fetch(volume, volume_id, collection, ".vif") or b"")
-    return shelf
+            held.files[shard_id] = written
+    if held.shards:
+        held.vif = parse_vif(fetch(volume, volume_id, collection, ".vif") or b"")
+    return held
 
 
-def look_at_all(ctx: Context, servers: Iterable[Address], volume_id: int, collection: str) -> list[Shelf]:
+def look_at_all(ctx: Context, servers: Iterable[Address], volume_id: int, collection: str) -> list[ShardSet]:
     """Ask several servers side by side."""
     return ctx.each(lambda server: look(ctx, server, volume_id, collection), dict.fromkeys(servers))
 
 
-def complete_run(shelves: Sequence[Shelf]) -> int | None:
+def complete_run(shard_sets: Sequence[ShardSet]) -> int | None:
     """Return the encode run of which all fourteen shards are mounted and of one size; None if there is none.
 
     Shards of different runs do not add up. An empty shard counts as absent.
     """
-    for run in sorted({shelf.run for shelf in shelves}, reverse=True):
+    for run in sorted({held.run for held in shard_sets}, reverse=True):
         found: dict[int, set[int]] = {}
-        for shelf in shelves:
-            if shelf.run == run:
-                for shard_id, size in shelf.mounted.items():
+        for held in shard_sets:
+            if held.run == run:
+                for shard_id, size in held.mounted.items():
                     found.setdefault(shard_id, set()).add(size)
         if len(found) == TOTAL_SHARDS and len(set().union(*found.values())) == 1 and {0} not in found.values():
             return run
     return None
 
 
-def describe(shelves: Iterable[Shelf]) -> str:
+def describe(shard_sets: Iterable[ShardSet]) -> str:
     """Say who holds which shards."""
     return "; ".join(
-        f"{shelf.server} shards {', '.join(map(str, shelf.shards))}"
-        + ("" if len(shelf.mounted) == len(shelf.shards) else f" (mounted: {len(shelf.mounted)})")
-        for shelf in shelves
-        if shelf.shards
+        f"{held.server} shards {', '.join(map(str, held.shards))}"
+        + ("" if len(held.mounted) == len(held.shards) else f" (mounted: {len(held.mounted)})")
+        for held in shard_sets
+        if held.shards
     )
 
 
-def await_senders(ctx: Context, shelves: Iterable[Shelf], volume_id: int, collection: str) -> None:
+def await_senders(ctx: Context, shard_sets: Iterable[ShardSet], volume_id: int, collection: str) -> None:
     """Wait until no unmounted shard file can still have a sender; Busy where one is being written."""
-    for shelf in shelves:
-        loose = {shard_id: at for shard_id, at in shelf.files.items() if shard_id not in shelf.mounted}
+    for held in shard_sets:
+        loose = {shard_id: at for shard_id, at in held.files.items() if shard_id not in held.mounted}
         if not loose:
             continue
         # The server's clock and ours may differ: believe an age only if it is plausible, and look twice.
@@ -122,46 +122,46 @@ def await_senders(ctx: Context, shelves: Iterable[Shelf], volume_id: int, collec
         age = max(0.0, time.time() - latest / 1e9) if latest else 0.0
         left = max(0.0, QUIET - age)
         if left > 0:
-            ctx.log(f"shard files of volume {volume_id} on {shelf.server} are new; waiting {left:.0f} s for a sender")
+            ctx.log(f"shard files of volume {volume_id} on {held.server} are new; waiting {left:.0f} s for a sender")
         ctx.wait(max(left, 1.0))
-        volume = ctx.volume(shelf.server)
+        volume = ctx.volume(held.server)
         for shard_id, written in loose.items():
             now = file_time(volume, volume_id, collection, f".ec{shard_id:02d}")
             if now is not None and now != written:
                 raise Busy(
-                    f"somebody is writing shard {shard_id} of volume {volume_id} to {shelf.server} just now; "
+                    f"somebody is writing shard {shard_id} of volume {volume_id} to {held.server} just now; "
                     "nothing was touched"
                 )
 
 
-def remove(ctx: Context, shelf: Shelf, volume_id: int, collection: str, run: int, only: Collection[int] = ()) -> None:
+def remove(ctx: Context, held: ShardSet, volume_id: int, collection: str, run: int, only: Collection[int] = ()) -> None:
     """Remove a server's shards of encode runs up to and including `run` and, where the run is unknown, those in `only`.
 
-    Newer ones stay. Without `only`, all that the shelf names are meant. Mismatch if some are still there after it.
+    Newer ones stay. Without `only`, all that `held` names are meant. Mismatch if some are still there after it.
     Only to be called where the volume itself is proved whole and frozen.
     """
-    volume = ctx.volume(shelf.server)
-    wanted = sorted(only or shelf.shards)
-    if shelf.generation.knows_ecsum:
+    volume = ctx.volume(held.server)
+    wanted = sorted(only or held.shards)
+    if held.generation.knows_ecsum:
         # The server compares with the run in the .vif of each disk, and removes what is older than the one named.
         volume.volume_ec_shards_unmount(volume_id=volume_id, shard_ids=ALL_SHARDS, encode_ts_ns=run + 1)
         volume.volume_ec_shards_delete(
             volume_id=volume_id, collection=collection, shard_ids=ALL_SHARDS, full_teardown=True, encode_ts_ns=run + 1
         )
-        shelf = look(ctx, shelf.server, volume_id, collection)
-        if not shelf.shards:
+        held = look(ctx, held.server, volume_id, collection)
+        if not held.shards:
             return
-        if shelf.run > run:
-            raise Busy(f"{shelf.server} holds shards of volume {volume_id} of a newer encode; they were left alone")
-        wanted = sorted({*wanted} & {*shelf.shards})
+        if held.run > run:
+            raise Busy(f"{held.server} holds shards of volume {volume_id} of a newer encode; they were left alone")
+        wanted = sorted({*wanted} & {*held.shards})
     if wanted:
         volume.volume_ec_shards_unmount(volume_id=volume_id, shard_ids=wanted)
-        if not shelf.generation.knows_ecsum and file_time(volume, volume_id, collection, ".ecx") is None:
+        if not held.generation.knows_ecsum and file_time(volume, volume_id, collection, ".ecx") is None:
             send(volume, volume_id, collection, ".ecx", b"")  # without one, servers before 4.44 delete nothing
         volume.volume_ec_shards_delete(volume_id=volume_id, collection=collection, shard_ids=wanted)
-    left = {*wanted} & {*look(ctx, shelf.server, volume_id, collection).shards}
+    left = {*wanted} & {*look(ctx, held.server, volume_id, collection).shards}
     if left:
-        raise Mismatch(f"{shelf.server} still holds shards {sorted(left)} of volume {volume_id} after deleting them")
+        raise Mismatch(f"{held.server} still holds shards {sorted(left)} of volume {volume_id} after deleting them")
 
 
 def file_time(volume: VolumeServer, volume_id: int, collection: str, ext: str) -> int | None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
-from tests.agent.test_sight import Watcher
+from tests.agent.test_metrics import Watcher
 from tests.agent.work import garbage, hold, server_of
 from tests.support import eventually, free_port
 from tests.support.cluster import Cluster

@@ -13,7 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import free_port
-from weed_agent.metrics import Sight
+from weed_agent.metrics import Metrics
 from weed_agent.settings import parse
 from weed_cluster import security
 from weed_core.model import Detection, Skipped
@@ -34,14 +34,14 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Every sample that a worker shows, and the labels it may have."""
     flags = [f"-workingDir={tmp_path_factory.mktemp('worker')}", "-window=vacuum=00:00-06:00"]
     worker = Worker(parse(flags), "w-test", security.load())
-    sight: Sight = worker.sight
-    sight.stream_event("connected")
-    sight.task_ended("vacuum", "success", 1.0, 10, 20)
-    sight.detection_ended("vacuum", Detection([], [Skipped(1, "too young", "young")], seen=1))
-    sight.heartbeat_late(0.1)
-    sight.call("host:1", "VolumeStatus", "OK")
-    server = sight.serve(worker, "127.0.0.1", free_port())
-    _code, _kind, body = sight.answer(worker, "/metrics")
+    metrics: Metrics = worker.metrics
+    metrics.stream_event("connected")
+    metrics.task_ended("vacuum", "success", 1.0, 10, 20)
+    metrics.detection_ended("vacuum", Detection([], [Skipped(1, "too young", "young")], seen=1))
+    metrics.heartbeat_late(0.1)
+    metrics.call("host:1", "VolumeStatus", "OK")
+    server = metrics.serve(worker, "127.0.0.1", free_port())
+    _code, _kind, body = metrics.answer(worker, "/metrics")
     server.shutdown()
     server.server_close()
     samples: dict[str, set[str]] = {}

@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_gen import worker_pb2
-from weed_agent.hand import Hand, Work
+from weed_agent.hand import Assignment, Hand
 from weed_core.model import Job
 from weed_protocol import classic
 from weed_protocol.commands import RunJob
 from weed_tasks.slots import Slots
 
 
-def work(job_id: str, volume_id: int = 0, request_id: str = "", job_type: str = "vacuum") -> Work:
+def work(job_id: str, volume_id: int = 0, request_id: str = "", job_type: str = "vacuum") -> Assignment:
     job = Job(job_id, job_type, worker_pb2.TaskParams(volume_id=volume_id))
     session, leash = cast(Any, SimpleNamespace()), cast(Any, None)
-    return Work(RunJob(request_id, job), session, classic, leash, job.volume_ids, is_kept=True)
+    return Assignment(RunJob(request_id, job), session, classic, leash, job.volume_ids, is_kept=True)
 
 
-def waiting(hand: Hand, *works: Work) -> None:
+def waiting(hand: Hand, *works: Assignment) -> None:
     for each in works:
         hand.enter(each)
         hand.wait(each)

@@ -24,7 +24,7 @@ from weed_tasks.replication.faults import (
     wanted_placement,
     why_no_target,
 )
-from weed_tasks.replication.reconcile import DELETED, History, Print, decide
+from weed_tasks.replication.reconcile import DELETED, Fingerprint, History, decide
 from weed_tasks.scope import unfit
 
 PLACEMENTS = ["000", "001", "010", "100", "011", "110", "002", "020", "200"]
@@ -212,7 +212,7 @@ ONE, TWO, AGAIN = (1, 11, 5000), (1, 22, 6000), (1, 11, 7000)
 """Two contents of a needle; the first one written again later."""
 
 
-def history(*events: Print | None, vacuumed: bool = False) -> History:
+def history(*events: Fingerprint | None, vacuumed: bool = False) -> History:
     return History(events, vacuumed)
 
 
@@ -272,9 +272,9 @@ EVENTS = st.lists(st.sampled_from([ONE, TWO, AGAIN, DELETED]), max_size=4)
 @given(truth=EVENTS, cuts=st.lists(st.integers(0, 4), min_size=1, max_size=3))
 @settings(max_examples=300, deadline=None)
 def test_replicas_that_only_missed_the_end_are_all_brought_to_what_happened_last(
-    truth: list[Print | None], cuts: list[int]
+    truth: list[Fingerprint | None], cuts: list[int]
 ) -> None:
-    events: list[Print | None] = []
+    events: list[Fingerprint | None] = []
     for event in truth:
         before = events[-1] if events else DELETED
         if event != before:
@@ -302,7 +302,7 @@ def test_replicas_that_only_missed_the_end_are_all_brought_to_what_happened_last
 @given(histories=st.lists(st.tuples(EVENTS, st.booleans()), min_size=2, max_size=3))
 @settings(max_examples=300, deadline=None)
 def test_nothing_deleted_anywhere_comes_back_unless_it_was_written_again_after_that(
-    histories: list[tuple[list[Print | None], bool]],
+    histories: list[tuple[list[Fingerprint | None], bool]],
 ) -> None:
     told = {server: history(*events, vacuumed=old) for server, (events, old) in zip((A, B, C), histories)}
     verdict = decide(told)

@@ -18,7 +18,7 @@ from weed_core.model import Job, Result
 from weed_core.release import Generation
 from weed_core.values import as_int
 from weed_ec.proof import FINDS_OTHERS_WITHIN
-from weed_ec.shards import ALL_SHARDS, Shelf, fetch, file_time, look
+from weed_ec.shards import ALL_SHARDS, ShardSet, fetch, file_time, look
 from weed_ec.stream import PIECE, read_piece
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
@@ -56,7 +56,7 @@ def too_old(server: Address, generation: Generation) -> str:
 
 
 @dataclass(frozen=True)
-class Order:
+class ShardOrder:
     """What one job should do: take these shards from `source`; `target` gets them, or has them already."""
 
     volume_id: int
@@ -97,7 +97,7 @@ def run(job: Job, ctx: Context) -> Result:
     )
 
 
-def read_order(job: Job, topology: Topology | None = None) -> Order:
+def read_order(job: Job, topology: Topology | None = None) -> ShardOrder:
     """Read what a job asks for; BadTask where it is absent, contradicts itself or would touch one server twice."""
     params = job.params
     volume_id = volume_id_of(job)
@@ -133,10 +133,10 @@ def read_order(job: Job, topology: Topology | None = None) -> Order:
         there = server_named(keep, topology)
         if here == there:
             raise BadTask(f"volume {volume_id}: {here} should both lose and keep the shard")
-    return Order(volume_id, collection, shards, here, there, 0 if dedup else disks[1], dedup, max(0, rate))
+    return ShardOrder(volume_id, collection, shards, here, there, 0 if dedup else disks[1], dedup, max(0, rate))
 
 
-def _check_order(order: Order, topology: Topology, ctx: Context) -> None:
+def _check_order(order: ShardOrder, topology: Topology, ctx: Context) -> None:
     """StaleTask where the master's view or one of the two servers is against the move; nothing was touched."""
     if reason := why_refused(topology, order.volume_id, order.collection):
         raise StaleTask(reason)
@@ -145,16 +145,16 @@ def _check_order(order: Order, topology: Topology, ctx: Context) -> None:
             raise StaleTask(refused_shards(order.volume_id, reason))
 
 
-def _look_only(order: Order, ctx: Context) -> Result:
+def _look_only(order: ShardOrder, ctx: Context) -> Result:
     source, target = (look(ctx, server, order.volume_id, order.collection) for server in (order.source, order.target))
-    held = {shelf.server: sorted({*order.shard_ids} & {*shelf.mounted}) or "none of them" for shelf in (source, target)}
+    held = {side.server: sorted({*order.shard_ids} & {*side.mounted}) or "none of them" for side in (source, target)}
     return Result(
         f"would {'remove' if order.dedup else 'move'} {order.name} from {order.source}, which has {held[order.source]}"
         f" mounted; {order.target} has {held[order.target]}"
     )
 
 
-def _shard(order: Order, shard: int, ctx: Context, lease: Lease) -> str:
+def _shard(order: ShardOrder, shard: int, ctx: Context, lease: Lease) -> str:
     """Do it for one shard; say what was done."""
     _check_no_volume(order, ctx)
     source, target = _look(order, ctx)
@@ -190,7 +190,7 @@ def _shard(order: Order, shard: int, ctx: Context, lease: Lease) -> str:
     return f"shard {shard} " + ("moved" if copied else "removed, a proved copy stays")
 
 
-def _look(order: Order, ctx: Context) -> tuple[Shelf, Shelf]:
+def _look(order: ShardOrder, ctx: Context) -> tuple[ShardSet, ShardSet]:
     """Ask both servers; StaleTask where their shards are not of one encode run."""
     source, target = ctx.each(
         lambda server: look(ctx, server, order.volume_id, order.collection), (order.source, order.target)
@@ -203,7 +203,7 @@ def _look(order: Order, ctx: Context) -> tuple[Shelf, Shelf]:
     return source, target
 
 
-def _check_no_volume(order: Order, ctx: Context) -> None:
+def _check_no_volume(order: ShardOrder, ctx: Context) -> None:
     """StaleTask where the regular volume still exists on either server: then an encode has not finished."""
     for server in (order.source, order.target):
         try:
@@ -215,7 +215,7 @@ def _check_no_volume(order: Order, ctx: Context) -> None:
         raise StaleTask(f"{server} still has the regular volume {order.volume_id}; its encode has to finish first")
 
 
-def _copy(order: Order, shard: int, source: Shelf, target: Shelf, ctx: Context) -> Step:
+def _copy(order: ShardOrder, shard: int, source: ShardSet, target: ShardSet, ctx: Context) -> Step:
     """Let the target pull the shard, with index and journal where it has none of the volume yet, and mount it."""
     volume, size = ctx.volume(order.target), source.mounted[shard]
     ext = f".ec{shard:02d}"
@@ -248,7 +248,7 @@ def _copy(order: Order, shard: int, source: Shelf, target: Shelf, ctx: Context) 
     return step
 
 
-def _facts(order: Order, shard: int) -> dict[str, object]:
+def _facts(order: ShardOrder, shard: int) -> dict[str, object]:
     return {
         "volume_id": order.volume_id,
         "collection": order.collection,
@@ -258,11 +258,11 @@ def _facts(order: Order, shard: int) -> dict[str, object]:
     }
 
 
-def _mount(order: Order, shard: int, server: Address, ctx: Context) -> None:
+def _mount(order: ShardOrder, shard: int, server: Address, ctx: Context) -> None:
     ctx.volume(server).volume_ec_shards_mount(volume_id=order.volume_id, collection=order.collection, shard_ids=[shard])
 
 
-def _prove(order: Order, shard: int, ctx: Context) -> None:
+def _prove(order: ShardOrder, shard: int, ctx: Context) -> None:
     """Ask both servers afresh whether the target's shard can stand for the source's; Mismatch says why not."""
     ctx.progress(0.4, f"proving shard {shard} on {order.target}")
     source, target = _look(order, ctx)
@@ -279,14 +279,14 @@ def _prove(order: Order, shard: int, ctx: Context) -> None:
     chosen = {*pieces[:1], *pieces[-1:], *random.sample(pieces, min(SAMPLED - 2, len(pieces)))}
     for piece in sorted(chosen):
         read = [
-            read_piece(ctx.volume(shelf.server), order.volume_id, shard, piece, shelf.run) for shelf in (source, target)
+            read_piece(ctx.volume(side.server), order.volume_id, shard, piece, side.run) for side in (source, target)
         ]
         if read[0] != read[1]:
             raise Mismatch(f"{where} differs from the source's at byte {piece * PIECE}; the source is kept")
     _pass_on_deletions(order, target, ctx)
 
 
-def _pass_on_deletions(order: Order, target: Shelf, ctx: Context) -> None:
+def _pass_on_deletions(order: ShardOrder, target: ShardSet, ctx: Context) -> None:
     """Note at the target every deletion that the source knows of: files must not come back with the shard's move."""
     index = [fetch(ctx.volume(server), order.volume_id, order.collection, ".ecx") for server in _both(order)]
     if index[0] is None or index[1] is None:
@@ -311,7 +311,7 @@ def _pass_on_deletions(order: Order, target: Shelf, ctx: Context) -> None:
         )
 
 
-def _prove_served(order: Order, source: Shelf, ctx: Context) -> None:
+def _prove_served(order: ShardOrder, source: ShardSet, ctx: Context) -> None:
     """Mismatch unless the target finds files of the volume by itself, as the source does."""
     index = fetch(ctx.volume(order.source), order.volume_id, order.collection, ".ecx")
     offset_bytes = (source.vif.bytes_offset if source.vif else 0) or 4
@@ -320,7 +320,7 @@ def _prove_served(order: Order, source: Shelf, ctx: Context) -> None:
     prove_answers(ctx, order.volume_id, order.target, known, FINDS_OTHERS_WITHIN)
 
 
-def _both(order: Order) -> tuple[Address, Address]:
+def _both(order: ShardOrder) -> tuple[Address, Address]:
     return order.source, order.target
 
 
@@ -330,7 +330,7 @@ def _ids(index: bytes, offset_bytes: int) -> tuple[set[int], set[int]]:
     return {needle_id for needle_id, _ in found}, {needle_id for needle_id, size in found if size < 0}
 
 
-def _await_master(order: Order, shard: int, ctx: Context) -> None:
+def _await_master(order: ShardOrder, shard: int, ctx: Context) -> None:
     """Wait until the master sends readers to the target too; TaskError if it does not in time."""
     master = ctx.master()
     ctx.progress(0.6, f"waiting until the master knows shard {shard} on {order.target}")
@@ -341,7 +341,7 @@ def _await_master(order: Order, shard: int, ctx: Context) -> None:
         )
 
 
-def _remove(order: Order, shard: int, ctx: Context, lease: Lease) -> None:
+def _remove(order: ShardOrder, shard: int, ctx: Context, lease: Lease) -> None:
     """Take the shard from the source, having proved the target's once more; Mismatch if it is still there then."""
     _prove(order, shard, ctx)
     ctx.progress(0.75, f"removing shard {shard} from {order.source}")
@@ -349,24 +349,24 @@ def _remove(order: Order, shard: int, ctx: Context, lease: Lease) -> None:
     step = ctx.journal.plan(REMOVE, **_facts(order, shard))
     volume = ctx.volume(order.source)
     volume.volume_ec_shards_unmount(volume_id=order.volume_id, shard_ids=[shard])
-    shelf = look(ctx, order.target, order.volume_id, order.collection)
-    if shard not in shelf.mounted or shard not in shelf.files:
+    there = look(ctx, order.target, order.volume_id, order.collection)
+    if shard not in there.mounted or shard not in there.files:
         _mount(order, shard, order.source, ctx)
         ctx.journal.settle(step)
         raise Mismatch(f"{order.target} lost shard {shard} of volume {order.volume_id} just now; the source is kept")
-    _pass_on_deletions(order, shelf, ctx)  # what was deleted since the last look
+    _pass_on_deletions(order, there, ctx)  # what was deleted since the last look
     volume.volume_ec_shards_delete(volume_id=order.volume_id, collection=order.collection, shard_ids=[shard])
     if shard in look(ctx, order.source, order.volume_id, order.collection).shards:
         raise Mismatch(f"{order.source} still has shard {shard} of volume {order.volume_id} after deleting it")
     ctx.journal.settle(step)
 
 
-def _removing(order: Order, shard: int, ctx: Context) -> bool:
+def _removing(order: ShardOrder, shard: int, ctx: Context) -> bool:
     """Whether the removal at the source had begun: then the target's copy may be the only one and stays."""
     return any(step.what == REMOVE and dict(step.facts) == _facts(order, shard) for step in ctx.journal.open)
 
 
-def _drop(order: Order, shard: int, step: Step, ctx: Context) -> None:
+def _drop(order: ShardOrder, shard: int, step: Step, ctx: Context) -> None:
     """Remove the copy that this job made, if the source is proved to serve the shard; else it stays, and the step open.
 
     A server that cannot be asked leaves the step open too: recovery tries again.
@@ -421,9 +421,9 @@ def _undo(entry: Entry, ctx: Context) -> None:
                     raise TaskError(f"the copy of {order.name} on {order.target} cannot be removed yet")
 
 
-def _order_of(step: Step) -> Order:
+def _order_of(step: Step) -> ShardOrder:
     facts = step.facts
-    return Order(
+    return ShardOrder(
         int(facts["volume_id"]),
         str(facts["collection"]),
         (int(facts["shard_id"]),),

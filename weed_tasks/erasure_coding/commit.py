@@ -15,7 +15,7 @@ from weed_cluster.topology import ec_locations, snapshot
 from weed_core.errors import Mismatch, ServerFailed, TaskError
 from weed_core.model import Result
 from weed_ec.proof import Claim, check_vif, prove_covered, prove_found, prove_served
-from weed_ec.shards import Shelf, fetch, file_time, look, send
+from weed_ec.shards import ShardSet, fetch, file_time, look, send
 from weed_ec.source import Source
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
@@ -114,7 +114,7 @@ def _prove_redundant(ctx: Context, scene: Scene, done: int) -> tuple[Claim, Live
     return claim, lives[claim.source.server]
 
 
-def _places(shelves: Sequence[Shelf], done: int) -> dict[Address, list[int]]:
+def _places(shelves: Sequence[ShardSet], done: int) -> dict[Address, list[int]]:
     """Which server answers for which shard of a run; where two hold one, the first does."""
     places: dict[Address, list[int]] = {}
     seen: set[int] = set()

@@ -15,7 +15,7 @@ from weed_cluster.address import Address
 from weed_cluster.topology import Topology, snapshot
 from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask
 from weed_core.model import Job
-from weed_ec.shards import Shelf, look_at_all
+from weed_ec.shards import ShardSet, look_at_all
 from weed_ec.stream import Slot
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
@@ -93,7 +93,7 @@ class Scene:
     collection: str
     regular: dict[Address, ReadVolumeFileStatusResponse]
     stubs: list[Address]
-    shelves: list[Shelf]
+    shelves: list[ShardSet]
     ttl: int = 0  # as the master tells it: count << 8 | unit
 
     @property

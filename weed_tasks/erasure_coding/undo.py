@@ -10,7 +10,7 @@ from weed_cluster.address import Address
 from weed_cluster.topology import snapshot
 from weed_core.errors import Mismatch, ServerFailed, TaskError
 from weed_core.release import Generation
-from weed_ec.shards import Shelf, complete_run, describe, fetch, look, look_at_all, remove, send
+from weed_ec.shards import ShardSet, complete_run, describe, fetch, look, look_at_all, remove, send
 from weed_safety.context import Context
 from weed_safety.freeze import STEP as FREEZE
 from weed_safety.freeze import recover_freezes
@@ -91,7 +91,7 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
     return True
 
 
-def _is_regular_again(ctx: Context, volume_id: int, shelves: Sequence[Shelf], servers: Collection[Address]) -> bool:
+def _is_regular_again(ctx: Context, volume_id: int, shelves: Sequence[ShardSet], servers: Collection[Address]) -> bool:
     """Whether somebody made the volume of its shards again: its replicas can be written to, and no shard is left."""
     if not servers or any(shelf.shards for shelf in shelves):
         return False
@@ -105,7 +105,7 @@ class _Remains:
     volume_id: int
     collection: str
     replicas: dict[Address, ReadVolumeFileStatusResponse | None]
-    shelves: list[Shelf]
+    shelves: list[ShardSet]
     silent: dict[Address, list[int]]
 
     @property

@@ -19,7 +19,7 @@ from weed_safety.look import file_status
 from weed_storage.index import entries
 from weed_storage.needle import FileId, parse_needle
 
-Print = tuple[int, int, int]
+Fingerprint = tuple[int, int, int]
 """What tells one write from another: cookie, checksum, and the unix second that the client's server stamped it with.
 
 The stamp travels to the replicas, so a needle that was deleted and written again with the same bytes shows as such.
@@ -59,7 +59,7 @@ class History:
     `offset` and `size` say where the last content lies in the `.dat`, in bytes.
     """
 
-    events: tuple[Print | None, ...]
+    events: tuple[Fingerprint | None, ...]
     vacuumed: bool
     offset: int = 0
     size: int = 0
@@ -106,7 +106,7 @@ def decide(histories: Mapping[Address, History]) -> Verdict:
     return Verdict(delete_on=tuple(behind))
 
 
-def _outcome(history: History) -> Print | None:
+def _outcome(history: History) -> Fingerprint | None:
     """What a client reads there: a needle that never was and one that is deleted are the same to it."""
     return history.events[-1] if history.is_live else None
 
@@ -124,11 +124,11 @@ def _is_part(part: History, whole: History) -> bool:
     return any(_begins(part.events, whole.events[at:]) for at in range(len(whole.events)))
 
 
-def _begins(part: Sequence[Print | None], whole: Sequence[Print | None]) -> bool:
+def _begins(part: Sequence[Fingerprint | None], whole: Sequence[Fingerprint | None]) -> bool:
     return len(part) <= len(whole) and all(map(_is_same, part, whole))
 
 
-def _is_same(a: Print | None, b: Print | None) -> bool:
+def _is_same(a: Fingerprint | None, b: Fingerprint | None) -> bool:
     """Whether two replicas tell of the same event."""
     if a is None or b is None:
         return a is b
@@ -166,7 +166,7 @@ def read_histories(ctx: Context, volume_id: int, replica: Replica, needle_ids: C
     logged: Mapping[int, list[tuple[int, int]]] = ctx.compute(_entries_of, index, set(needle_ids), replica.offset_bytes)
 
     def read(needle_id: int) -> History:
-        events: list[Print | None] = []
+        events: list[Fingerprint | None] = []
         place = (0, 0)
         for offset, size in logged.get(needle_id, ()):
             if size < 0:

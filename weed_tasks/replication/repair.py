@@ -50,7 +50,7 @@ TRIM = "trim"
 
 
 @dataclass(frozen=True)
-class Order:
+class RepairOrder:
     """What a job asks for, whichever dialect it came in."""
 
     volume_id: int
@@ -70,7 +70,7 @@ class Repair:
     """One volume being repaired: what is frozen, what was added, what was proved."""
 
     ctx: Context
-    order: Order
+    order: RepairOrder
     replicas: list[Replica]
     healthy: list[Address]
     preferred: list[Address]

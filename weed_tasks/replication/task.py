@@ -44,11 +44,11 @@ from weed_tasks.replication.plan import (
     share_objects,
     unreadable,
 )
-from weed_tasks.replication.repair import TRIM, Order, Repair
+from weed_tasks.replication.repair import TRIM, Repair, RepairOrder
 from weed_tasks.scope import unfit
 
 
-def _order(job: Job) -> Order:
+def _order(job: Job) -> RepairOrder:
     """Read what a job asks for, whichever dialect it came in."""
     params = job.params
     shown = {name: value for name, value in job.parameters.items() if name in DESCRIPTOR.defaults}
@@ -56,7 +56,7 @@ def _order(job: Job) -> Order:
     level = LEVELS[as_str(wishes["verify"], "checksums")]
     if params.replication_params.verify_consistency and level == INDEX:
         level = CHECKSUMS
-    return Order(
+    return RepairOrder(
         volume_id=volume_id_of(job),
         collection=collection_of(job),
         replica_count=params.replication_params.replica_count,
@@ -83,7 +83,7 @@ def run(job: Job, ctx: Context) -> Result:
         return _run(order, ctx, lease)
 
 
-def _run(order: Order, ctx: Context, lease: Lease | None) -> Result:
+def _run(order: RepairOrder, ctx: Context, lease: Lease | None) -> Result:
     ctx.progress(0.02, "looking at the cluster")
     topology = know_builds(ctx, snapshot(ctx.master(), order.volume_id))
     replicas = _replicas(ctx, order, topology)
@@ -136,7 +136,7 @@ def recover(entry: Entry, ctx: Context) -> None:
     recover_moves(entry, ctx)
 
 
-def _replicas(ctx: Context, order: Order, topology: Topology) -> list[Replica]:
+def _replicas(ctx: Context, order: RepairOrder, topology: Topology) -> list[Replica]:
     """The volume's replicas as master and servers see them now; StaleTask where the job no longer fits them."""
 
     def exists(replica: Replica) -> bool:
@@ -179,7 +179,7 @@ def _healthy(ctx: Context, volume_id: int, replicas: Sequence[Replica]) -> list[
 
 def _targets(
     ctx: Context,
-    order: Order,
+    order: RepairOrder,
     topology: Topology,
     replicas: Sequence[Replica],
     placement: ReplicaPlacement,
@@ -220,7 +220,7 @@ def _targets(
 
 
 def _nothing_to_do(
-    order: Order, replicas: Sequence[Replica], healthy: Sequence[Address], fault: Fault | None
+    order: RepairOrder, replicas: Sequence[Replica], healthy: Sequence[Address], fault: Fault | None
 ) -> Result:
     name = f"volume {order.volume_id}"
     broken = len(replicas) - len(healthy)

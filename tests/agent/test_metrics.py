@@ -79,14 +79,14 @@ def garbage(cluster: Cluster, volumes: int = 1) -> Files:
 def test_a_registered_worker_is_ready_and_tells_what_the_manual_lists(
     start_agent: Start, admin: Admin, driver: Driver, watcher: Watcher, dialect: str
 ) -> None:
-    start_agent(flags_for(admin), "-id=w-sight", "-address=host1", "-capabilities=vacuum", *watcher.flags)
+    start_agent(flags_for(admin), "-id=w-seen", "-address=host1", "-capabilities=vacuum", *watcher.flags)
     eventually(lambda: watcher.get("/ready") == (200, "ready\n"), 20)
     assert watcher.get("/health") == (200, "ok\n")
     assert watcher.get("/ready", "HEAD") == (200, "")
     assert watcher.get("/nothing")[0] == 404
     eventually(lambda: watcher.status()["last_heartbeat"] and watcher.status()["uptime_seconds"] > 0)
     status = watcher.status()
-    assert status["id"] == "w-sight"
+    assert status["id"] == "w-seen"
     assert status["address"] == "host1"
     assert status["state"] == "idle"
     assert status["reason"] == ""
@@ -99,7 +99,7 @@ def test_a_registered_worker_is_ready_and_tells_what_the_manual_lists(
     assert watcher.metric("weed_worker_connected") == 1
     assert watcher.metric("weed_worker_stream_events_total", event="connected") == 1
     assert watcher.metric("weed_worker_slots_total", lane="execution") == 2
-    assert watcher.metric("weed_worker_info", id="w-sight", address="host1") == 1
+    assert watcher.metric("weed_worker_info", id="w-seen", address="host1") == 1
     assert watcher.metric("weed_worker_heartbeat_late_seconds_count") is not None
     assert watcher.metric("process_resident_memory_bytes") is not None
 
