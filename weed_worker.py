@@ -67,7 +67,7 @@ from weed_state.debts import Debts
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_tasks import filters
-from weed_tasks.slots import Slots
+from weed_tasks.slots import MOST_OUTSIDE, Slots
 
 __version__ = "0.1.0"
 
@@ -119,6 +119,7 @@ class Worker:
             descriptors=tuple(self.tasks[name].DESCRIPTOR for name in settings.task_types),
             max_detect=settings.max_detect,
             max_execute=settings.max_execute,
+            max_outside=MOST_OUTSIDE,
         )
         self.debts = Debts(settings.working_dir / "owed", self._answer_soon)
         self.journal = Journal(settings.working_dir / "journal")

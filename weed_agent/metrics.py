@@ -190,6 +190,7 @@ def look(worker: Watched, session: Session | None = None) -> Status:
         completed=worker.completed,
         failed=worker.failed,
         uptime=time.monotonic() - worker.started,
+        execution_outside=slots.outside,
     )
 
 

@@ -34,6 +34,7 @@ class Identity:
     descriptors: tuple[Descriptor, ...]  # the capabilities, in the operator's order
     max_detect: int
     max_execute: int
+    max_outside: int = 0  # jobs more that may be under way, since they only wait
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Status:
     completed: int
     failed: int
     uptime: float  # seconds
+    execution_outside: int = 0  # jobs under way that only wait, without a slot
 
 
 # ---- admin -> worker ----------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def _hello(identity: Identity) -> plugin_pb2.WorkerHello:
             can_detect=True,
             can_execute=True,
             max_detection_concurrency=identity.max_detect,
-            max_execution_concurrency=identity.max_execute,
+            max_execution_concurrency=identity.max_execute + identity.max_outside,
             display_name=descriptor.display_name,
             description=descriptor.description,
             weight=descriptor.weight,
@@ -223,13 +223,14 @@ def _hello(identity: Identity) -> plugin_pb2.WorkerHello:
 
 
 def _heartbeat(status: Status, identity: Identity) -> plugin_pb2.WorkerHeartbeat:
+    # The admin takes every job that it has here for one that fills a slot: those that only wait are added to the total.
     return plugin_pb2.WorkerHeartbeat(
         worker_id=identity.worker_id,
         running_work=[_running(work) for work in status.running],
         detection_slots_used=status.detection_used,
         detection_slots_total=status.detection_total,
         execution_slots_used=status.execution_used,
-        execution_slots_total=status.execution_total,
+        execution_slots_total=status.execution_total + status.execution_outside,
         queued_jobs_by_type={job_type_of(name): waiting for name, waiting in status.queued.items() if waiting},
         metadata={
             "runtime": "plugin",

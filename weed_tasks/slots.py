@@ -20,7 +20,7 @@ LOOK = 0.5
 
 
 class Slots:
-    """The slots of one worker or one run. `changed()` is called, without any lock held, when one becomes free."""
+    """The slots of one worker or run. `changed()` is called, without any lock held, when one is given or regained."""
 
     def __init__(self, total: int, changed: Callable[[], None] = lambda: None) -> None:
         self.total = total
@@ -72,6 +72,7 @@ class Slots:
             with self._given:
                 self.outside -= 1
                 self.used += 1
+            self._changed()
 
     def _await(self, leash: Leash) -> None:
         with self._given:

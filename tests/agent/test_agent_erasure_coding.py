@@ -25,7 +25,7 @@ from tests.conftest import REAL_KINDS
 from tests.support import eventually
 from tests.support.cluster import ALL_SHARDS, Admin, Cluster, Files, Server, request
 from tests.support.erasure_coding import assert_encoded, job, shard_files
-from weed_tasks.erasure_coding.plan import is_complete
+from weed_tasks.erasure_coding.plan import DESCRIPTOR, is_complete
 
 Start = Callable[..., Agent]
 MakeCluster = Callable[..., Cluster]
@@ -44,7 +44,7 @@ class Plugin:
         self.cluster = cluster
         self.admin: Admin = cluster.start_admin()
 
-    def configure(self, job_type: str, **wishes: int | float) -> None:
+    def configure(self, job_type: str, at_once: int = 4, **wishes: int | float) -> None:
         """Set what makes the admin's detection propose jobs; waits until a worker has brought the form."""
         path = f"/api/plugin/job-types/{job_type}"
         eventually(lambda: self._serves(path + "/descriptor"), 30)
@@ -54,8 +54,8 @@ class Plugin:
             "admin_runtime": {
                 "enabled": True,
                 "detection_interval_minutes": 60,
-                "global_execution_concurrency": 4,
-                "per_worker_execution_concurrency": 4,
+                "global_execution_concurrency": at_once,
+                "per_worker_execution_concurrency": at_once,
                 "retry_limit": 1,
             },
             "worker_config_values": {name: {kinds[type(value)]: value} for name, value in wishes.items()},
@@ -196,6 +196,25 @@ def test_volumes_of_the_admin_s_choice_are_encoded_sound_and_survive_a_server(
     five.check(files)
     agent.terminate()
     assert agent.wait() == 0
+
+
+@pytest.mark.timeout(300)
+def test_encodes_that_only_wait_keep_no_other_from_being_given(five: Cluster, start_agent: Start) -> None:
+    files = five.fill(count=4, size=(300_000, 700_000), volumes=5)
+    five.settle()
+    for volume_id in files.volume_ids:
+        five.age(volume_id, 0)
+    plugin = Plugin(five)
+    agent = start_agent(flags_for(plugin.admin), ENCODES, "-maxConcurrent=2")
+    wishes = {"quiet_for_seconds": 0, "fullness_ratio": 0.001, "min_size_mb": 1, "min_frozen_seconds": 45}
+    plugin.configure("erasure_coding", DESCRIPTOR.runtime.per_worker_execution_concurrency, **wishes)
+    running = threading.Thread(target=plugin.run, args=["erasure_coding"], daemon=True)
+    running.start()
+    eventually(lambda: agent.text.count("refusing writes for ") >= 5, 60)
+    assert "completed erasure_coding" not in agent.text
+    eventually(lambda: is_encoded(five, files), 120)
+    running.join(60)
+    five.check(files)
 
 
 @pytest.mark.timeout(300)

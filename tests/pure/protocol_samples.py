@@ -50,6 +50,7 @@ ME = Identity(
     descriptors=(VACUUM, BALANCE),
     max_detect=1,
     max_execute=4,
+    max_outside=60,
 )
 STATUS = Status(
     state="busy",

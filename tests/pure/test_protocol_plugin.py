@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,11 +186,11 @@ def test_every_detection_becomes_a_request(request: plugin_pb2.RunDetectionReque
 # ---- worker -> admin ----------------------------------------------------------------------------------------------
 
 
-def test_the_hello_offers_each_job_type_with_the_workers_slots() -> None:
+def test_the_hello_offers_each_job_type_with_the_workers_slots_and_room_for_jobs_that_only_wait() -> None:
     hello = say(Hello())[0].hello
     assert hello.protocol_version == "plugin.v1"
     assert [capability.job_type for capability in hello.capabilities] == ["vacuum", "volume_balance"]
-    assert {capability.max_execution_concurrency for capability in hello.capabilities} == {4}
+    assert {capability.max_execution_concurrency for capability in hello.capabilities} == {64}
     assert {capability.max_detection_concurrency for capability in hello.capabilities} == {1}
 
 
@@ -201,6 +203,11 @@ def test_a_heartbeat_carries_true_figures() -> None:
     assert dict(heartbeat.queued_jobs_by_type) == {"volume_balance": 2}
     assert heartbeat.execution_slots_used == heartbeat.execution_slots_total == 1
     assert heartbeat.metadata["completed"] == "7"
+
+
+def test_jobs_that_only_wait_leave_the_admin_its_slots() -> None:
+    heartbeat = say(Heartbeat(replace(STATUS, execution_outside=3)))[0].heartbeat
+    assert (heartbeat.execution_slots_used, heartbeat.execution_slots_total) == (1, 4)
 
 
 def test_a_job_type_we_do_not_have_is_refused_by_name() -> None:

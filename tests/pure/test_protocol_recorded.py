@@ -119,6 +119,7 @@ def test_our_hello_is_a_recorded_hello_with_our_name() -> None:
         address=theirs.address,
         version=theirs.worker_version,
         descriptors=descriptors,
+        max_outside=0,
     )
     (ours,) = plugin.encode(Hello(), me, NOW)
     assert plugin_pb2.WorkerToAdminMessage.FromString(ours).hello == theirs

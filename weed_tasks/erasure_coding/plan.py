@@ -97,7 +97,7 @@ DESCRIPTOR = Descriptor(
             section="Placement",
         ),
     ),
-    runtime=Runtime(),
+    runtime=Runtime(per_worker_execution_concurrency=16),  # most of them only wait; the worker has slots of its own
     weight=80,
     aliases=("erasure-coding", "erasure.coding", "ec"),
 )

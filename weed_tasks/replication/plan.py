@@ -122,7 +122,7 @@ DESCRIPTOR = Descriptor(
         ),
     ),
     runtime=Runtime(
-        detection_interval_minutes=10, max_jobs_per_detection=200, per_worker_execution_concurrency=2, retry_limit=2
+        detection_interval_minutes=10, max_jobs_per_detection=200, per_worker_execution_concurrency=16, retry_limit=2
     ),
     weight=70,
     aliases=(
