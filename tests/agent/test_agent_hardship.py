@@ -303,20 +303,21 @@ def test_an_admin_flag_that_points_at_something_else_is_no_reason_to_end(start_a
         assert agent.process.poll() is None
 
 
-def minute_of_day(seconds: float) -> str:
-    """The time of day so many seconds from now, as -window has it."""
-    return time.strftime("%H:%M", time.localtime(time.time() + seconds))
-
-
 @pytest.mark.parametrize("dialect", ["classic"], indirect=True)
-def test_a_classic_admin_is_offered_a_task_type_only_in_its_window(driver: Driver, start_agent: Start) -> None:
+def test_a_classic_admin_is_offered_a_task_type_only_in_its_window(
+    sandbox_cluster: Cluster, driver: Driver, start_agent: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It would count a refused task as failed, and give up after some."""
-    opens = 60 - time.localtime().tm_sec + (60 if time.localtime().tm_sec > 45 else 0)
-    window = f"-window=erasure_coding={minute_of_day(opens)}-{minute_of_day(opens + 3600)}"
+    opens = 20.0  # seconds from now, and a window opens on a full minute: so the agent's clock is set forward
+    ahead = int(120 - (time.time() + opens) % 60)
+    monkeypatch.setenv("TZ", f"AHEAD-00:{ahead // 60:02}:{ahead % 60:02}")
+    begin, end = (time.strftime("%H:%M", time.gmtime(time.time() + ahead + opens + more)) for more in (1, 3600))
+    window = f"-window=erasure_coding={begin}-{end}"
     agent = start_agent(flags_for(driver.admin), "-capabilities=balance,erasure_coding", window)
     assert "erasure_coding" not in agent.says("registered as")
-    driver.give("j1", "erasure_coding", 4711, "127.0.0.1:1")
-    driver.give("j2", "balance", 4711, "127.0.0.1:1")
+    server = str(sandbox_cluster.servers[0].address)
+    driver.give("j1", "erasure_coding", 4711, server)
+    driver.give("j2", "balance", 4711, server)
     assert driver.ended("j2").error
     assert not driver.completions("j1")
     agent.says("registered as .* for balance, erasure_coding", timeout=opens + 20)
