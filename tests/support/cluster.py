@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 ERAS = ("3.97", "4.13", "4.44")
 ALL_SHARDS = range(14)
 
+FIRST_KEY = 0x1000
+"""Files get keys above it, so that tests may pick lower ones for files of their own."""
+
 LATELY = 100.0
 """Seconds ago at which files that tests write count as written, so that no job waits for late writes to them."""
 
@@ -296,7 +299,7 @@ class Cluster:
     _files: list[Files] = field(default_factory=list)
     _random: random.Random = field(default_factory=lambda: random.Random(1))
     _last_volume_id: int = 0
-    _last_key: int = 0
+    _last_key: int = FIRST_KEY
 
     # ---- reaching it
 
