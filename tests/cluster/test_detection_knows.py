@@ -14,7 +14,7 @@ from proto_gen.volume_server_pb2 import AllocateVolumeRequest
 from proto_gen.worker_pb2 import TaskParams, TaskSource, TaskTarget
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.support import eventually
-from tests.support.cluster import Cluster, Server, start_cluster
+from tests.support.cluster import LATELY, Cluster, Server, start_cluster
 from tests.support.s3 import MASTER_TOML, Store, free_address, start_stand_in
 from weed_core.errors import BadTask, StaleTask, TaskError
 from weed_core.model import DetectionRequest, Job, Setback
@@ -67,6 +67,7 @@ def in_two_collections(cluster: Cluster, count: int = 30, size: int = 3000) -> i
     files = cluster.fill(count=count, size=size, servers=[a], collection="photos")
     (volume_id,) = files.volume_ids
     cluster.delete(list(files)[::2])
+    cluster.age(volume_id, 2 * LATELY)  # balance moves first what was written to least lately
     order = AllocateVolumeRequest(volume_id=volume_id, collection="videos", replication="000", version=3)
     cluster.stub(b).AllocateVolume.future(order, timeout=20).result()
     # A master that is asked where the volume is names the servers of one of the two collections only.
