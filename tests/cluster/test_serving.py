@@ -19,6 +19,7 @@ from weed_ec import proof, shards
 from weed_safety import location_cache, move
 from weed_sandbox.launcher import Launcher
 from weed_tasks import balance, ec_balance, erasure_coding, replication
+from weed_tasks.ec_balance import task as ec_balance_task
 from weed_tasks.replication import repair
 
 NOT_THERE = "needle not found 1"
@@ -40,7 +41,7 @@ def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
         (repair, "QUIET", 0.2),
         (location_cache, "CACHED_FOR", 0.0),
         (proof, "FINDS_OTHERS_WITHIN", 0.5),
-        (ec_balance, "FINDS_OTHERS_WITHIN", 0.5),
+        (ec_balance_task, "FINDS_OTHERS_WITHIN", 0.5),
     ):
         monkeypatch.setattr(module, name, value)
     forget_calls(_five)
