@@ -40,6 +40,7 @@ from gevent.util import format_run_info
 import weed_tasks
 from weed_agent import settings as agent_settings
 from weed_agent.hand import Assignment, Hand
+from weed_agent.ledger import Ledger
 from weed_agent.metrics import Metrics, look
 from weed_agent.recovery import Recovery
 from weed_agent.session import Session, sessions_for
@@ -59,11 +60,10 @@ from weed_core.model import Detection
 from weed_core.runtime import HUB_THREADS, allow_many, share_one_heap
 from weed_core.text import escaped
 from weed_core.values import Value
-from weed_protocol import classic, commands
+from weed_protocol import commands
 from weed_safety.context import Context, Options
 from weed_safety.journal import Entry, Journal
-from weed_state import identity, mounts, task_log, told_failures
-from weed_state.debts import Debts
+from weed_state import identity, mounts, task_log
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_tasks import filters
@@ -79,9 +79,6 @@ STAGES, DECISIONS, MESSAGES, CALLS = (logging.INFO - level for level in (1, 2, 3
 
 DISK_THREADS = 4
 """Threads that wait for the disk; the hub never does."""
-
-DEBTS_AT_ONCE = 100
-"""Results that are put on disk together, before they are told."""
 
 RECOVERY_TIME = 600.0
 """Seconds for undoing what one killed job left behind, before it is tried again."""
@@ -99,7 +96,7 @@ class Worker:
     """The whole agent. Theory of operation:
 
     Each Session reads commands from its stream and hands them to on(). A job becomes an Assignment: it is owed (see
-    Debts), then queued until a slot is free and no other job holds its volumes, then run in a greenlet of its own, and
+    Ledger), then queued until a slot is free and no other job holds its volumes, then run in a greenlet of its own, and
     its completion is sent or kept. The hand and its slots alone say what runs and what waits: what starts, what is
     asked for and what heartbeats tell come from there. Detections have slots of their own. Everything else is a
     greenlet per duty, linked: should one die, the worker ends with status 1. stop() drains: no new work, heartbeats go
@@ -121,7 +118,6 @@ class Worker:
             max_execute=settings.max_execute,
             max_outside=MOST_OUTSIDE,
         )
-        self.debts = Debts(settings.working_dir / "owed", self._answer_soon)
         self.journal = Journal(settings.working_dir / "journal")
         self.last_topology = LastTopology(settings.working_dir)
         self.setbacks = Setbacks(settings.working_dir)
@@ -134,12 +130,11 @@ class Worker:
         self.died = False
         self._changed = Event()
         self.hand = Hand(Slots(settings.max_execute, self._changed.set))
+        self.ledger = Ledger(settings.working_dir, self.hand, self._changed.set, self._beat)
         self.detecting: dict[str, tuple[commands.Detect, Leash]] = {}
         self._pool = Pool()
         self._detect_slots = BoundedSemaphore(settings.max_detect)
         self._native = ThreadPool(2)
-        self._untold: list[tuple[Assignment, commands.Completed | None]] = []  # answered once their debts are kept
-        self._answering: gevent.Greenlet | None = None
         self._news = Event()
         self._asked_to_stop = Event()
         self.masters = Masters(settings.masters, lambda: admin_http.masters_of(settings.admin))
@@ -151,14 +146,20 @@ class Worker:
 
     def run(self) -> int:
         """Work until asked to stop; return the exit status."""
-        duties: list[Callable[[], None]] = [self._dispatch, self._heartbeat, self._ask, self._recovery.run]
+        duties: list[Callable[[], None]] = [
+            self._dispatch,
+            self._heartbeat,
+            self._ask,
+            self.ledger.run,
+            self._recovery.run,
+        ]
         for duty in [*duties, *(session.run for session in self.sessions)]:
             self._keep(gevent.spawn(duty), duty.__qualname__)
         self._asked_to_stop.wait()
         if not self.died:
             self._drain()
         self.stopped.set()
-        self.debts.keep()
+        self.ledger.keep()
         self.channels.close()
         return 1 if self.died else 0
 
@@ -207,7 +208,7 @@ class Worker:
                 session.leave(self.stopping)
             while any(session.connected for session in self.sessions):
                 gevent.sleep(0.05)
-        left = len(self.debts)
+        left = len(self.ledger)
         log.info("stopped: %d tasks completed, %d failed, %d results owed", self.completed, self.failed, left)
 
     def _cancel_all(self, why: str) -> None:
@@ -223,7 +224,7 @@ class Worker:
         log.info("registered as %s for %s (%s)", session.worker_id, types, welcome.message or "accepted")
         self._beat()
 
-    def on(self, command: object, session: Session) -> None:
+    def on(self, command: commands.Command, session: Session) -> None:
         """Obey one command."""
         match command:
             case commands.RunJob():
@@ -248,14 +249,14 @@ class Worker:
         """Owe a completion for this job; queue it, or refuse it as the dialect wants it."""
         assert session.dialect is not None
         job = command.job
-        waits = session.dialect is classic  # a plugin admin is told "at capacity" and sends the job again
+        waits = session.dialect.QUEUES
         if any(waits or work.command.request_id == command.request_id for work in self.hand.under(job.id)):
             log.info("task %s is assigned again; it is under way, and its result will be sent", job.id)
             return
         full = "" if waits else self.hand.why_full(job, self._recovery.volumes)
         work = Assignment(command, session, session.dialect, Leash(), job.volume_ids)
         self.hand.enter(work)
-        self.debts.take(session.dialect.NAME, session.worker_id, command)
+        self.ledger.take(work)
         if command.problem or job.type not in self.tasks:
             known = ", ".join(self.tasks)
             self._finish(work, error=command.problem or f"no task type {job.type!r} here; this worker does {known}")
@@ -265,7 +266,7 @@ class Worker:
             return
         log.info("took %s", work.name)
         self.hand.wait(work)
-        self._untold.append((work, None))
+        self.ledger.accept(work)
 
     def why_not(self, job_type: str) -> str:
         """Why no work of this type is started now; "" if it is."""
@@ -386,37 +387,7 @@ class Worker:
         else:
             log.info("handed back %s: %s", work.name, done.error)
         self.hand.withdraw(work)
-        self.debts.finish(done)
-        self._untold.append((work, done))
-
-    def _answer_soon(self) -> None:
-        if not self._answering:
-            self._answering = gevent.spawn(self._answer)
-            self._keep(self._answering, "Worker._answer")
-
-    def _answer(self) -> None:
-        """Say what was taken and what has ended, once it is on disk."""
-        while self.debts.keep(DEBTS_AT_ONCE):
-            untold, self._untold = self._untold, []
-            for work, done in untold:
-                if self.debts.is_kept(work.key):
-                    self._say(work, done)
-                    gevent.sleep(0)  # they may be thousands
-                else:
-                    self._untold.append((work, done))
-
-    def _say(self, work: Assignment, done: commands.Completed | None) -> None:
-        if done is None:
-            work.is_kept = True
-            work.tell(commands.Acknowledged(work.command.request_id, True))
-            self._changed.set()
-            return
-        work.tell(done)
-        self.hand.leave(work)
-        self._beat()
-        if not done.success and work.dialect is classic:
-            told_failures.leak(self.settings.working_dir, work.session.worker_id)
-            work.session.renew()
+        self.ledger.finish(work, done)
 
     def _cancel(self, target: str, reason: str) -> bool:
         """Cancel what has this request id or job id; False where nothing has."""

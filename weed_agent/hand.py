@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from types import ModuleType
 
 from weed_agent.session import Session
 from weed_cluster.leash import Leash
@@ -23,7 +22,7 @@ class Assignment:
 
     command: commands.RunJob
     session: Session
-    dialect: ModuleType  # that it came in; the session may speak another by the time it ends
+    dialect: commands.Dialect  # that it came in; the session may speak another by the time it ends
     leash: Leash
     volume_ids: tuple[int, ...]
     fraction: float = 0.0

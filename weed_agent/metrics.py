@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import choose_encoder
 
 from weed_agent.hand import LONGEST, Hand
+from weed_agent.ledger import Ledger
 from weed_agent.session import Session
 from weed_agent.settings import Settings
 from weed_agent.status_port import open_port
@@ -31,7 +32,6 @@ from weed_core.text import escaped
 from weed_protocol import commands
 from weed_protocol.commands import Running, Status
 from weed_safety.journal import Journal
-from weed_state.debts import Debts
 from weed_state.last_topology import LastTopology
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class Watched(Protocol):
     """The worker, as far as it is shown."""
 
     completed: int
-    debts: Debts
     detecting: dict[str, tuple[commands.Detect, Leash]]
     failed: int
     hand: Hand
     identity: commands.Identity
     journal: Journal
     last_topology: LastTopology
+    ledger: Ledger
     security: security.Security
     sessions: list[Session]
     settings: Settings
@@ -269,7 +269,7 @@ def status(worker: Watched) -> dict[str, Any]:
             for name, window in settings.windows.items()
         },
         "journal_entries_open": worker.journal.count(),
-        "results_owed": len(worker.debts),
+        "results_owed": len(worker.ledger),
         "missing_servers": [
             {"server": loss.server, "seen": _when(loss.seen), "no_copy": list(loss.gone), "fewer": list(loss.fewer)}
             for loss in worker.last_topology.past.lost
@@ -334,7 +334,7 @@ class _Present:
                 counter.add_metric([task_type], moved[task_type])
             yield counter
         yield _gauge("journal_entries_open", "Jobs with changes that may have to be undone.", worker.journal.count())
-        yield _gauge("results_owed", "Results that no admin has taken yet.", len(worker.debts))
+        yield _gauge("results_owed", "Results that no admin has taken yet.", len(worker.ledger))
         yield _gauge("last_heartbeat_timestamp_seconds", "When the last heartbeat was sent.", last_heartbeat(worker))
         yield _gauge("last_error_timestamp_seconds", "When something last failed.", self._metrics.last_error_time)
 

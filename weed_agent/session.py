@@ -1,59 +1,45 @@
-"""The control stream to the admin: one registration, and the streams that carry it, one after another.
+"""One registration with the admin: an id, its task types, and the streams that carry it, one after another.
 
-Knows the order of things on a stream and when to come back; what commands mean is the Worker's business.
+Knows which dialect to speak to whom, and when to come back; a stream's own order is weed_agent.stream's, and what
+commands mean is the Worker's business.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-import re
 import secrets
-import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Protocol
 
-import grpc
-
-from weed_agent.outbox import Outbox
 from weed_agent.settings import Settings
+from weed_agent.stream import End, NotSpoken, Stream
 from weed_cluster import admin as admin_http
 from weed_cluster import security
 from weed_cluster.address import GRPC_OFFSET, Address
-from weed_cluster.channels import CONNECT, open_channel
 from weed_cluster.security import Security
-from weed_core.errors import AdminError, AdminRefused, AdminUnavailable, ServerFailed
+from weed_core.errors import AdminError, AdminRefused
 from weed_protocol import classic, commands, plugin
 from weed_protocol.commands import (
     Acknowledged,
     AskForWork,
+    Command,
     Completed,
-    Goodbye,
+    Dialect,
     Heartbeat,
-    HeartbeatSeen,
-    Hello,
-    NoWork,
-    Refused,
     Report,
-    RunJob,
     SendLog,
     Unknown,
     Welcome,
 )
 from weed_state import task_log
-from weed_state.debts import Debts
-from weed_state.told_failures import leaked
 
 log = logging.getLogger(__name__)
 
-DIALECTS: dict[str, ModuleType] = {"classic": classic, "plugin": plugin}
-
-MESSAGES = logging.INFO - 3
-"""The log level of -v=3."""
+DIALECTS: dict[str, Dialect] = {"classic": classic, "plugin": plugin}
 
 OLD_STREAM_GONE = 31.0
 """Seconds until a 3.97 admin has noticed that a stream broke; a second stream with its id crashes that admin."""
@@ -61,26 +47,11 @@ OLD_STREAM_GONE = 31.0
 LONGEST_PAUSE = 60.0
 """Seconds between attempts to reach an admin, at most."""
 
+LONG_ENOUGH = 60.0
+"""Seconds after which a stream shows that the admin can be reached, so that the next pause is short again."""
+
 RESTING = 5.0
 """Seconds between looks at the admin's dialect for a session that has nothing to do in the present one."""
-
-_NO_GRPC = re.compile("Socket closed|HTTP/2|frame|handshake|Unwrap|SSL|TSI", re.IGNORECASE)
-"""What gRPC says of a server that closes the connection instead of speaking with us."""
-
-_SILENT = re.compile("timed out|tcp handshaker shutdown|FD Shutdown", re.IGNORECASE)
-"""What gRPC says of a server from which nothing has come until the time was over."""
-
-MOST_SAID = ("grpc.max_receive_message_length", 16 << 20)
-"""Bytes of one message from an admin: a thousand moves in one task are less than one of these sixteen mebibytes."""
-
-TLS_HINT = (
-    "admin and worker must both have certificates in security.toml, and [grpc] ca of each must have signed the other's"
-)
-
-SETTLED = 5.0
-"""Seconds that a plugin stream must live on behind a completion for it to count as delivered: nothing there answers a
-completion, and an admin writes what it was told to its disk every two seconds. Classic admins answer heartbeats, in
-order, so the answer to one sent behind a completion is its receipt."""
 
 
 class Flag(Protocol):
@@ -100,33 +71,37 @@ class Counts(Protocol):
         """Count connected, closed, failed, refused or shutdown."""
 
 
-class Keys(Protocol):
-    """The jobs in hand."""
+class Owed(Protocol):
+    """What the worker owes its admin."""
 
-    @property
-    def keys(self) -> set[tuple[str, str]]:
-        """Job id and request id of all in hand."""
+    def due(self, dialect: Dialect, worker_id: str) -> list[Completed]:
+        """The completions that the next stream has to carry."""
+
+    def pay(self, completed: Completed) -> None:
+        """A stream has carried this one."""
+
+    def failures_told(self, dialect: Dialect, worker_id: str) -> int:
+        """How many failures the admin counts as running tasks of this id."""
 
 
 class Host(Protocol):
     """The worker, as its sessions know it."""
 
-    debts: Debts
     identity: commands.Identity
     security: security.Security
     settings: Settings
     stopping: str
     tasks: dict[str, ModuleType]
 
-    @property
-    def hand(self) -> Keys:
-        """What runs or waits."""
-
     def is_open(self, job_type: str) -> bool:
         """Whether this is the time of day for a task type."""
 
-    def on(self, command: object, session: Session) -> None:
+    def on(self, command: Command, session: Session) -> None:
         """Obey one command."""
+
+    @property
+    def ledger(self) -> Owed:
+        """What it owes."""
 
     @property
     def metrics(self) -> Counts:
@@ -147,31 +122,35 @@ class AdminEndpoint:
     """The dialect to speak and the endpoint to dial, for all sessions of a worker."""
 
     def __init__(self, settings: Settings, security: Security) -> None:
-        self.plugin_unknown = False  # the admin did not tell its dialect, and rejected this one
+        self._plugin_unknown = False  # the admin did not tell its dialect, and rejected this one
         self._settings = settings
         self._security = security
         self._said: tuple[str, ...] = ()
 
-    def make(self) -> tuple[ModuleType, Address]:
+    def make(self) -> tuple[Dialect, Address]:
         """Ask the admin, unless -protocol and -admin decide; takes some seconds where it does not answer."""
         name, address = self._settings.protocol, self._settings.admin
         if name == "auto" or address.grpc_port == address.port + GRPC_OFFSET:
             found = admin_http.probe(address)
             address = found.grpc
             if name == "auto":
-                name = found.dialect or ("classic" if self.plugin_unknown else "plugin")
+                name = found.dialect or ("classic" if self._plugin_unknown else "plugin")
         said = (str(self._settings.admin), address.grpc, name, self._security.describe())
         if said != self._said:
             log.info("admin %s: gRPC %s, %s dialect, %s", *said)
             self._said = said
         return DIALECTS[name], address
 
+    def rejected(self, dialect: Dialect) -> None:
+        """The admin does not speak this one; try the other where it does not tell."""
+        self._plugin_unknown = dialect is DIALECTS["plugin"]
+
 
 class Session:
     """One registration with the admin: an id, its task types, and the streams that carry them, one after another.
 
-    One reader and one writer per stream, and never two streams at a time. Jobs do not belong to a stream: when it
-    breaks they go on, and their results are owed to the next one.
+    Never two streams at a time. Jobs do not belong to a stream: when it breaks they go on, and their results are owed
+    to the next one.
     """
 
     def __init__(
@@ -179,25 +158,13 @@ class Session:
     ) -> None:
         self.worker = worker
         self.worker_id = worker_id
+        self.dialect: Dialect | None = None
+        self.pauses = 0  # failed attempts in a row
         self._endpoint = endpoint
         self._types = types  # by dialect; this session rests while the admin speaks one without types
-        self.dialect: ModuleType | None = None
-        self.connected = False
-        self.last_heard = 0.0
-        self.last_beat = 0.0  # unix seconds of the last heartbeat that left
-        self.pauses = 0  # failed attempts in a row
-        self._outbox: Outbox | None = None
-        self._unsettled: deque[tuple[float, Report]] = deque()  # sent when, not yet known to have arrived; oldest first
-        self._settled = 0  # how many reports of this stream are known to have arrived
-        self._unanswered: deque[int] = deque()  # how many went before each heartbeat not yet answered (classic)
-        self._asked: AskForWork | None = None  # the question whose answer may be under way
-        self._is_stale = False  # the admin must learn of failures told
-        self.offered: tuple[str, ...] = ()  # the task types of the present registration
-        self._greeted = False  # the stream's first message has left
-        self._call: Any = None
+        self._stream: Stream | None = None  # the present one, or the last
         self._sees_no_work = False  # an admin that answers so is not 3.97
-        self._renew = False
-        self._left = False
+        self._leaves = False
 
     @property
     def task_types(self) -> tuple[str, ...]:
@@ -205,9 +172,36 @@ class Session:
         return self._types.get(self.dialect.NAME, ()) if self.dialect else ()
 
     @property
+    def offered(self) -> tuple[str, ...]:
+        """The task types of the present registration."""
+        return self._stream.offered if self._stream else ()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the admin took the registration, and its stream stands."""
+        return self._stream is not None and self._stream.is_welcome and not self._stream.has_ended
+
+    @property
+    def last_heard(self) -> float:
+        """When the admin last said something, or was last dialled, on the monotonic clock; 0 before all that."""
+        return self._stream.last_heard if self._stream else 0.0
+
+    @property
+    def last_beat(self) -> float:
+        """Unix seconds of the last heartbeat that left; 0 before the first."""
+        return self._stream.last_beat if self._stream else 0.0
+
+    @property
     def asks(self) -> bool:
         """Whether a question for work is open: its answer may bring a task."""
-        return self._asked is not None
+        return self._stream is not None and self._stream.asks
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing but news waits to be sent, and no answer with a task may be under way."""
+        return self._stream is None or self._stream.is_drained
+
+    # ---- streams ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve stream after stream until the worker stops."""
@@ -217,103 +211,69 @@ class Session:
                 self.worker.stopped.wait(RESTING)
                 continue
             started = time.monotonic()
-            ended_well = self._serve(self.dialect, address)
-            if self.connected and time.monotonic() - started > 60:
+            stream = self._open(self.dialect)
+            end = self._serve(stream, address)
+            self._sees_no_work = self._sees_no_work or stream.says_no_work
+            if stream.is_welcome and time.monotonic() - started > LONG_ENOUGH:
                 self.pauses = 0
-            self.connected = False
-            if self._left:
+            if self._leaves:
                 return
-            if ended_well and self._renew:
-                continue
-            may_stand = self._greeted and not ended_well and self.dialect is classic and not self._sees_no_work
-            pause = OLD_STREAM_GONE if may_stand else 0.0
-            first = self.worker.settings.reconnect
-            longest = min(first * 2**self.pauses, max(LONGEST_PAUSE, first))
-            self.pauses = min(self.pauses + 1, 10)
-            pause = max(pause, random.uniform(longest / 2, longest))
-            log.info("connecting to admin again in %.1f s", pause)
-            self.worker.stopped.wait(pause)
+            if end is not End.RENEW:
+                pause = self._pause(stream, end)
+                log.info("connecting to admin again in %.1f s", pause)
+                self.worker.stopped.wait(pause)
 
-    def _serve(self, dialect: ModuleType, address: Address) -> bool:
-        """Serve one stream to its end; say why it ended, and whether in order."""
-        try:
-            self._serve_once(dialect, address)
-        except AdminError as error:
-            self.worker.metrics.stream_event("refused" if isinstance(error, AdminRefused) else "failed")
-            log.warning("admin %s: %s", self.worker.settings.admin, error)
-        except Exception:  # a message that trips this worker must not cost it its jobs
-            self.worker.metrics.stream_event("failed")
-            log.exception("admin %s: the stream ended by a fault of this worker", self.worker.settings.admin)
-        else:
-            return True
-        return False
+    def _pause(self, stream: Stream, end: End) -> float:
+        """Seconds until the next stream, longer with each attempt."""
+        first = self.worker.settings.reconnect
+        longest = min(first * 2**self.pauses, max(LONGEST_PAUSE, first))
+        self.pauses = min(self.pauses + 1, 10)
+        # 3.97, which never says that it has no work, may not have noticed yet.
+        may_stand = stream.has_greeted and end is End.FAILED and stream.dialect.PULLS and not self._sees_no_work
+        return max(OLD_STREAM_GONE if may_stand else 0.0, random.uniform(longest / 2, longest))
 
-    def _serve_once(self, dialect: ModuleType, address: Address) -> None:
-        """Open a stream, say hello, and obey until it ends; raise AdminError where it did not end in order."""
+    def _open(self, dialect: Dialect) -> Stream:
+        """Make the next stream: what it registers, and what it has to carry from before."""
         worker = self.worker
-        self._renew = self._greeted = self._is_stale = False
-        self._settled = 0
-        self._asked = None
-        self.last_heard = time.monotonic()
-        # A plugin admin is told why a job is not taken, and gives it again; a classic one would count a failure.
-        self.offered = (self._open_types() if dialect is classic else ()) or self.task_types
-        told_failed = leaked(worker.settings.working_dir, self.worker_id) if dialect is classic else 0
-        who = replace(
+        # A pushing admin is told why a job is not taken, and gives it again; one that is asked would count a failure.
+        offered = (self._open_types() if dialect.PULLS else ()) or self.task_types
+        identity = replace(
             worker.identity,
             worker_id=self.worker_id,
             instance_id=f"inst-{secrets.token_hex(4)}",
-            descriptors=tuple(worker.tasks[name].DESCRIPTOR for name in self.offered),
-            max_execute=worker.settings.max_execute + told_failed,
+            descriptors=tuple(worker.tasks[name].DESCRIPTOR for name in offered),
+            max_execute=worker.settings.max_execute + worker.ledger.failures_told(dialect, self.worker_id),
         )
-        alone = ("grpc.use_local_subchannel_pool", 1)  # bulk data must not hold up the heartbeat
-        try:
-            options = [alone, MOST_SAID, *worker.security.options(address)]
-        except ServerFailed as error:
-            raise AdminUnavailable(f"{error}; {TLS_HINT}" if "TLS" in error.call else str(error)) from None
-        channel = open_channel(address, worker.security.credentials(), options)
-        self._outbox = outbox = Outbox(lambda report: dialect.encode(report, who, time.time()), self._sent)
-        for completed in worker.debts.due(dialect.NAME, self.worker_id, worker.hand.keys):
-            outbox.put(completed)
-        if self._left:  # asked to leave while there was no stream: tell what is owed, and go
-            self._say_goodbye(worker.stopping)
-        try:
-            self._call = channel.stream_stream(dialect.METHOD, None, None)(outbox.messages())
-            for message in self._call:
-                self.last_heard = time.monotonic()
-                self._on(dialect.decode(message))
-            if self._left or self._renew:  # the admin read this stream to the end that we gave it
-                self._settle(len(self._unsettled))
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-                self._endpoint.plugin_unknown = dialect is not classic
-            raise _failure(error, address, worker.security.is_on) from None
-        finally:
-            self._outbox = None
-            self._unsettled.clear()
-            self._unanswered.clear()
-            self._asked = None
-            outbox.end()
-            if self._call is not None:
-                self._call.cancel()
-                self._call = None
-            channel.close()
-        self.worker.metrics.stream_event("closed")
-        log.info("admin %s closed the stream", address.grpc)
+        due = worker.ledger.due(dialect, self.worker_id)
+        self._stream = stream = Stream(self, dialect, identity, due, self.last_beat)
+        if self._leaves:  # asked to leave while there was no stream: tell what is owed, and go
+            stream.end(End.LEFT, worker.stopping)
+        return stream
 
-    def _on(self, command: object) -> None:
-        log.log(MESSAGES, "admin says %s", type(command).__name__)
+    def _serve(self, stream: Stream, address: Address) -> End:
+        """Serve one stream to its end; say how it ended."""
+        count, admin = self.worker.metrics.stream_event, self.worker.settings.admin
+        try:
+            end = stream.serve(address, self.worker.security)
+        except AdminError as error:
+            if isinstance(error, NotSpoken):
+                self._endpoint.rejected(stream.dialect)
+            count("refused" if isinstance(error, AdminRefused) else "failed")
+            log.warning("admin %s: %s", admin, error)
+        except Exception:  # a message that trips this worker must not cost it its jobs
+            count("failed")
+            log.exception("admin %s: the stream ended by a fault of this worker", admin)
+        else:
+            count("closed")
+            log.info("admin %s closed the stream", address.grpc)
+            return end
+        return End.FAILED
+
+    def obey(self, command: Command) -> None:
+        """Do what the admin says."""
         match command:
             case Welcome():
-                self.connected = True
                 self.worker.welcomed(self, command)
-            case Refused(message):
-                raise AdminRefused(f"refused worker {self.worker_id}: {message}")
-            case HeartbeatSeen():
-                if self._unanswered:
-                    self._settle(self._unanswered.popleft() - self._settled)
-            case NoWork():
-                self._sees_no_work = True
-                self._asked = None
             case SendLog():
                 self.send(task_log.answer(self.worker.settings.working_dir / "task_logs", command))
             case Unknown(request_id, what):
@@ -322,103 +282,53 @@ class Session:
                     self.send(Acknowledged(request_id, False, f"unsupported request: {what}"))
             case _:
                 self.worker.on(command, self)
-                if isinstance(command, RunJob):
-                    self._asked = None
+
+    def arrived(self, completed: Completed) -> None:
+        """The admin has this completion: it is owed no more."""
+        self.worker.ledger.pay(completed)
+
+    # ---- what the worker says --------------------------------------------------------------------------------------
 
     def send(self, report: Report) -> None:
         """Send on the stream there is; a completion is kept for the next stream if there is none, news are dropped."""
-        if self._outbox is not None:
-            self._outbox.put(report)
-
-    def _sent(self, report: Report) -> None:
-        log.log(MESSAGES, "sent %s", type(report).__name__)
-        match report:
-            case Hello():
-                self._greeted = True
-            case Heartbeat():
-                self.last_beat = time.time()
-                if self.dialect is classic:
-                    self._unanswered.append(self._settled + len(self._unsettled))
-            case Completed() | AskForWork():
-                self._unsettled.append((time.monotonic(), report))
-                if self.dialect is not classic and len(self._unsettled) == 1:
-                    self._settle_later(SETTLED)
-
-    def _settle_later(self, seconds: float) -> None:
-        timer = threading.Timer(seconds, self._settle_old, (self._outbox,))
-        timer.daemon = True
-        timer.start()
-
-    def _settle_old(self, outbox: Outbox | None) -> None:
-        """Settle what was sent SETTLED seconds ago, and come back for the rest, unless its stream has ended."""
-        if outbox is not self._outbox:
-            return
-        now = time.monotonic()
-        self._settle(sum(now - at >= SETTLED for at, _report in self._unsettled))
-        if self._unsettled:
-            self._settle_later(max(0.5, self._unsettled[0][0] + SETTLED - now))
-
-    def _settle(self, count: int) -> None:
-        """Forget the oldest that have arrived; a completion whose stream broke before is carried again by the next."""
-        for _ in range(count):
-            self._settled += 1
-            _at, report = self._unsettled.popleft()
-            if isinstance(report, Completed):
-                self.worker.debts.pay(report)
-            if report is self._asked:
-                self._asked = None
+        if self._stream is not None:
+            self._stream.send(report)
 
     def ask(self, free: int) -> None:
-        """Ask a classic admin for one more task, if it is time for any.
+        """Ask an admin that is pulled from for one more task, if it is time for any.
 
         Where it must learn of failures told, or a window of a task type has opened or closed, register again instead.
         A task that an admin assigns to a stream about to end is lost, so that waits while an answer may be under way.
         """
-        is_time = self._open_types()
-        if not self.connected or self.dialect is not classic or not is_time:
+        stream, is_time = self._stream, self._open_types()
+        if stream is None or not self.connected or not stream.dialect.PULLS or not is_time:
             return
-        if not self._is_stale and is_time == self.offered:
-            self._asked = AskForWork(free)
-            self.send(self._asked)
-            if not self._sees_no_work:  # 3.97 says nothing where it has nothing: the beat's answer tells as much
-                self.send(Heartbeat(self.worker.status(self)))
-        elif self._asked is None:
-            self._renew = True
-            self._say_goodbye("registering again")
+        if not stream.is_stale and is_time == stream.offered:
+            stream.send(AskForWork(free))
+            if not self._sees_no_work and not stream.says_no_work:
+                # 3.97 says nothing where it has nothing: the beat's answer tells as much
+                stream.send(Heartbeat(self.worker.status(self)))
+        elif not stream.asks:
+            stream.end(End.RENEW, "registering again")
 
     def _open_types(self) -> tuple[str, ...]:
         return tuple(name for name in self.task_types if self.worker.is_open(name))
 
     def renew(self) -> None:
         """Register again in place of the next question, so that the admin learns how many failures it was told."""
-        self._is_stale = True
+        if self._stream is not None:
+            self._stream.is_stale = True
 
     def leave(self, why: str) -> None:
         """Say goodbye, end the stream and do not come back."""
-        self._left = True
-        self._say_goodbye(why)
-
-    def _say_goodbye(self, why: str) -> None:
-        if self._outbox is not None:
-            self._outbox.put(Goodbye(why))
-            self._outbox.end()
-
-    def drop(self, why: str) -> None:
-        """Break the stream off."""
-        log.warning("dropping the stream to admin: %s", why)
-        if self._call is not None:
-            self._call.cancel()
+        self._leaves = True
+        if self._stream is not None:
+            self._stream.end(End.LEFT, why)
 
     def check_silence(self, allowed: float) -> None:
-        """Drop a stream on which the admin does not answer: its greeting, or the heartbeats of the classic dialect."""
-        answers = self.dialect is classic or not self.connected
-        if self._call is not None and answers and time.monotonic() - self.last_heard > allowed:
-            self.drop(f"it has not answered for {allowed:.0f} s; is it hung?")
-
-    @property
-    def is_drained(self) -> bool:
-        """Whether nothing but news waits to be sent, and no answer with a task may be under way."""
-        return self._outbox is None or (self._outbox.is_drained() and self._asked is None)
+        """Break off a stream on which the admin has not answered for so many seconds."""
+        if self._stream is not None:
+            self._stream.check_silence(allowed)
 
 
 def sessions_for(worker: Host, worker_id: str, types: tuple[str, ...]) -> list[Session]:
@@ -434,32 +344,3 @@ def sessions_for(worker: Host, worker_id: str, types: tuple[str, ...]) -> list[S
         Session(worker, endpoint, worker_id, {"plugin": types, "classic": others}),
         Session(worker, endpoint, f"{worker_id}-vacuum", {"classic": ("vacuum",)}),
     ]
-
-
-NAME_PORT = "name it: -admin=host:port.grpcPort"
-
-
-def _failure(error: Any, address: Address, with_tls: bool) -> AdminError:
-    """What a broken stream means, in words that say what to do."""
-    code, detail = error.code(), error.details() or ""
-    if code == grpc.StatusCode.UNIMPLEMENTED:
-        return AdminRefused(f"the server at {address.grpc} does not speak this dialect; is it an admin? ({detail})")
-    if code == grpc.StatusCode.CANCELLED:
-        return AdminUnavailable(f"the stream to {address.grpc} was broken off")
-    if "failed to connect" in detail and _SILENT.search(detail):
-        return AdminUnavailable(
-            f"no answer came from {address.grpc} within {CONNECT:.0f} s; is it hung, is gRPC at another port"
-            f" ({NAME_PORT}), or does a firewall drop the packets? ({detail})"
-        )
-    if "failed to connect" in detail and _NO_GRPC.search(detail):
-        may_be = (
-            f"it refuses our certificate, perhaps ({TLS_HINT})"
-            if with_tls
-            else f"it wants TLS ({TLS_HINT}), or is no gRPC port ({NAME_PORT})"
-        )
-        return AdminUnavailable(f"{address.grpc} does not answer gRPC: {may_be}: {detail}")
-    if "failed to connect" in detail:
-        return AdminUnavailable(
-            f"{address.grpc} cannot be reached: start admin, open the port, or {NAME_PORT}: {detail}"
-        )
-    return AdminUnavailable(f"{address.grpc}: {detail or code.name}")

@@ -42,6 +42,11 @@ from weed_protocol.text import oversized, printable, retriable, valid
 NAME = "classic"
 METHOD = "/worker_pb.WorkerService/WorkerStream"
 
+PULLS = True
+ANSWERS_HEARTBEATS = True
+COUNTS_FAILURES = True
+QUEUES = True
+
 
 def decode(message: bytes) -> Command:
     """Read an admin's message; what cannot be read is Unknown, or a RunJob that names its problem."""

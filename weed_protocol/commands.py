@@ -1,12 +1,6 @@
 """What an admin can tell a worker, and what a worker can tell an admin, in neither dialect's words.
 
-A dialect is a module with
-
-    NAME        "classic" or "plugin"
-    METHOD      the full gRPC method path of its one bidirectional stream
-    decode(message bytes) -> Command              never raises on what it does not know: see Unknown
-    encode(report, identity, now) -> list[bytes]  the messages, in order, that tell the report; empty where the dialect
-                                                  has no words for it; `now` is unix seconds
+A dialect is a module with what Dialect names: its words, and four facts by which the agent knows its order of things.
 
 Both are pure; the agent owns the stream, the clock and the slots. Job types are task module names on this side of a
 dialect, whatever the admin calls them.
@@ -16,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from weed_core.model import Descriptor, Detection, DetectionRequest, Job, Result
 from weed_core.values import Value
@@ -298,3 +293,26 @@ class Goodbye:
 
 
 Report = Hello | Heartbeat | AskForWork | Acknowledged | Described | Detected | Progress | Completed | Log | Goodbye
+
+
+class Dialect(Protocol):
+    """One of the admin's two languages, a module."""
+
+    NAME: str
+    """classic or plugin."""
+    METHOD: str
+    """The full gRPC method path of its one bidirectional stream."""
+    PULLS: bool
+    """Whether the worker asks for each task; else the admin pushes."""
+    ANSWERS_HEARTBEATS: bool
+    """Whether the admin answers each heartbeat, in order: an answer is a receipt then, and silence means something."""
+    COUNTS_FAILURES: bool
+    """Whether an admin may count failures told as running tasks, so that a worker must make up for them."""
+    QUEUES: bool
+    """Whether a job waits here for a slot; else the admin is told that there is none, and gives the job again."""
+
+    def decode(self, message: bytes, /) -> Command:
+        """Read an admin's message; never raises on what it does not know: see Unknown."""
+
+    def encode(self, report: Report, identity: Identity, now: float, /) -> list[bytes]:
+        """The messages, in order, that tell the report; empty where it has no words for that. `now`: unix seconds."""

@@ -44,6 +44,11 @@ from weed_protocol.text import oversized, printable, valid
 NAME = "plugin"
 METHOD = "/plugin.PluginControlService/WorkerStream"
 
+PULLS = False
+ANSWERS_HEARTBEATS = False
+COUNTS_FAILURES = False
+QUEUES = False
+
 PROTOCOL_VERSION = "plugin.v1"
 AT_CAPACITY = "executor is at capacity"  # the admin looks for these words, and sends the job again
 BATCH = 100  # proposals in one message
