@@ -19,9 +19,11 @@ from weed_safety.context import Context
 from weed_safety.freeze import STEP as FREEZE
 from weed_safety.freeze import Frozen, open_freeze, thaw
 from weed_safety.journal import Entry, Step
+from weed_safety.lease import Lease
 from weed_safety.location_cache import forget, shut_steps, words
 from weed_safety.look import file_status, probe
-from weed_safety.proof import prove_copy
+from weed_safety.proof import CHECKSUMS, compare_replicas, prove_copy
+from weed_safety.remains import DELETE_TIMEOUT, clear_remains, is_remains
 
 COPY, DELETE = "copy", "delete"
 """Journal steps: a copy that the target was asked to pull, and the deletion of its source, once that was proved.
@@ -44,8 +46,6 @@ PULLS_WITHIN = 600.0
 
 LOST = ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL")
 """Codes that tell nothing of what the server did: it may not even have answered."""
-
-DELETE_TIMEOUT = 120.0  # seconds
 
 Progress = Callable[[float, str], None]
 
@@ -70,22 +70,27 @@ def copy_volume(
     io_bytes_per_second: int = 0,
     timeout: float = 0.0,
     progress: Progress | None = None,
+    lease: Lease | None = None,
 ) -> Copied:
     """Have the target pull a volume from the source, and prove the copy equal; on failure nothing of it is left.
 
     `still` is the status of the source since it is frozen, None where it may be written to meanwhile (then the copy is
     proved to be how the source began). `persist`: the freeze is persistent, so the copy comes up read-only, and
-    whoever lets it stay must thaw it. Raises BadTask for one endpoint as both, StaleTask where the target holds the
-    volume.
+    whoever lets it stay must thaw it. With the volume's lease, what a broken-off copy left on the target is cleared
+    first. Raises BadTask for one endpoint as both, StaleTask where the target holds the volume.
     """
     tell = progress or (lambda fraction, stage: ctx.progress(fraction, stage))
     if source == target:
         # The server would delete its only copy first and then fail to read it.
         raise BadTask(f"volume {volume_id} cannot be copied from {source} to {target}: both are the same server")
     check_alike(ctx, [source, target], f"volume {volume_id} is not copied from {source} to {target}")
-    if probe(ctx, target, volume_id) is not None:
-        raise StaleTask(f"{target} already holds volume {volume_id}; nothing was copied")
     before = still or file_status(ctx, source, volume_id)
+    found = probe(ctx, target, volume_id)
+    if found is not None:
+        if lease is None or not is_remains(ctx, source, target, before, found):
+            raise StaleTask(f"{target} already holds volume {volume_id}; nothing was copied")
+        lease.check()
+        clear_remains(ctx, volume_id, target)
     rate = ctx.rates.for_server_side(io_bytes_per_second)
     size = before.dat_file_size + before.idx_file_size
     seconds = max(timeout, 60 + 1.5 * size / min(rate or SLOWEST, SLOWEST))
@@ -154,9 +159,13 @@ def drop_copy(ctx: Context, step: Step, ended: bool = False) -> None:
     client.volume_mark_readonly(volume_id=volume_id)
     copy = client.read_volume_file_status(volume_id=volume_id)
     most = (facts["dat"], facts["idx"]) if facts["frozen"] else (original.dat_file_size, original.idx_file_size)
-    if copy.dat_file_size and (
-        copy.dat_file_size > most[0] or copy.idx_file_size > most[1] or copy.compaction_revision != facts["revision"]
-    ):
+    is_as_made = (
+        copy.dat_file_size <= most[0]
+        and copy.idx_file_size <= most[1]
+        and copy.compaction_revision == facts["revision"]
+    )
+    # One of the two may have been vacuumed meanwhile: then what they hold tells, not how long their files are.
+    if copy.dat_file_size and not is_as_made and compare_replicas(ctx, source, target, volume_id, CHECKSUMS, count=0):
         raise Mismatch(
             f"the copy of volume {volume_id} on {target} was written to since it was made: it and the original on "
             f"{source} are both kept, read-only; compare them and delete one"

@@ -26,7 +26,6 @@ from weed_safety.context import Context
 from weed_safety.copy import (
     COPY,
     DELETE,
-    DELETE_TIMEOUT,
     Copied,
     Progress,
     arrive,
@@ -44,10 +43,8 @@ from weed_safety.location_cache import Shut, check_over, forget, keep_shut, outl
 from weed_safety.look import file_status, probe, prove_unchanged
 from weed_safety.proof import prove_copy
 from weed_safety.readiness import check_ready, close_refusing
+from weed_safety.remains import DELETE_TIMEOUT, REGISTERED_WITHIN, clear_remains, has_files, is_remains
 from weed_safety.untold import check_told
-
-ANY_REVISION = 0xFFFFFFFF
-"""The compaction revision that CopyFile takes for any."""
 
 QUIET = 2.0
 """Seconds without a change after which a frozen volume counts as still."""
@@ -55,9 +52,6 @@ QUIET = 2.0
 
 DELETE_TRIES = 3
 
-
-REGISTERED_WITHIN = 20.0
-"""Seconds in which a master learns of a mounted or deleted volume, even where it is told by full heartbeats only."""
 
 THAWED_WITHIN = 60.0
 """Seconds that a job gets for thawing, beyond its deadline if need be."""
@@ -118,18 +112,18 @@ def move_volume(
     original, copy = probe(ctx, source, volume_id), probe(ctx, target, volume_id)
     if original is None and copy is not None:
         file_status(ctx, target, volume_id)
-        if not copy.volume_info.files and not _has_files(ctx, target, volume_id):
+        if not copy.volume_info.files and not has_files(ctx, target, volume_id):
             raise Mismatch(
                 f"volume {volume_id} is no longer on {source}, and {target} has it only as long as that server runs: "
                 "its files are gone from the disk. Copy its data away before that server is restarted"
             )
         return Moved(volume_id, source, target, copy.dat_file_size, already=True)
-    if original is not None and copy is not None and _is_remains(ctx, source, target, original, copy):
+    if original is not None and copy is not None and is_remains(ctx, source, target, original, copy):
         check_told(ctx, volume_id, [source])
         if ctx.options.dry_run:
             return Moved(volume_id, source, target, original.dat_file_size)
         if lease is not None:
-            _clear_remains(ctx, volume_id, target)
+            clear_remains(ctx, volume_id, target)
             copy, topology = None, snapshot(ctx.master(), volume_id)
     replicas = topology.replicas(volume_id) if topology else []
     others = [replica.server for replica in replicas if replica.server != source]
@@ -254,54 +248,6 @@ def recover_moves(entry: Entry, ctx: Context) -> None:
                 failed.append(error)
     if failed:
         raise failed[0]
-
-
-def _has_files(ctx: Context, server: Address, volume_id: int) -> bool:
-    """Whether the files of a volume are on its server's disk: one may be served from files that are removed."""
-    for ext in (".dat", ".idx"):
-        try:
-            list(
-                ctx.volume(server).copy_file(
-                    volume_id=volume_id, ext=ext, compaction_revision=ANY_REVISION, stop_offset=1
-                )
-            )
-        except ServerFailed as error:
-            if not error.says_absent:
-                raise
-            return False
-    return True
-
-
-def _is_remains(
-    ctx: Context,
-    source: Address,
-    target: Address,
-    original: ReadVolumeFileStatusResponse,
-    copy: ReadVolumeFileStatusResponse,
-) -> bool:
-    """Whether a copy is what a pull left whose client died: a server mounts it and then removes its files.
-
-    It must hold nothing that the original, which is on disk, does not.
-    """
-    volume_id = original.volume_id
-    is_contained = (
-        copy.compaction_revision == original.compaction_revision
-        and copy.dat_file_size <= original.dat_file_size
-        and copy.idx_file_size <= original.idx_file_size
-    )
-    if copy.volume_info.files or original.volume_info.files or not is_contained:
-        return False
-    return not _has_files(ctx, target, volume_id) and _has_files(ctx, source, volume_id)
-
-
-def _clear_remains(ctx: Context, volume_id: int, target: Address) -> None:
-    """Delete what a broken-off copy left on a server, and wait until the master lists it no more."""
-    ctx.log(f"clearing what a broken-off copy of volume {volume_id} left on {target}: it is mounted without files")
-    ctx.volume(target).volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=DELETE_TIMEOUT)
-    if probe(ctx, target, volume_id) is not None:
-        raise TaskError(f"{target} still holds the remains of a copy of volume {volume_id} after deleting them")
-    if not ctx.until(lambda: target not in locations(ctx.master(), volume_id), timeout=REGISTERED_WITHIN):
-        raise TaskError(f"the master still lists the remains of a copy of volume {volume_id} on {target}")
 
 
 def _check_plan(

@@ -136,6 +136,23 @@ def test_what_a_killed_copy_left_mounted_without_files_is_cleared_and_the_move_m
     cluster.check(files)
 
 
+def test_what_a_killed_copy_left_is_cleared_by_whoever_copies_with_the_volume_s_lease(cluster: Cluster) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(servers=[a])
+    (volume_id,) = files.volume_ids
+    mounted_without_files(cluster, volume_id, a, b)
+    ctx = cluster.context()
+    with pytest.raises(StaleTask, match="already holds"):
+        copy.copy_volume(ctx, volume_id, a.address, b.address)
+    with volume_lease(ctx, volume_id) as lease:
+        ctx.journal.settle(copy.copy_volume(ctx, volume_id, a.address, b.address, lease=lease).step)
+    assert [name[-4:] for name in b.files("*.dat")] == [".dat"]
+    b.kill()
+    cluster.start()
+    eventually(lambda: set(cluster.locations(volume_id)) == {a, b}, timeout=30)
+    cluster.check(files)
+
+
 def test_a_volume_that_is_left_only_without_files_is_not_called_moved(cluster: Cluster) -> None:
     a, b, _c = cluster.servers
     (volume_id,) = cluster.fill(servers=[a]).volume_ids
@@ -564,6 +581,36 @@ def test_a_copy_that_was_written_to_is_never_deleted(cluster: Cluster, tmp_path:
     assert is_read_only(cluster, a, volume_id)
     assert b.files("*.dat") == [f"{volume_id}.dat"]
     assert [step.what for step in entry.open] == ["freeze", "copy"]
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("vacuumed", ["the copy", "the original", "both"])
+def test_a_copy_is_undone_though_it_or_the_original_was_vacuumed_meanwhile(
+    cluster: Cluster, tmp_path: Path, vacuumed: str
+) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=6, servers=[a])
+    (volume_id,) = files.volume_ids
+    cluster.delete(list(files)[:3])
+    entry = Journal(tmp_path).open_entry("job", "balance", volume_id)
+    ctx = cluster.context(journal=entry)
+    freeze(ctx, a.address, volume_id, persist=False)
+    copy.copy_volume(ctx, volume_id, a.address, b.address, still=file_status(ctx, a.address, volume_id))
+    for server, name in ((a, "the original"), (b, "the copy")):
+        if vacuumed in (name, "both"):
+            vacuum(cluster, server, volume_id)
+    entry.close()
+    recover(cluster, tmp_path, balance)
+    eventually(lambda: not b.files(f"{volume_id}.*"))
+    check_at_rest(cluster, files, volume_id, [a])
+
+
+def vacuum(cluster: Cluster, server: Server, volume_id: int) -> None:
+    """Compact one replica, as a vacuum of another does that knows nothing of a copy."""
+    client = cluster.volume(server)
+    list(client.vacuum_volume_compact(volume_id=volume_id))
+    client.vacuum_volume_commit(volume_id=volume_id)
+    client.vacuum_volume_cleanup(volume_id=volume_id)
 
 
 @pytest.mark.usefixtures("_impatient")

@@ -210,6 +210,7 @@ class Repair:
             persist=frozen.persist and frozen.was_writable,
             io_bytes_per_second=self.order.io_bytes_per_second,
             progress=tell,
+            lease=self.lease,
         )
         try:
             if not copied.step.facts["persist"]:
