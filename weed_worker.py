@@ -24,11 +24,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -48,7 +47,6 @@ from weed_agent.settings import Settings
 from weed_agent.status_port import open_port
 from weed_cluster import admin as admin_http
 from weed_cluster import security
-from weed_cluster.address import Address
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
@@ -62,12 +60,12 @@ from weed_core.text import escaped
 from weed_core.values import Value
 from weed_protocol import commands
 from weed_safety.context import Context, Options
-from weed_safety.journal import Entry, Journal
+from weed_safety.journal import Journal
 from weed_state import identity, mounts, task_log
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
-from weed_tasks import filters
-from weed_tasks.slots import MOST_OUTSIDE, Slots
+from weed_tasks import execute, filters
+from weed_tasks.slots import MOST_OUTSIDE, Held, Slots
 
 __version__ = "0.1.0"
 
@@ -88,8 +86,6 @@ SHORTEST_BEAT = 0.05
 
 COMMANDS = ("plan", "run", "undo", "status", "doctor")
 """One-shot commands, which weed_console answers."""
-
-R = TypeVar("R")
 
 
 class Worker:
@@ -129,7 +125,8 @@ class Worker:
         self.stopped = Event()
         self.died = False
         self._changed = Event()
-        self.hand = Hand(Slots(settings.max_execute, self._changed.set))
+        held = Held()
+        self.hand = Hand(Slots(settings.max_execute, self._changed.set), held)
         self.ledger = Ledger(settings.working_dir, self.hand, self._changed.set, self._beat)
         self.detecting: dict[str, tuple[commands.Detect, Leash]] = {}
         self._pool = Pool()
@@ -140,7 +137,7 @@ class Worker:
         self.masters = Masters(settings.masters, lambda: admin_http.masters_of(settings.admin))
         self.sessions = sessions_for(self, worker_id, settings.task_types)
         self._askers = self.sessions
-        self._recovery = Recovery(self.journal, self._recovery_context, self._changed.set)
+        self._recovery = Recovery(self.journal, held, lambda: self._context(Leash(RECOVERY_TIME)), self._changed.set)
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -253,7 +250,7 @@ class Worker:
         if any(waits or work.command.request_id == command.request_id for work in self.hand.under(job.id)):
             log.info("task %s is assigned again; it is under way, and its result will be sent", job.id)
             return
-        full = "" if waits else self.hand.why_full(job, self._recovery.volumes)
+        full = "" if waits else self.hand.why_full(job)
         work = Assignment(command, session, session.dialect, Leash(), job.volume_ids)
         self.hand.enter(work)
         self.ledger.take(work)
@@ -286,73 +283,42 @@ class Worker:
         while True:
             self._changed.wait()
             self._changed.clear()
-            while (work := self.hand.start(self._recovery.volumes)) is not None:
+            while (work := self.hand.start()) is not None:
                 self._pool.spawn(self._run_job, work)
             self._beat()
 
     def _run_job(self, work: Assignment) -> None:
         """Run one task to its end and tell how it went. Whatever happens, exactly one completion."""
         job, work.started = work.command.job, time.monotonic()
-        task = self.tasks[job.type]
         lines = task_log.TaskLog(
             self.settings.working_dir / "task_logs",
             job,
             work.session.worker_id,
             job.params.sources[0].node if job.params.sources else "",
         )
-        outcome: dict[str, Any] = {}
-        try:
-            config, warnings = model.settings(task.DESCRIPTOR, job.config)
-            job = replace(job, config=config, masters=self._hear_of(job.masters, work.leash))
-            for warning in warnings:
-                lines.line(warning, "WARNING")
-            work.leash.expire(weed_tasks.deadline(job, self.settings.task_timeout))
-            volume = work.volume_ids[0] if work.volume_ids else 0
-            entry = self.journal.open_entry(job.id, job.type, volume, masters=list(job.masters))
-            try:
-                context = self._context(work.leash, entry)
-                context.log = lines.line
-                context.outside_slot = lambda: self.hand.slots.without(work.leash)
-                context.report = lambda fraction, stage, figures: self._progress(work, lines, fraction, stage, figures)
-                log.log(STAGES, "starting %s", work.name)
-                outcome["result"] = task.run(job, context)
-                self.setbacks.succeeded(job)
-            finally:
-                entry.close()
-                self._recovery.take(entry)
-        except Cancelled as error:
-            outcome.update(error=f"{error.reason}, while {work.stage}", cancelled=True)
-        except TaskError as error:
-            self.setbacks.failed(job, error)
-            outcome["error"] = f"{error} (while {work.stage})" if work.stage != "queued" else str(error)
-        except Exception as error:
-            log.exception("%s failed unexpectedly", work.name)
-            outcome["error"] = f"{type(error).__name__}: {error}"
-        lines.close("completed" if "result" in outcome else "failed", outcome.get("error", ""))
-        kind = "success" if "result" in outcome else "cancelled" if "cancelled" in outcome else "failure"
-        self.metrics.task_ended(job.type, kind, time.monotonic() - work.started, work.leash.read, work.leash.written)
-        self._finish(work, **outcome)
+        context = self._context(work.leash)
+        context.log, context.warn = lines.line, lambda line: lines.line(line, "WARNING")
+        context.outside_slot = lambda: self.hand.slots.without(work.leash)
+        context.report = lambda fraction, stage, figures: self._progress(work, lines, fraction, stage, figures)
+        log.log(STAGES, "starting %s", work.name)
+        outcome = execute.run(self.tasks[job.type], job, context, self.journal, self.settings.task_timeout)
+        self._recovery.take(context.journal)
+        self.setbacks.ended(job, outcome.failure)
+        error = outcome.error(work.stage)
+        lines.close("failed" if error else "completed", error)
+        spent = time.monotonic() - work.started
+        self.metrics.task_ended(job.type, outcome.kind, spent, work.leash.read, work.leash.written)
+        self._finish(work, result=outcome.result, error=error, cancelled=outcome.is_cancelled)
 
-    def _context(self, leash: Leash, entry: Entry) -> Context:
+    def _context(self, leash: Leash) -> Context:
         return Context(
             cluster=Cluster(self.channels, self.masters, leash),
-            journal=entry,
+            journal=Journal.memory(),
             compute=lambda function, *args: self._native.apply(function, args),
             rates=self.rates,
             options=Options(ec_window=self.settings.ec_window, data_dirs=self.settings.data_dirs),
             remember=self.last_topology.look,
         )
-
-    def _recovery_context(self, entry: Entry) -> Context:
-        self.masters.hear(map(Address.parse, entry.facts.get("masters", ())))
-        return self._context(Leash(RECOVERY_TIME), entry)
-
-    def _hear_of(self, named: Iterable[str], leash: Leash) -> tuple[str, ...]:
-        """Take note of the masters that a job names; return all that are known, once one of them was asked."""
-        self.masters.hear(map(Address.parse, named))
-        with suppress(TaskError):  # whoever needs a master says so
-            Cluster(self.channels, self.masters, leash).master().find()
-        return tuple(map(str, self.masters))
 
     def _progress(
         self, work: Assignment, lines: task_log.TaskLog, fraction: float, stage: str, figures: Mapping[str, Value]
@@ -422,10 +388,10 @@ class Worker:
                 for warning in warnings:
                     log.warning("detection of %s: %s", name, warning)
                 leash.expire(self.settings.task_timeout)
-                entry = Journal.memory(request_id, name, 0)
-                masters = self._hear_of(request.masters, leash)
+                context = self._context(leash)
+                masters = execute.hear_of(request.masters, context)
                 asked = self.setbacks.told(replace(request, config=config, masters=masters), name)
-                found = filters.look(task, asked, self._context(leash, entry))
+                found = filters.look(task, asked, context)
                 log.info("looked for %s: %s", name, found.summary or f"{len(found.proposals)} found")
                 for skip in found.skipped:
                     log.log(DECISIONS, "passed over volume %d for %s: %s", skip.volume_id, name, skip.reason)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from weed_agent.session import Session
 from weed_cluster.leash import Leash
 from weed_core.model import Job
 from weed_protocol import commands
-from weed_tasks.slots import Slots
-
-LONGEST = 200
-"""Characters of an id that are shown."""
+from weed_tasks.execute import LONGEST, QUEUED
+from weed_tasks.slots import Held, Slots
 
 
 @dataclass(eq=False)
@@ -26,7 +23,7 @@ class Assignment:
     leash: Leash
     volume_ids: tuple[int, ...]
     fraction: float = 0.0
-    stage: str = "queued"
+    stage: str = QUEUED
     told_at: float = 0.0
     started: float = 0.0
     is_kept: bool = False  # that its completion is owed is on disk; it must not start before
@@ -68,14 +65,14 @@ class Hand:
     Each of these costs the same however many works there are.
     """
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, held: Held) -> None:
         self.slots = slots
+        self._held = held
         self._in_hand: dict[Assignment, None] = {}
         self._waiting: dict[Assignment, None] = {}
         self._running: dict[Assignment, None] = {}
         self._named: defaultdict[str, list[Assignment]] = defaultdict(list)  # by job id
         self._queued: Counter[str] = Counter()  # by task type
-        self._held: Counter[int] = Counter()  # by volume
 
     @property
     def running(self) -> list[Assignment]:
@@ -110,17 +107,13 @@ class Hand:
         """Whether a work with this job id runs or waits."""
         return any(work in self._running or work in self._waiting for work in self._named.get(job_id, ()))
 
-    def why_full(self, job: Job, held: frozenset[int]) -> str:
-        """Why this job cannot start at once; "" if it can. `held`: volumes that others than works hold."""
+    def why_full(self, job: Job) -> str:
+        """Why this job cannot start at once; "" if it can."""
         if self.under_way(job.id):
             return "an earlier request for this job is still under way"
-        if busy := self.holds(job.volume_ids) | held.intersection(job.volume_ids):
+        if busy := self._held.among(job.volume_ids):
             return f"volume {min(busy)} is held by another job, or by what a killed one left to undo"
         return "" if self.room > 0 else "every slot is taken"
-
-    def holds(self, volume_ids: Collection[int]) -> set[int]:
-        """Which of these volumes belong to what runs."""
-        return {volume for volume in volume_ids if self._held[volume]} if self._held else set()
 
     def enter(self, work: Assignment) -> None:
         """Take a work in hand."""
@@ -132,20 +125,16 @@ class Hand:
         self._waiting[work] = None
         self._queued[work.command.job.type] += 1
 
-    def start(self, held: Collection[int]) -> Assignment | None:
-        """Give a slot to the oldest work whose volumes nobody holds; None without one. `held`: by others than works."""
+    def start(self) -> Assignment | None:
+        """Give a slot to the oldest work whose volumes nobody holds; None without one."""
         if not self.slots.free:
             return None
         for work in self._waiting:
-            is_free = (
-                work.is_kept
-                and not self.holds(work.volume_ids)
-                and not any(volume in held for volume in work.volume_ids)
-            )
+            is_free = work.is_kept and not self._held.among(work.volume_ids)
             if is_free and self.slots.take():
                 self._stop_waiting(work)
                 self._running[work] = None
-                self._held.update(work.volume_ids)
+                self._held.hold(work.volume_ids)
                 return work
         return None
 
@@ -161,8 +150,7 @@ class Hand:
         self.withdraw(work)
         if work in self._running:
             del self._running[work]
-            self._held.subtract(work.volume_ids)
-            self._held = +self._held
+            self._held.let_go(work.volume_ids)
             self.slots.give()
         del self._in_hand[work]
         named = self._named[work.command.job.id]

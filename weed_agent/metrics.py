@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from weed_agent.hand import LONGEST, Hand
+from weed_agent.hand import Hand
 from weed_agent.ledger import Ledger
 from weed_agent.session import Session
 from weed_agent.settings import Settings
@@ -33,6 +33,7 @@ from weed_protocol import commands
 from weed_protocol.commands import Running, Status
 from weed_safety.journal import Journal
 from weed_state.last_topology import LastTopology
+from weed_tasks.execute import LONGEST
 
 if TYPE_CHECKING:
     from weed_agent.session import Session

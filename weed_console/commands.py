@@ -27,7 +27,6 @@ from gevent.threadpool import ThreadPool
 
 import weed_tasks
 from weed_cluster import security
-from weed_cluster.address import Address
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
@@ -41,9 +40,9 @@ from weed_console.flags import USAGE, Flags, parse
 from weed_console.jobs import DEADLINE, Jobs, Row, Work, ids_text, own_directory, state_dir
 from weed_console.screen import Screen, size_text, time_text
 from weed_core import log
-from weed_core.errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
+from weed_core.errors import Busy, Cancelled, ConfigError, ServerFailed, WeedError
 from weed_core.goflags import normalise
-from weed_core.model import Detection, DetectionRequest, Skipped
+from weed_core.model import Detection, DetectionRequest, Result, Skipped
 from weed_core.runtime import HUB_THREADS, allow_many, share_one_heap
 from weed_core.text import escaped
 from weed_core.values import Value
@@ -53,6 +52,7 @@ from weed_safety.lease import hold
 from weed_safety.location_cache import left_shut
 from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
+from weed_tasks import execute
 from weed_tasks.filters import look, unknown, unmatched
 from weed_tasks.reopen import reopen
 from weed_tasks.replication.plan import FRESH
@@ -90,12 +90,12 @@ class Console:
         self.channels.close()
         self.native.kill()
 
-    def context(self, leash: Leash, entry: Entry, dry_run: bool = False) -> Context:
+    def context(self, leash: Leash, dry_run: bool = False) -> Context:
         """What a task gets."""
         flags = self.flags
         return Context(
             cluster=Cluster(self.channels, self.masters, leash),
-            journal=entry,
+            journal=Journal.memory(),
             compute=lambda function, *args: self.native.apply(function, args),
             rates=self.rates,
             options=Options(ec_window=flags.ec_window, data_dirs=flags.data_dirs, dry_run=dry_run),
@@ -118,7 +118,7 @@ class Console:
         )
         if flags.working_dir and not (flags.command == "run" and flags.volume_ids):
             request = Setbacks(flags.working_dir).told(request, flags.job)
-        context = self.context(Leash(DEADLINE), Journal.memory())
+        context = self.context(Leash(DEADLINE))
         found = look(weed_tasks.load([flags.job])[flags.job], request, context)
         self.check_filters(context)
         is_wanted = names_filter(",".join(flags.collections))
@@ -312,15 +312,13 @@ class Console:
         with _signals(lambda why: leash.cancel(Cancelled(why))):
             for entry in unfinished:
                 what, volumes = f"{entry.job_type} {entry.job_id}", frozenset(entry.volume_ids)
-                try:
-                    self.masters.hear(map(Address.parse, entry.facts.get("masters", ())))
-                    weed_tasks.load([entry.job_type])[entry.job_type].recover(entry, self.context(leash, entry))
+                outcome = execute.undo(entry, self.context(leash))
+                if outcome.result is not None:
                     self.screen.say(f"undid what an earlier run of {what} left behind")
-                except (TaskError, Cancelled, KeyError) as error:
-                    self.screen.say(f"cannot yet undo what an earlier run of {what} left behind: {error}", "problem")
+                else:
+                    why = f"cannot yet undo what an earlier run of {what} left behind: {outcome.reason}"
+                    self.screen.say(why, "problem")
                     left.append(volumes)
-                finally:
-                    entry.close()
         if isinstance(leash.reason, Cancelled):
             raise KeyboardInterrupt
         return left
@@ -366,17 +364,20 @@ class Console:
 
     def _reopen(self, journal: Journal, volume_id: int, tell: Callable[[str, str, str], None]) -> None:
         dry, name, job = self.flags.dry_run, f"volume {volume_id}", f"undo-{volume_id}"
-        entry = Journal.memory(job, "replication", volume_id) if dry else None
-        entry = entry or journal.open_entry(job, "replication", volume_id, masters=list(map(str, self.masters)))
+        open_entry = Journal.memory if dry else journal.open_entry
         leash = Leash(DEADLINE)
-        context = self.context(leash, entry, dry)
-        try:
+        context = self.context(leash, dry)
+        context.journal = open_entry(job, "replication", volume_id, masters=list(map(str, self.masters)))
+
+        def work() -> Result:
             with _signals(lambda why: leash.cancel(Cancelled(why))), hold(context, volume_id) as lease:
-                tell(name, "checked" if dry else "done", reopen(context, volume_id, lease))
-        except (TaskError, Cancelled) as error:
-            tell(name, "failed", str(error))
-        finally:
-            entry.close()
+                return Result(reopen(context, volume_id, lease))
+
+        outcome = execute.attempt(work, context, name)
+        if outcome.result is not None:
+            tell(name, "checked" if dry else "done", outcome.result.summary)
+        else:
+            tell(name, "failed", outcome.reason)
 
     # ---- status, doctor
 

@@ -6,7 +6,6 @@ Ordinary blocking Python in threads; what is shown of it is weed_console.screen'
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import re
 import tempfile
@@ -24,11 +23,12 @@ from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
 from weed_console.flags import Flags
 from weed_console.screen import Bar, Screen, size_text, time_text
-from weed_core.errors import Busy, Cancelled, ConfigError, StillShut, TaskError
+from weed_core.errors import Busy, Cancelled, ConfigError, TaskError
 from weed_core.model import Job, Proposal
 from weed_safety.context import Context
-from weed_safety.journal import Entry, Journal
-from weed_tasks.slots import MOST_OUTSIDE, Slots
+from weed_safety.journal import Journal
+from weed_tasks import execute
+from weed_tasks.slots import MOST_OUTSIDE, Held, Slots
 
 DEADLINE = 7200.0
 """Seconds a job may take that names no time and no size."""
@@ -36,14 +36,17 @@ DEADLINE = 7200.0
 PASSES = 3
 """How often a job under a rate limit reads or writes its bytes: copied once, and read from both sides as proof."""
 
+ENDS = {"success": "done", "cancelled": "undone", "failure": "failed"}
+"""What people are told of an outcome's kind."""
+
 UNDO_PATIENCE = 30.0
 """Seconds that a job which was broken off while it waited without the cluster's lock waits for it, before it undoes."""
 
 Lock = Callable[[float, Callable[[float], None]], AbstractContextManager[None]]
 """The cluster's lock: asked for with the seconds of patience, and with what waits."""
 
-MakeContext = Callable[[Leash, Entry, bool], Context]
-"""(leash, journal entry, dry run) -> what a task gets."""
+MakeContext = Callable[[Leash, bool], Context]
+"""(leash, dry run) -> what a task gets."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Jobs:
         self._context = context
         self._masters = masters
         self._journal = journal
-        self._busy: set[int] = set()
+        self._busy = Held()
         self._change = threading.Condition()
         self._slots = Slots(self._wishes.concurrent, self._notify)
         self._lock: Lock = lambda _patience, _wait: nullcontext()
@@ -185,12 +188,11 @@ class Jobs:
 
     def _lane(self) -> None:
         while (work := self._next()) is not None:
-            volumes = set(work.row.volume_ids)
             try:
                 self._run(work)
             finally:
                 with self._change:
-                    self._busy -= volumes
+                    self._busy.let_go(work.row.volume_ids)
                 self._slots.give()
                 self._give_lock()
 
@@ -243,7 +245,7 @@ class Jobs:
             self._locking.release()
 
     def _can_start(self, work: Work) -> bool:
-        return work.outcome == "waiting" and self._busy.isdisjoint(work.row.volume_ids) and not self.interrupted
+        return work.outcome == "waiting" and not self._busy.among(work.row.volume_ids) and not self.interrupted
 
     def _next(self) -> Work | None:
         """The first job that waits and whose volumes are free; None when none is left to start."""
@@ -259,7 +261,7 @@ class Jobs:
                         self._screen.say(f"{name}: {work.outcome}: {work.text}", "warning")
                     elif self._can_start(work) and self._slots.take():
                         work.outcome = "running"
-                        self._busy.update(work.row.volume_ids)
+                        self._busy.hold(work.row.volume_ids)
                         return work
                 if not waiting or not any(work.outcome == "waiting" for work in waiting):
                     return None
@@ -273,31 +275,17 @@ class Jobs:
         job = Job(row.proposal.id, wishes.job, row.proposal.params, row.proposal.parameters, config, masters)
         bar = Bar(f"{wishes.job} {ids_text(row.volume_ids)}", row.moves)
         self._screen.started(bar)
-        work.leash.expire(weed_tasks.deadline(job, DEADLINE))
-        volume = row.volume_ids[0] if row.volume_ids else 0
-        facts = {"masters": list(masters)}
-        if wishes.dry_run:
-            entry = Journal.memory(job.id, job.type, volume, **facts)
-        else:
-            entry = self._journal.open_entry(job.id, job.type, volume, **facts)
-        try:
-            context = self._context(work.leash, entry, wishes.dry_run)
-            context.report = lambda fraction, stage, _figures: self._screen.moved(bar, fraction, stage)
-            context.outside_slot = lambda: self._outside(work)
-            self._have_lock(float("inf"), work.leash.wait)
-            work.text = task.run(job, context).summary
-            work.outcome = "checked" if wishes.dry_run else "done"
-        except StillShut as error:
-            work.outcome, work.text = "shut", error.reason
-        except Cancelled as error:
-            work.outcome, work.text = "undone", f"{error.reason}, while {bar.stage or 'starting'}"
-        except TaskError as error:
-            work.outcome, work.text = "failed", f"{error} (while {bar.stage or 'starting'})"
-        except Exception as error:
-            logging.getLogger(__name__).debug("unexpected", exc_info=True)
-            work.outcome, work.text = "failed", f"{type(error).__name__}: {error}"
-        finally:
-            entry.close()
+        context = self._context(work.leash, wishes.dry_run)
+        context.report = lambda fraction, stage, _figures: self._screen.moved(bar, fraction, stage)
+        context.outside_slot = lambda: self._outside(work)
+        journal = None if wishes.dry_run else self._journal
+        outcome = execute.run(
+            task, job, context, journal, DEADLINE, begin=lambda: self._have_lock(float("inf"), work.leash.wait)
+        )
+        work.outcome = "checked" if wishes.dry_run and outcome.result else ENDS[outcome.kind]
+        work.text = outcome.result.summary if outcome.result else outcome.error(bar.stage or "starting")
+        if outcome.is_shut:
+            work.outcome, work.text = "shut", outcome.reason
         work.seconds = time.monotonic() - began
         self._screen.ended(bar, work.outcome, work.text)
 

@@ -55,6 +55,7 @@ class Context:
     rates: Rates = field(default_factory=Rates)
     options: Options = field(default_factory=Options)
     log: Callable[[str], None] = lambda _line: None
+    warn: Callable[[str], None] = lambda _line: None
     outside_slot: Callable[[], AbstractContextManager[None]] = nullcontext
     """For a wait of which nothing but time is asked: gives the job's slot (in a one-shot run the cluster's lock, too)
     to others for the length of its body. What was looked at before is to be looked at again behind it; where several

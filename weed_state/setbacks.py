@@ -77,6 +77,13 @@ class Setbacks:
     def __len__(self) -> int:
         return len(self._failures)
 
+    def ended(self, job: Job, failure: BaseException | None) -> None:
+        """Note how a job ended; that it was cancelled, or failed unexpectedly, says nothing about its volumes."""
+        if failure is None:
+            self.succeeded(job)
+        elif isinstance(failure, TaskError):
+            self.failed(job, failure)
+
     def failed(self, job: Job, error: TaskError) -> None:
         """Note that a job failed; of a batch, only its volumes that did. That another job holds one is no failure."""
         if isinstance(error, Busy):

@@ -1,4 +1,4 @@
-"""How many jobs work at a time: one truth for what is advertised, started and told.
+"""How many jobs work at a time, and which volumes are held: one truth for what is advertised, started and told.
 
 A job that only waits gives its slot back meanwhile; when it goes on it is served before any job that is to start.
 Knows nothing of what a job is.
@@ -7,7 +7,8 @@ Knows nothing of what a job is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from weed_cluster.leash import Leash
@@ -82,3 +83,23 @@ class Slots:
                     self._given.wait(LOOK)
             finally:
                 self.returning -= 1
+
+
+class Held:
+    """The volumes that jobs hold, or what jobs left to undo does. One that is held twice is free when let go twice."""
+
+    def __init__(self) -> None:
+        self._count: Counter[int] = Counter()
+
+    def hold(self, volume_ids: Iterable[int]) -> None:
+        """Hold volumes, once more where they are held."""
+        self._count.update(volume_ids)
+
+    def let_go(self, volume_ids: Iterable[int]) -> None:
+        """Hold volumes once less."""
+        self._count.subtract(volume_ids)
+        self._count = +self._count
+
+    def among(self, volume_ids: Iterable[int]) -> set[int]:
+        """Which of these volumes are held."""
+        return {volume for volume in volume_ids if self._count[volume]} if self._count else set()

@@ -26,6 +26,7 @@ from weed_safety.journal import Journal, peek
 from weed_state import task_log, told_failures
 from weed_state.debts import Debts
 from weed_state.identity import claim
+from weed_tasks.slots import Held
 
 Plant = Callable[[Path], None]
 WHO = Identity("w1", "i1", "host", "v", (), 1, 1)
@@ -212,12 +213,12 @@ ABOUT = {"job_id": "j1", "job_type": "vacuum", "volume_id": 7, "facts": {"master
 STEP = {"plan": 1, "what": "freeze", "facts": {"server": "v:8080", "volume_id": 7}}
 
 
-def starts_with(directory: Path) -> Recovery:
+def starts_with(directory: Path) -> Held:
     """What an agent does at its start."""
-    recovery = Recovery(Journal(directory), lambda _entry: None, lambda: None)  # type: ignore[arg-type,return-value]
-    assert isinstance(recovery.volumes, frozenset)
+    held = Held()
+    Recovery(Journal(directory), held, lambda: None, lambda: None)  # type: ignore[arg-type,return-value]
     peek(directory)
-    return recovery
+    return held
 
 
 @settings(deadline=None)
@@ -240,13 +241,13 @@ def test_whatever_a_journal_holds_the_worker_starts_and_the_others_are_undone(
     entry = Journal(directory).open_entry("good", "vacuum", 9)
     entry.plan("freeze", volume_id=9)
     entry.close()
-    assert 9 in starts_with(directory).volumes
+    assert starts_with(directory).among([9])
 
 
 @pytest.mark.parametrize("plant", PLANTS)
 def test_what_is_no_file_of_ours_among_the_journals_is_set_aside(tmp_path: Path, plant: Plant) -> None:
     plant(tmp_path / "x.journal")
-    assert starts_with(tmp_path).volumes == frozenset()
+    assert not starts_with(tmp_path).among([7])
     assert [path.name for path in Journal(tmp_path).damaged()] == ["x.damaged"]
 
 
