@@ -65,16 +65,6 @@ def is_misplaced(placement: ReplicaPlacement, holders: Sequence[Node]) -> bool:
     )
 
 
-def is_spread(placement: ReplicaPlacement, holders: Sequence[Node]) -> bool:
-    """Tell whether the copies span as many data centers and racks as they should."""
-    racks = Counter((holder.data_center, holder.rack) for holder in holders)
-    return (
-        len({holder.data_center for holder in holders}) > placement.other_data_centers
-        and len(racks) > placement.other_racks
-        and max(racks.values(), default=0) > placement.same_rack
-    )
-
-
 def _names(names: Collection[str]) -> str:
     return ", ".join(sorted(names))
 

@@ -250,11 +250,6 @@ class EcHolding:
         """The encode run these shards come from; 0 where the server does not know."""
         return self.info.encode_ts_ns
 
-    @property
-    def expire_at(self) -> int:
-        """Unix seconds after which the volume is gone; 0 for never."""
-        return self.info.expire_at_sec
-
 
 @dataclass
 class Topology:

@@ -1,6 +1,7 @@
 """The words that protocol, tasks, agent and console share: jobs, proposals, descriptors.
 
-Pure data. Knows neither the wire of either admin dialect nor how a task works.
+Pure data. A job's parameters are the message that both admin dialects carry; of the dialects and of how a task works it
+knows nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ class Job:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     config: Mapping[str, Value] = field(default_factory=dict)
     masters: tuple[str, ...] = ()
-    attempt: int = 1
 
     @property
     def volume_ids(self) -> tuple[int, ...]:
@@ -170,7 +170,6 @@ class Descriptor:
     fields: tuple[Field, ...]
     runtime: Runtime
     weight: int
-    aliases: tuple[str, ...] = ()
     version: int = 1
 
     @property

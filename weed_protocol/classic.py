@@ -64,7 +64,7 @@ def decode(message: bytes) -> Command:
         return _assignment(admin.task_assignment)
     if kind == "task_cancellation":
         cancel = admin.task_cancellation
-        return Cancel("", cancel.task_id, cancel.reason, cancel.force)
+        return Cancel("", cancel.task_id, cancel.reason)
     if kind == "admin_shutdown":
         return Stop("", admin.admin_shutdown.reason, max(0, admin.admin_shutdown.graceful_shutdown_seconds))
     if kind == "task_log_request":
@@ -102,9 +102,7 @@ def encode(report: Report, identity: Identity, now: float) -> list[bytes]:
         message.task_log_response.CopyFrom(_log(report))
     elif isinstance(report, Goodbye):
         message.shutdown.CopyFrom(
-            worker_pb2.WorkerShutdown(
-                worker_id=identity.worker_id, reason=printable(report.reason), pending_task_ids=report.pending
-            )
+            worker_pb2.WorkerShutdown(worker_id=identity.worker_id, reason=printable(report.reason))
         )
     else:
         return []

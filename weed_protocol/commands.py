@@ -65,11 +65,9 @@ class Status:
 
 @dataclass(frozen=True)
 class Welcome:
-    """The admin took the registration or hello. Its two intervals are seconds, 0 where it names none."""
+    """The admin took the registration or hello."""
 
     message: str
-    heartbeat: float = 0.0
-    reconnect: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,6 @@ class Cancel:
     request_id: str
     target: str
     reason: str
-    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -289,7 +286,6 @@ class Goodbye:
     """This worker leaves (classic)."""
 
     reason: str
-    pending: tuple[str, ...] = ()
 
 
 Report = Hello | Heartbeat | AskForWork | Acknowledged | Described | Detected | Progress | Completed | Log | Goodbye

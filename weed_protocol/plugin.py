@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from proto_gen import plugin_pb2, worker_pb2
+from weed_core.job_types import TO_PLUGIN
 from weed_core.model import HIGH, LOW, NORMAL, Detection, DetectionRequest, Job, Proposal, Skipped
 from weed_core.values import Value
 from weed_protocol import forms
@@ -54,9 +55,7 @@ AT_CAPACITY = "executor is at capacity"  # the admin looks for these words, and 
 BATCH = 100  # proposals in one message
 SKIPS = 200  # volumes of one detection whose skipping is told one by one; the admin keeps 4000 activities in all
 
-# Where the admin calls a job type otherwise than its task module is called.
-_JOB_TYPES = {"balance": "volume_balance"}
-_NAMES = {job_type: name for name, job_type in _JOB_TYPES.items()}
+_NAMES = {job_type: name for name, job_type in TO_PLUGIN.items()}
 
 _PRIORITIES = {
     LOW: plugin_pb2.JOB_PRIORITY_LOW,
@@ -68,7 +67,7 @@ _KINDS = {"detection": plugin_pb2.WORK_KIND_DETECTION, "execution": plugin_pb2.W
 
 def job_type_of(name: str) -> str:
     """Give the admin's job type of a task module; what already is one stays."""
-    return _JOB_TYPES.get(name, name)
+    return TO_PLUGIN.get(name, name)
 
 
 def name_of(job_type: str) -> str:
@@ -87,7 +86,7 @@ def decode(message: bytes) -> Command:
         hello = admin.hello
         if not hello.accepted:
             return Refused(hello.message)
-        return Welcome(hello.message, max(0, hello.heartbeat_interval_seconds), max(0, hello.reconnect_delay_seconds))
+        return Welcome(hello.message)
     if kind == "request_config_schema":
         return Describe(admin.request_id, name_of(admin.request_config_schema.job_type))
     if kind == "run_detection_request":
@@ -96,7 +95,7 @@ def decode(message: bytes) -> Command:
         return _execution(admin.request_id, admin.execute_job_request)
     if kind == "cancel_request":
         cancel = admin.cancel_request
-        return Cancel(admin.request_id, cancel.target_id, cancel.reason, cancel.force)
+        return Cancel(admin.request_id, cancel.target_id, cancel.reason)
     if kind == "shutdown":
         return Stop(admin.request_id, admin.shutdown.reason, max(0, admin.shutdown.grace_period_seconds))
     return Unknown(admin.request_id, f"a {kind}" if kind else "a message of a kind this worker does not know")
@@ -172,7 +171,6 @@ def _execution(request_id: str, request: plugin_pb2.ExecuteJobRequest) -> RunJob
         parameters=parameters,
         config=_config(request),
         masters=tuple(request.cluster_context.master_grpc_addresses),
-        attempt=max(1, request.attempt),
     )
     return RunJob(request_id, job, problem)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
 
@@ -15,7 +16,6 @@ from weed_cluster.address import Address
 from weed_cluster.placement import (
     Reserved,
     is_misplaced,
-    is_spread,
     no_room,
     pick_target,
     satisfies,
@@ -175,6 +175,16 @@ def test_a_target_shares_a_host_only_where_every_other_one_would(holders: list[N
     if chosen is not None and chosen.host in hosts:
         for each in topology.nodes.values():
             assert each.host in hosts or not satisfies(wide, holders, each)
+
+
+def is_spread(placement: ReplicaPlacement, holders: Sequence[Node]) -> bool:
+    """Tell whether the copies span as many data centers and racks as they should."""
+    racks = Counter((holder.data_center, holder.rack) for holder in holders)
+    return (
+        len({holder.data_center for holder in holders}) > placement.other_data_centers
+        and len(racks) > placement.other_racks
+        and max(racks.values(), default=0) > placement.same_rack
+    )
 
 
 @given(st.builds(ReplicaPlacement, *[st.integers(0, 2)] * 3), st.permutations(range(24)))

@@ -57,14 +57,14 @@ def execute(spec: plugin_pb2.JobSpec | None, **request: object) -> RunJob:
     ("body", "command"),
     [
         ({"hello": plugin_pb2.AdminHello(message="no")}, Refused("no")),
-        ({"hello": plugin_pb2.AdminHello(accepted=True, heartbeat_interval_seconds=-1)}, Welcome("", 0, 0)),
+        ({"hello": plugin_pb2.AdminHello(accepted=True, heartbeat_interval_seconds=-1)}, Welcome("")),
         (
             {"request_config_schema": plugin_pb2.RequestConfigSchema(job_type="volume_balance")},
             Describe("request-1", "balance"),
         ),
         (
             {"cancel_request": plugin_pb2.CancelRequest(target_id="t", reason="r", force=True)},
-            Cancel("request-1", "t", "r", True),
+            Cancel("request-1", "t", "r"),
         ),
         (
             {"shutdown": plugin_pb2.AdminShutdown(reason="r", grace_period_seconds=9)},
@@ -118,7 +118,6 @@ def test_a_job_of_scalars_only_keeps_them() -> None:
     assert command.job.parameters == parameters
     assert command.job.volume_ids == (7,)
     assert command.job.config == {"a": 1, "b": 2}
-    assert command.job.attempt == 3
 
 
 def test_a_batch_of_moves_touches_each_of_its_volumes() -> None:
@@ -172,7 +171,6 @@ def test_every_execution_becomes_a_job_with_locks(request: plugin_pb2.ExecuteJob
     command = plugin.decode(to_worker(execute_job_request=request))
     assert isinstance(command, RunJob)
     assert command.job.id
-    assert command.job.attempt >= 1
     assert all(volume_id > 0 for volume_id in command.job.volume_ids)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from weed_agent import settings as agent_settings
 from weed_agent.settings import USAGE, WEED_FLAGS, flags, parse, parse_task_types
+from weed_console import flags as console_flags
 from weed_core import job_types
 from weed_core.errors import ConfigError
 from weed_core.goflags import normalise, parse_duration
@@ -121,6 +122,20 @@ def test_no_command_line_ends_in_anything_but_settings_or_one_clear_error(words:
 )
 def test_aliases_and_categories_name_task_types(text: str, names: tuple[str, ...]) -> None:
     assert parse_task_types(text) == names
+
+
+@pytest.mark.parametrize(("alias", "name"), job_types.ALIASES.items())
+def test_every_other_name_is_understood_by_the_worker_and_by_the_console(alias: str, name: str) -> None:
+    assert parse([f"-capabilities={alias}"]).task_types == (name,)
+    assert parse([f"-jobType={alias}"]).task_types == (name,)
+    assert console_flags.parse(["plan", alias]).job == name
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"), [("volume.tier.upload", "remote_upload"), ("volume.replication", "replication")]
+)
+def test_what_the_shell_calls_a_job_is_understood(alias: str, name: str) -> None:
+    assert parse_task_types(alias) == (name,)
 
 
 def test_an_options_file_gives_flags_that_the_command_line_overrides(tmp_path: Path) -> None:

@@ -99,7 +99,6 @@ DESCRIPTOR = Descriptor(
         execution_timeout_seconds=1800,
     ),
     weight=50,
-    aliases=("balance", "volume.balance", "volume-balance"),
 )
 
 EACH_COLLECTION = "EACH_COLLECTION"

@@ -116,7 +116,6 @@ DESCRIPTOR = Descriptor(
     ),
     runtime=Runtime(detection_interval_minutes=30),
     weight=60,
-    aliases=("ec-balance", "ec.balance", "ec_shard_balance"),
 )
 
 PRIORITY = {DEDUP: HIGH, CROSS_RACK: NORMAL}

@@ -99,7 +99,6 @@ DESCRIPTOR = Descriptor(
     ),
     runtime=Runtime(per_worker_execution_concurrency=16),  # most of them only wait; the worker has slots of its own
     weight=80,
-    aliases=("erasure-coding", "erasure.coding", "ec"),
 )
 
 SECONDS_PER_GIB = 600

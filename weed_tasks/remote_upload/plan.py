@@ -119,7 +119,6 @@ DESCRIPTOR = Descriptor(
         execution_timeout_seconds=3600,
     ),
     weight=30,
-    aliases=("remote", "remote-upload", "remote.upload", "tier.upload", "volume.tier.upload", "volume_tier_upload"),
 )
 
 

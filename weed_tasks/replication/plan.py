@@ -125,13 +125,6 @@ DESCRIPTOR = Descriptor(
         detection_interval_minutes=10, max_jobs_per_detection=200, per_worker_execution_concurrency=16, retry_limit=2
     ),
     weight=70,
-    aliases=(
-        "fix.replication",
-        "fix_replication",
-        "volume.fix.replication",
-        "volume_replication",
-        "volume.replication",
-    ),
 )
 
 LEVELS = {"index": INDEX, "checksums": CHECKSUMS, "full": BYTES}

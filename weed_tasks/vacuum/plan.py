@@ -46,7 +46,6 @@ DESCRIPTOR = Descriptor(
         execution_timeout_seconds=1800,
     ),
     weight=60,
-    aliases=("vol.vacuum", "volume.vacuum"),
 )
 
 URGENT = 0.6
