@@ -16,7 +16,9 @@ from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType
 
-NAMES = ("vacuum", "erasure_coding", "balance", "ec_balance", "replication", "remote_upload")
+from weed_core.job_types import TASK_TYPES
+
+NAMES = TASK_TYPES
 
 
 def load(names: Iterable[str] = NAMES) -> dict[str, ModuleType]:

@@ -1,6 +1,6 @@
 """Finding volumes whose replicas are missing, surplus, misplaced or different. Changes nothing.
 
-Knows nothing of how they are repaired.
+Tells what is wrong and what a job should do about it; how that is done without loss is weed_tasks.replication.task's.
 """
 
 from __future__ import annotations
