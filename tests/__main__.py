@@ -106,6 +106,7 @@ def main(arguments: list[str]) -> int:
     for path in run.failed:
         print(f"FAILED {path}" + ("" if path in run.broken else " (it passed when run alone)"))
     failed = max(run.counts["failed"] + run.counts["error"], len(run.failed))  # a file may die before it counts
+    print(f"real SeaweedFS took part: {os.environ.get('WEED') or 'no; WEED names no binary'}")
     print(f"all files in {time.monotonic() - started:.0f} s")
     print(f"{run.counts['passed']} passed, {failed} failed, {run.counts['skipped']} skipped")
     return 1 if run.broken or (run.failed and not allow_flaky) else 0

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,6 +232,11 @@ def test_the_admin_can_ask_the_worker_to_stop(driver: Driver, agent: Agent, dial
     assert "going home" in agent.text
 
 
+def completed(beat: dict[str, Any]) -> int:
+    """How many jobs a heartbeat says were completed."""
+    return int(beat["metadata"]["completed"] if "metadata" in beat else beat.get("tasks_completed", 0))
+
+
 def test_heartbeats_tell_true_figures_at_once(sandbox_cluster: Cluster, driver: Driver, start_agent: Start) -> None:
     (volume_id,) = garbage(sandbox_cluster).volume_ids
     agent = start_agent(flags_for(driver.admin), "-capabilities=vacuum", "-heartbeat=30s", "-id=steady")
@@ -244,7 +250,7 @@ def test_heartbeats_tell_true_figures_at_once(sandbox_cluster: Cluster, driver: 
     assert {beat.get(used, 0) for beat in beats} == {0, 1}
     busy = next(beat for beat in beats if beat.get(used))
     assert "j1" in json.dumps(busy)
-    assert "1" in json.dumps(beats[-1].get("metadata", beats[-1].get("tasks_completed")))
+    assert [completed(beat) for beat in (beats[0], busy, beats[-1])] == [0, 0, 1]
 
 
 def test_progress_is_told_and_never_behind_the_completion(
@@ -301,7 +307,15 @@ def test_a_paused_worker_takes_no_work_and_says_why(
     driver.give("j1", "vacuum", volume_id, server_of(sandbox_cluster, volume_id))
     if driver.dialect == "plugin":
         assert "disk swap on rack 3" in driver.ended("j1").error
+    else:  # it asks for none, so that the admin keeps its work for others, or for later
+        beats = len(driver.said("heartbeat"))
+        eventually(lambda: len(driver.said("heartbeat")) > beats + 4)  # in which an idle worker asks several times
+        assert driver.said("task_request") == []
+        assert driver.completions("j1") == []
+    assert compactions(sandbox_cluster) == 0
     pause.unlink()
+    if driver.dialect == "classic":
+        assert driver.ended("j1").success
     driver.give("j2", "vacuum", volume_id, server_of(sandbox_cluster, volume_id))
     assert driver.ended("j2").success
 

@@ -11,6 +11,7 @@ from tests.conftest import SANDBOX_KIND
 from tests.support import eventually
 from tests.support.cluster import Cluster, Server, start_cluster
 from tests.support.erasure_coding import job as encode_job
+from tests.support.rpcs import CHANGING, see_nothing_yet
 from weed_cluster.address import Address
 from weed_cluster.builds import Build, Builds, why_unlike
 from weed_core.errors import StaleTask
@@ -38,6 +39,7 @@ def mixed(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(shards, "QUIET", 0.0)
     monkeypatch.setattr(move, "QUIET", 0.2)
     monkeypatch.setattr(repair, "QUIET", 0.2)
+    see_nothing_yet(_five)
     _five.faults(_five.servers[4]).size_limit("8000GB")
     return _five
 
@@ -47,9 +49,8 @@ def request(name: str, **config: int | float | str) -> DetectionRequest:
 
 
 def changes(cluster: Cluster, server: Server) -> set[str]:
-    """What changing calls a server has seen."""
-    seen = {method for method, _request in cluster.calls(server)}
-    return seen & {"VolumeCopy", "ReceiveFile", "VolumeMarkReadonly", "VolumeEcShardsCopy", "VolumeEcShardsMount"}
+    """What changing calls a server has seen, but for those that filled it."""
+    return {method for method, _request in cluster.calls(server)} & CHANGING - {"AllocateVolume"}
 
 
 def test_balancing_takes_the_other_build_for_no_target(mixed: Cluster) -> None:

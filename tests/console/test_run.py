@@ -12,6 +12,7 @@ import pytest
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually
 from tests.support.cluster import Cluster, Files
+from tests.support.rpcs import changes_seen, see_nothing_yet
 from weed_cluster.lock import cluster_lock
 from weed_console.flags import parse
 from weed_console.jobs import state_dir
@@ -20,20 +21,6 @@ from weed_safety.journal import Journal
 ConsoleOf = Callable[[Cluster | None], Console]
 Here = Callable[..., Ended]
 Started = Callable[[Running], Running]
-CHANGING = {
-    "DisableVacuum",
-    "LeaseAdminToken",
-    "ReceiveFile",
-    "VacuumVolumeCleanup",
-    "VacuumVolumeCommit",
-    "VacuumVolumeCompact",
-    "VolumeCopy",
-    "VolumeDelete",
-    "VolumeMarkReadonly",
-    "VolumeMarkWritable",
-    "VolumeMount",
-    "VolumeUnmount",
-}
 
 
 def garbage(cluster: Cluster, volumes: int = 2) -> Files:
@@ -106,17 +93,15 @@ def test_a_run_in_json_tells_each_jobs_end(cluster: Cluster, here: Here) -> None
 def test_a_dry_run_changes_nothing(sandbox_cluster: Cluster, here: Here) -> None:
     files = garbage(sandbox_cluster)
     crowded(sandbox_cluster)
-    addresses = [sandbox_cluster.master, *(server.address for server in sandbox_cluster.servers)]
-    for address in addresses:
-        sandbox_cluster.faults(address).clear()
+    see_nothing_yet(sandbox_cluster)
     ended = here(sandbox_cluster, "run", "vacuum", "-dryRun")
     assert ended.status == 0, ended.out
     assert "dry run, nothing was changed: 2 checked" in ended.out
     for job in ("balance", "replication"):
         assert here(sandbox_cluster, "run", job, "-dryRun").status == 0
-    seen = {method for address in addresses for method, _request in sandbox_cluster.calls(address)}
+    seen = {method for server in sandbox_cluster.servers for method, _request in sandbox_cluster.calls(server)}
     assert "VacuumVolumeCheck" in seen
-    assert seen.isdisjoint(CHANGING)
+    assert changes_seen(sandbox_cluster) == []
     sandbox_cluster.check(files)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ import pytest
 from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
 from tests.support import eventually
-from tests.support.cluster import Cluster, Files, Server, real_kinds, request
+from tests.support.cluster import Cluster, Files, Server, request
 from weed_cluster.call import upload_message
 from weed_cluster.volume_server import VolumeServer
 from weed_core.errors import ServerFailed
@@ -29,6 +31,7 @@ from weed_storage.needle import HEADER_SIZE, FileId, actual_size, parse_needle
 from weed_storage.reed_solomon import Encoder
 from weed_storage.volume_info import dump_vif
 
+ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 REVISION_IGNORED = 0xFFFFFFFF
 TO_THE_END = (1 << 63) - 1
@@ -58,9 +61,16 @@ def content(client: VolumeServer, volume_id: int, ext: str, **wishes: Any) -> by
     return b"".join(piece.file_content for piece in client.copy_file(volume_id=volume_id, ext=ext, **order))
 
 
-@pytest.mark.skipif(bool(real_kinds()), reason="WEED names a binary: it takes part")
-def test_real_seaweedfs_takes_part() -> None:
-    pytest.skip("WEED names no weed binary: what is said here of the sandbox is not held against real servers")
+def test_real_seaweedfs_takes_part(tmp_path: Path) -> None:
+    binaries = [tmp_path / era for era in ("4.44", "4.13", "3.99")]
+    for binary in binaries:
+        binary.write_text(f"#!/bin/sh\necho version 30GB {binary.name} abcdef linux amd64\n")
+        binary.chmod(0o755)
+    weed = {"WEED": os.pathsep.join(map(str, binaries))}
+    collect = [sys.executable, "-m", "pytest", "-o", "addopts=", "--collect-only", "-q", __file__]
+    listed = subprocess.run(collect, cwd=ROOT, env=os.environ | weed, capture_output=True, text=True, check=True).stdout
+    for kind in ("sandbox-3.97", "sandbox-4.13", "sandbox-4.44", "real-4.44", "real-4.13", "real-3.97"):
+        assert f"::test_a_vacuum_drops_what_is_deleted_and_raises_the_revision[{kind}]" in listed
 
 
 # ---- vacuum

@@ -14,26 +14,18 @@ from proto_gen.worker_pb2 import EcBalanceTaskParams, ErasureCodingTaskParams, T
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.support import eventually
 from tests.support.cluster import Cluster, Files, Server, request, start_cluster
+from tests.support.dying import DyingWorker, at_first
+from tests.support.rpcs import changes_seen, see_nothing_yet
 from weed_cluster.topology import ec_locations
 from weed_core.errors import BadTask, Cancelled, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_core.model import DetectionRequest, Job
 from weed_core.values import Value
 from weed_ec import shards as ec_shards
-from weed_safety.context import Context
-from weed_safety.journal import Entry, Journal
+from weed_safety.journal import Journal
 from weed_sandbox.launcher import Launcher
 from weed_tasks import ec_balance, erasure_coding
 
 MODERN = [kind for kind in REAL_KINDS if kind.era == "4.44"]
-READING = {
-    "CopyFile",
-    "Ping",
-    "VolumeNeedleStatus",
-    "VolumeEcShardRead",
-    "VolumeEcShardsInfo",
-    "VolumeServerStatus",
-    "VolumeStatus",
-}
 
 
 @pytest.fixture(scope="module", params=_params([SANDBOX_KIND, *MODERN]))
@@ -181,10 +173,6 @@ def job(
 
 def dealt() -> list[list[int]]:
     return [list(range(at, 14, 4)) for at in range(4)]
-
-
-def mutating_calls(cluster: Cluster) -> list[str]:
-    return [method for server in cluster.servers for method, _ in cluster.calls(server) if method not in READING]
 
 
 def detect(cluster: Cluster, **config: Any) -> list[Job]:
@@ -351,12 +339,11 @@ def test_what_detection_proposes_ends_in_an_even_spread(four: Cluster) -> None:
 def test_a_dry_run_changes_nothing(sandbox_four: Cluster) -> None:
     _files, volume_id = encoded(sandbox_four, dealt())
     a, b, *_ = sandbox_four.servers
-    for server in sandbox_four.servers:
-        sandbox_four.faults(server).clear()
+    see_nothing_yet(sandbox_four)
     result = ec_balance.run(job(volume_id, 4, a, b), sandbox_four.context(dry_run=True))
     assert "would move shard 4" in result.summary
     detect(sandbox_four)
-    assert mutating_calls(sandbox_four) == []
+    assert changes_seen(sandbox_four) == []
 
 
 def test_a_volume_whose_encode_is_not_finished_is_left_alone(sandbox_four: Cluster) -> None:
@@ -460,44 +447,19 @@ def test_a_server_that_dies_at_any_step_costs_no_shard(
     sandbox_four.check(files)
 
 
-class Killed(BaseException):
-    """Stands for kill -9 of the worker: nothing of the job runs after it, not even its undo."""
-
-
-def dying_at(context: Context, call: str) -> Context:
-    """The same context, whose worker dies right before it makes an RPC for the first time."""
-    dead = False
-
-    def observe(_server: str, made: str, outcome: str) -> None:
-        nonlocal dead
-        dead = dead or (made == call and outcome == "")
-        if dead:
-            raise Killed
-
-    context.cluster.channels.observe = observe
-    return context
-
-
 @pytest.mark.parametrize("call", ["VolumeEcShardsMount", "VolumeEcShardsDelete"])
 def test_a_worker_killed_before_any_change_is_cleaned_up_after_and_the_job_repeated(
     four: Cluster, tmp_path: Any, call: str
 ) -> None:
     files, volume_id = encoded(four, dealt())
     a, b, *_ = four.servers
-    journal = Journal(tmp_path)
-    entry: Entry = journal.open_entry("move", "ec_balance", volume_id)
-    context = four.context(entry)
-    before = context.cluster.channels.observe
-    try:
-        with pytest.raises(Killed):
-            ec_balance.run(job(volume_id, 4, a, b), dying_at(context, call))
-    finally:
-        context.cluster.channels.observe = before
-    entry.close()
+    worker = DyingWorker(four, tmp_path, at_first(call))
+    assert worker.run(ec_balance.run, job(volume_id, 4, a, b)) is None
+    assert worker.is_dead
     assert where(four, volume_id)[4]
-    for left in Journal(tmp_path).unfinished():
-        ec_balance.recover(left, four.context(left))
-        left.close()
+    heir = DyingWorker(four, tmp_path)
+    heir.recover(ec_balance.recover)
+    assert heir.journal.count() == 0
     assert where(four, volume_id)[4] == [a], "what was not finished is undone"
     ec_balance.run(job(volume_id, 4, a, b), four.context())
     assert where(four, volume_id)[4] == [b]

@@ -16,6 +16,7 @@ from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.support import eventually
 from tests.support.cluster import Cluster, Files, Kind, Machine, Server, start_cluster
 from tests.support.erasure_coding import assert_as_before, assert_encoded, fresh, job, shard_files
+from tests.support.rpcs import changes_seen, see_nothing_yet
 from weed_core.errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError
 from weed_ec import shards, stream
 from weed_safety.lease import volume_lease
@@ -25,18 +26,6 @@ from weed_tasks import erasure_coding
 from weed_tasks.erasure_coding import task
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "volume-4.44"
-READING = {
-    "CopyFile",
-    "GetState",
-    "Ping",
-    "ReadNeedleBlob",
-    "ReadVolumeFileStatus",
-    "VolumeEcShardRead",
-    "VolumeEcShardsInfo",
-    "VolumeNeedleStatus",
-    "VolumeServerStatus",
-    "VolumeStatus",
-}
 
 
 def _kinds(eras: tuple[str, ...] = ("4.44",)) -> list[Any]:
@@ -73,11 +62,6 @@ def sandbox_five(_sandbox_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Clu
     fresh(_sandbox_five)
     monkeypatch.setattr(shards, "QUIET", 0.0)
     return _sandbox_five
-
-
-def mutating_calls(cluster: Cluster) -> list[str]:
-    """The calls that sandbox servers saw and that change something."""
-    return [method for server in cluster.servers for method, _ in cluster.calls(server) if method not in READING]
 
 
 def test_an_encoded_volume_reads_back_whole_and_leaves_no_replica(five: Cluster) -> None:
@@ -371,14 +355,12 @@ def test_a_job_without_targets_gets_a_plan_of_its_own(five: Cluster) -> None:
 def test_a_dry_run_changes_nothing(sandbox_five: Cluster) -> None:
     files = sandbox_five.fill(count=5)
     order = job(sandbox_five, files.volume_ids[0])
-    for server in sandbox_five.servers:
-        sandbox_five.faults(server).clear()
+    see_nothing_yet(sandbox_five)
 
     result = erasure_coding.run(order, sandbox_five.context(dry_run=True))
 
     assert "would be encoded" in result.summary
-    assert mutating_calls(sandbox_five) == []
-    assert "LeaseAdminToken" not in [method for method, _ in sandbox_five.calls(sandbox_five.master)]
+    assert changes_seen(sandbox_five) == []
 
 
 def test_a_target_in_maintenance_mode_is_refused(sandbox_five: Cluster) -> None:

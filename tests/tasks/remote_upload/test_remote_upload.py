@@ -12,7 +12,8 @@ import pytest
 from proto_gen import worker_pb2
 from tests.support import eventually
 from tests.support.cluster import Cluster, Files, Kind, Server, real_kinds, start_cluster
-from tests.support.doomed import CHANGING, DoomedWorker
+from tests.support.dying import DyingWorker, at_change
+from tests.support.rpcs import changes_seen, see_nothing_yet
 from tests.support.s3 import MASTER_TOML, Store, free_address, start_gateway, start_stand_in
 from weed_core.errors import BadTask, ConfigError, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_core.model import Detection, DetectionRequest, Job, Result
@@ -217,11 +218,11 @@ def breakable(launcher: Launcher, tmp_path: Path, s3: Store, monkeypatch: pytest
     cluster.close()
 
 
-def moves(worker: DoomedWorker, volume_id: int, direction: str, job_id: str = "job") -> bool:
+def moves(worker: DyingWorker, volume_id: int, direction: str, job_id: str = "job") -> bool:
     """Run the job; whether the worker lived to its end."""
     config = {"backend": "s3.default", "direction": direction}
     job = Job(job_id, "remote_upload", worker_pb2.TaskParams(volume_id=volume_id), config=config)
-    return worker.run(job_id, "remote_upload", volume_id, lambda ctx: remote_upload.run(job, ctx)) is not None
+    return worker.run(remote_upload.run, job) is not None
 
 
 @pytest.mark.parametrize("direction", ["upload", "download"])
@@ -230,13 +231,11 @@ def test_a_dry_run_sends_nothing_that_changes(breakable: Cluster, direction: str
     (volume_id,) = files.volume_ids
     if direction == "download":
         move(breakable, volume_id)
-    for server in breakable.servers:
-        breakable.faults(server).clear()
+    see_nothing_yet(breakable)
     config = {"backend": "s3.default", "direction": direction}
     job = Job("job", "remote_upload", worker_pb2.TaskParams(volume_id=volume_id), config=config)
     assert "nothing was changed" in remote_upload.run(job, breakable.context(dry_run=True)).summary
-    sent = {method for server in breakable.servers for method, _request in breakable.calls(server)}
-    assert not sent & CHANGING
+    assert changes_seen(breakable) == []
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -249,10 +248,10 @@ def test_a_worker_killed_at_any_change_of_an_upload_leaves_one_object_and_is_suc
         files = full(breakable)
         (volume_id,) = files.volume_ids
         before = s3.objects()
-        worker = DoomedWorker(breakable, tmp_path / str(dies_at), dies_at, after)
+        worker = DyingWorker(breakable, tmp_path / str(dies_at), at_change(dies_at, after))
         finished = moves(worker, volume_id, "upload")
-        where = f"killed {'after' if after else 'before'} {worker.calls[-1]}, the {dies_at}th change"
-        heir = DoomedWorker(breakable, tmp_path / str(dies_at))
+        where = f"killed {'after' if after else 'before'} {worker.changes[-1]}, the {dies_at}th change"
+        heir = DyingWorker(breakable, tmp_path / str(dies_at))
         with suppress(TaskError):  # the upload may still be under way
             heir.recover(remote_upload.recover)
         breakable.check(files)
@@ -276,10 +275,10 @@ def test_a_worker_killed_at_any_change_of_a_download_loses_nothing_and_is_succee
         (volume_id,) = files.volume_ids
         before = s3.objects()
         move(breakable, volume_id)
-        worker = DoomedWorker(breakable, tmp_path / str(dies_at), dies_at, after)
+        worker = DyingWorker(breakable, tmp_path / str(dies_at), at_change(dies_at, after))
         finished = moves(worker, volume_id, "download")
-        where = f"killed {'after' if after else 'before'} {worker.calls[-1]}, the {dies_at}th change"
-        heir = DoomedWorker(breakable, tmp_path / str(dies_at))
+        where = f"killed {'after' if after else 'before'} {worker.changes[-1]}, the {dies_at}th change"
+        heir = DyingWorker(breakable, tmp_path / str(dies_at))
         heir.recover(remote_upload.recover)
         assert heir.journal.count() == 0, where
         breakable.check(files)
@@ -311,9 +310,10 @@ def test_a_server_that_fails_during_an_upload_loses_nothing_and_leaks_no_object(
     before = s3.objects()
     for server in breakable.servers:
         breakable.faults(server).fail(method, nth=1, code=code, when=when)
-    worker = DoomedWorker(breakable, tmp_path)
+    worker = DyingWorker(breakable, tmp_path)
     with suppress(TaskError):
         moves(worker, volume_id, "upload")
+    assert any(worker.met(str(server.address), method, code) for server in breakable.servers)
     for server in breakable.servers:
         breakable.faults(server).clear()
     with suppress(TaskError):  # the upload may still be under way
@@ -333,7 +333,7 @@ def test_a_failed_upload_leaves_the_volume_as_it_was(breakable: Cluster, s3: Sto
     before = s3.objects()
     for server in breakable.servers:
         breakable.faults(server).fail("VolumeTierMoveDatToRemote", nth=0, code="UNKNOWN", text="backend s3: denied")
-    worker = DoomedWorker(breakable, tmp_path)
+    worker = DyingWorker(breakable, tmp_path)
     with pytest.raises(TaskError, match="denied"):
         moves(worker, volume_id, "upload")
     assert worker.journal.count() == 0
@@ -350,19 +350,19 @@ def test_a_server_killed_in_the_middle_of_an_upload_can_be_followed_by_another_t
     for server in breakable.servers:
         breakable.faults(server).kill_at("VolumeTierMoveDatToRemote", when="during")
     with pytest.raises(TaskError, match="broke off, and may go on there"):
-        moves(DoomedWorker(breakable, tmp_path), volume_id, "upload")
+        moves(DyingWorker(breakable, tmp_path), volume_id, "upload")
     breakable.start()
     breakable.settle()
 
     def recovers() -> bool:
         try:
-            DoomedWorker(breakable, tmp_path).recover(remote_upload.recover)
+            DyingWorker(breakable, tmp_path).recover(remote_upload.recover)
         except ServerFailed:
             return False
         return True
 
     eventually(recovers)
-    assert moves(DoomedWorker(breakable, tmp_path), volume_id, "upload", "again")
+    assert moves(DyingWorker(breakable, tmp_path), volume_id, "upload", "again")
     assert len({key for keys in keys_of(breakable, volume_id) for key in keys}) == 1
     breakable.check(files)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from proto_gen import worker_pb2
 from tests.support import eventually
 from tests.support.cluster import Cluster, Files, Server
-from tests.support.doomed import CHANGING, DoomedWorker
+from tests.support.dying import DyingWorker, at_change
+from tests.support.rpcs import changes_seen, see_nothing_yet
 from weed_core.errors import Cancelled, TaskError
 from weed_core.model import Job
 from weed_safety import location_cache
@@ -35,13 +37,12 @@ def job_for(volume_id: int) -> Job:
     return Job("job", "replication", params, config={"delete_surplus": True, "reconcile": True})
 
 
-def repair(worker: DoomedWorker, volume_id: int, job_id: str = "job") -> bool:
+def repair(worker: DyingWorker, volume_id: int, job_id: str = "job") -> bool:
     """Run the job; whether the worker lived to its end."""
-    job = job_for(volume_id)
-    return worker.run(job_id, "replication", volume_id, lambda ctx: replication.run(job, ctx)) is not None
+    return worker.run(replication.run, replace(job_for(volume_id), id=job_id)) is not None
 
 
-def recovers(worker: DoomedWorker) -> bool:
+def recovers(worker: DyingWorker) -> bool:
     """Clear up; False where that cannot be done yet."""
     try:
         worker.recover(replication.recover)
@@ -98,10 +99,10 @@ def test_a_worker_killed_at_any_change_leaves_what_the_next_one_completes(
     while not finished:
         dies_at += 1
         volume_id, files = prepare(cluster)
-        worker = DoomedWorker(cluster, tmp_path / str(dies_at), dies_at, after)
+        worker = DyingWorker(cluster, tmp_path / str(dies_at), at_change(dies_at, after))
         finished = repair(worker, volume_id)
-        where = f"killed {'after' if after else 'before'} {worker.calls[-1]}, the {dies_at}th change"
-        heir = DoomedWorker(cluster, tmp_path / str(dies_at))
+        where = f"killed {'after' if after else 'before'} {worker.changes[-1]}, the {dies_at}th change"
+        heir = DyingWorker(cluster, tmp_path / str(dies_at))
         heir.recover(replication.recover)
         assert heir.journal.count() == 0, where
         assert is_shut(cluster, volume_id) == [], where
@@ -142,9 +143,10 @@ def test_a_server_that_fails_at_a_call_loses_nothing(
     volume_id, files = misplaced(cluster)
     for server in cluster.servers:
         cluster.faults(server).fail(method, nth=1, code="INTERNAL", when=when)
-    worker = DoomedWorker(cluster, tmp_path)
+    worker = DyingWorker(cluster, tmp_path)
     with suppress(TaskError):
         repair(worker, volume_id)
+    assert any(worker.met(str(server.address), method, "INTERNAL") for server in cluster.servers)
     for server in cluster.servers:
         cluster.faults(server).clear()
     worker.recover(replication.recover)
@@ -165,9 +167,9 @@ def test_a_target_that_dies_while_it_copies_leaves_no_half_copy(
     cluster.faults(cluster.servers[2]).fail("VolumeCopy", nth=0, text="no space left for disk type hdd")
     cluster.faults(target).kill_at("VolumeCopy", when=when)
     with pytest.raises(TaskError):
-        repair(DoomedWorker(cluster, tmp_path), volume_id)
+        repair(DyingWorker(cluster, tmp_path), volume_id)
     cluster.start()
-    heir = DoomedWorker(cluster, tmp_path)
+    heir = DyingWorker(cluster, tmp_path)
     eventually(lambda: recovers(heir))
     assert source not in is_shut(cluster, volume_id)
     cluster.faults(cluster.servers[2]).clear()
@@ -183,7 +185,7 @@ def test_a_job_cancelled_while_servers_may_write_past_the_new_copy_leaves_the_vo
     monkeypatch.setattr(location_cache, "CACHED_FOR", 4.0)
     cluster = make_sandbox_cluster(era="4.13")
     volume_id, files = lonely(cluster)
-    worker = DoomedWorker(cluster, tmp_path)
+    worker = DyingWorker(cluster, tmp_path)
     entry = worker.journal.open_entry("job", "replication", volume_id)
     context = worker.context(entry)
 
@@ -209,9 +211,7 @@ def test_a_job_cancelled_while_servers_may_write_past_the_new_copy_leaves_the_vo
 
 def test_a_dry_run_sends_nothing_that_changes(sandbox_cluster: Cluster) -> None:
     volume_id, _files = misplaced(sandbox_cluster)
-    for server in sandbox_cluster.servers:
-        sandbox_cluster.faults(server).clear()
+    see_nothing_yet(sandbox_cluster)
     result = replication.run(job_for(volume_id), sandbox_cluster.context(dry_run=True))
     assert "nothing was changed" in result.summary
-    sent = {method for server in sandbox_cluster.servers for method, _request in sandbox_cluster.calls(server)}
-    assert not sent & CHANGING
+    assert changes_seen(sandbox_cluster) == []

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ import pytest
 from proto_gen import worker_pb2
 from tests.support import eventually
 from tests.support.cluster import Cluster, Files, Kind, Server, request, start_cluster
-from tests.support.mortal import CHANGING, Died, Life, context, live, moments, occurrences, recover
+from tests.support.dying import DyingWorker, at_event, moments, occurrences
+from tests.support.rpcs import CHANGING, changes_seen, see_nothing_yet
 from weed_cluster import call as calls
 from weed_cluster.address import Address
 from weed_cluster.masters import Masters
 from weed_core.errors import BadTask, Busy, Cancelled, StaleTask, TaskError
 from weed_core.model import DetectionRequest, Job, Result
 from weed_core.values import Value
-from weed_safety.context import Context, Options
+from weed_safety.context import Context
 from weed_safety.journal import Journal
 from weed_sandbox.launcher import Launcher
 from weed_tasks import vacuum
@@ -285,11 +285,9 @@ def test_the_masters_own_vacuum_is_held_off_where_it_would_destroy_data(
 ) -> None:
     with closing(start_cluster(Kind(era), launcher, tmp_path / "cluster", servers=1)) as cluster:
         volume_id, _files = half_deleted(cluster, cluster.servers)
-        life = Life()
-        ctx = context(cluster, life, Journal.memory())
-        vacuum.run(job_for(cluster, volume_id, cluster.servers), ctx)
-        calls = [call for _server, call, outcome in life.events if not outcome and call in CHANGING]
-        assert calls == ["DisableVacuum", "VacuumVolumeCompact", "VacuumVolumeCommit", "EnableVacuum"]
+        worker = DyingWorker(cluster, tmp_path / "worker")
+        vacuum.run(job_for(cluster, volume_id, cluster.servers), worker.context(Journal.memory()))
+        assert worker.changes == ["DisableVacuum", "VacuumVolumeCompact", "VacuumVolumeCommit", "EnableVacuum"]
 
 
 # ---- dying on the way
@@ -310,20 +308,16 @@ def test_a_worker_killed_at_any_call_of_a_vacuum_leaves_what_the_next_start_clea
 ) -> None:
     # At every call of one replica, or at the changes of two: calls to both at once come in any order.
     servers = cluster.servers[: 1 if cluster.kind == "sandbox" else 2]
-    whole = Life()
+    whole = DyingWorker(cluster, tmp_path / "whole")
     volume_id, _files = half_deleted(cluster, servers, 4, size=2000)
-    live(cluster, whole, tmp_path / "whole", vacuum.run, job_for(cluster, volume_id, servers))
+    whole.run(vacuum.run, job_for(cluster, volume_id, servers))
     for at in moments(whole.events, all_of_them=cluster.kind == "sandbox"):
         volume_id, files = half_deleted(cluster, servers, 4, size=2000)
-        job, directory, life = job_for(cluster, volume_id, servers), tmp_path / str(at), Life(at)
-        try:
-            live(cluster, life, directory, vacuum.run, job)
-        except Died:
-            recover(cluster, directory, vacuum)
-        else:
-            assert not life.dead
+        job, directory = job_for(cluster, volume_id, servers), tmp_path / str(at)
+        DyingWorker(cluster, directory, at_event(at)).run(vacuum.run, job)
+        DyingWorker(cluster, directory).clear_up(vacuum.recover)
         check_at_rest(cluster, files, volume_id, servers)
-        live(cluster, Life(), directory, vacuum.run, job)
+        DyingWorker(cluster, directory).run(vacuum.run, job)
         assert [revision_on(cluster, server, volume_id) for server in servers] == [1] * len(servers)
         check_at_rest(cluster, files, volume_id, servers)
         for server in servers:
@@ -335,23 +329,23 @@ def test_a_worker_killed_at_any_call_of_a_vacuum_leaves_what_the_next_start_clea
 def test_a_failure_at_any_call_of_a_vacuum_is_cleared_up(sandbox_cluster: Cluster, tmp_path: Path) -> None:
     cluster = sandbox_cluster
     servers = cluster.servers[:2]
-    whole = Life()
+    whole = DyingWorker(cluster, tmp_path / "whole")
     volume_id, _files = half_deleted(cluster, servers, 4, size=2000)
-    live(cluster, whole, tmp_path / "whole", vacuum.run, job_for(cluster, volume_id, servers))
+    whole.run(vacuum.run, job_for(cluster, volume_id, servers))
     for number, (server, call, nth) in enumerate(occurrences(whole.events)):
         for code, when in (("UNKNOWN", "before"), ("UNAVAILABLE", "after"))[: 2 if call in CHANGING else 1]:
             volume_id, files = half_deleted(cluster, servers, 4, size=2000)
             job, directory = job_for(cluster, volume_id, servers), tmp_path / f"{number}{when}"
             address = Address.parse(server)
             cluster.faults(address).fail(call, nth=nth, code=code, when=when)
-            try:
-                live(cluster, Life(), directory, vacuum.run, job)
-            except TaskError:
-                pass
+            worker = DyingWorker(cluster, directory)
+            with suppress(TaskError):
+                worker.run(vacuum.run, job)
+            assert worker.met(server, call, code), f"no {call} of {server} failed"
             cluster.faults(address).clear()
-            recover(cluster, directory, vacuum)
+            DyingWorker(cluster, directory).clear_up(vacuum.recover)
             check_at_rest(cluster, files, volume_id, servers)
-            live(cluster, Life(), directory, vacuum.run, job)
+            DyingWorker(cluster, directory).run(vacuum.run, job)
             assert [revision_on(cluster, server, volume_id) for server in servers] == [1, 1]
             check_at_rest(cluster, files, volume_id, servers)
             for holder in servers:
@@ -367,9 +361,9 @@ def test_a_server_killed_at_any_change_of_a_vacuum_loses_nothing(
     monkeypatch.setattr(task, "MINUTE", 1.0)
     cluster = sandbox_cluster
     servers = cluster.servers[:2]
-    whole = Life()
+    whole = DyingWorker(cluster, tmp_path / "whole")
     volume_id, _files = half_deleted(cluster, servers, 4, size=2000)
-    live(cluster, whole, tmp_path / "whole", vacuum.run, job_for(cluster, volume_id, servers))
+    whole.run(vacuum.run, job_for(cluster, volume_id, servers))
     for number, (server, call, nth) in enumerate(occurrences(whole.events)):
         if call not in CHANGING:
             continue
@@ -377,13 +371,13 @@ def test_a_server_killed_at_any_change_of_a_vacuum_loses_nothing(
         job, directory = job_for(cluster, volume_id, servers), tmp_path / str(number)
         cluster.faults(Address.parse(server)).kill_at(call, nth=nth, when=when)
         with pytest.raises(TaskError):
-            live(cluster, Life(), directory, vacuum.run, job)
+            DyingWorker(cluster, directory).run(vacuum.run, job)
         killed = cluster.server_at(server)
         eventually(lambda killed=killed: not killed.alive)  # type: ignore[misc]
         cluster.start()
-        recover(cluster, directory, vacuum)
+        DyingWorker(cluster, directory).clear_up(vacuum.recover)
         check_at_rest(cluster, files, volume_id, servers)
-        live(cluster, Life(), directory, vacuum.run, job)
+        DyingWorker(cluster, directory).run(vacuum.run, job)
         check_at_rest(cluster, files, volume_id, servers)
 
 
@@ -424,14 +418,16 @@ def test_a_server_in_maintenance_is_named_and_nothing_is_touched(cluster: Cluste
     cluster.check(files)
 
 
-def test_a_dry_run_sends_nothing_that_changes(sandbox_cluster: Cluster) -> None:
+def test_a_dry_run_sends_nothing_that_changes(sandbox_cluster: Cluster, tmp_path: Path) -> None:
     a = sandbox_cluster.servers[0]
     volume_id, _files = half_deleted(sandbox_cluster, [a])
-    life = Life()
-    ctx = context(sandbox_cluster, life, Journal.memory())
-    vacuum.run(job_for(sandbox_cluster, volume_id, [a]), replace(ctx, options=Options(dry_run=True)))
-    assert life.events
-    assert not CHANGING & {call for _server, call, _outcome in life.events}
+    see_nothing_yet(sandbox_cluster)
+    worker = DyingWorker(sandbox_cluster, tmp_path)
+    ctx = worker.context(Journal.memory(), dry_run=True)
+    vacuum.run(job_for(sandbox_cluster, volume_id, [a]), ctx)
+    assert worker.events
+    assert worker.changes == []
+    assert changes_seen(sandbox_cluster) == []
 
 
 def without_master(cluster: Cluster) -> Context:
@@ -467,6 +463,6 @@ def test_a_cancelled_compaction_is_cleared_up(sandbox_cluster: Cluster, tmp_path
     with pytest.raises(Cancelled, match="by the admin"):
         vacuum.run(job_for(cluster, volume_id, [a]), ctx)
     entry.close()
-    recover(cluster, tmp_path, vacuum)
+    DyingWorker(cluster, tmp_path).clear_up(vacuum.recover)
     run(cluster, job_for(cluster, volume_id, [a]))
     check_at_rest(cluster, files, volume_id, [a])
