@@ -16,6 +16,7 @@ from tests.support.rpcs import changes_seen, see_nothing_yet
 from weed_cluster.lock import cluster_lock
 from weed_console.flags import parse
 from weed_console.jobs import state_dir
+from weed_core.errors import Busy
 from weed_safety.journal import Journal
 
 ConsoleOf = Callable[[Cluster | None], Console]
@@ -74,6 +75,45 @@ def test_a_run_does_its_jobs_and_gives_the_lock_back(cluster: Cluster, console_o
     again = console.run("run", "vacuum", "-yes")
     assert again.status == 0
     assert "nothing to do for vacuum" in again.out
+
+
+def test_the_clusters_lock_is_given_to_others_while_all_jobs_only_wait_and_taken_again(
+    sandbox_cluster: Cluster, console_of: ConsoleOf, started: Started
+) -> None:
+    cluster = sandbox_cluster
+    files = crowded(cluster)
+    for volume_id in files.volume_ids:
+        cluster.age(volume_id, -20)  # fresh when its move begins, whenever that is
+    cluster.settle()
+    before = holders(cluster, files)
+    for server in cluster.servers:
+        cluster.faults(server).slow("VolumeCopy", 2.0)
+    words = ("run", "balance", "-yes", "-set=batch_size=1", "-set=min_frozen_seconds=20", "-max=2", "-concurrent=1")
+    running = started(console_of(cluster).start(*words))
+    waiting = r"balance \d+: .*refusing writes for"
+
+    running.says("copying to")
+    with pytest.raises(Busy, match="weed_worker run balance"), cluster_lock(cluster.clients(), "operator", "tidies up"):
+        pass
+    running.says(rf"(?s){waiting}.*copying to")  # one waits, which lets the other begin
+    with pytest.raises(Busy, match="weed_worker run balance"), cluster_lock(cluster.clients(), "operator", "tidies up"):
+        pass
+    running.says(rf"(?s){waiting}.*{waiting}")
+    with cluster_lock(cluster.clients(), "operator", "tidies up", patience=5.0):
+        running.says(r"balance \d+: goes on when it can: the cluster is locked by operator")
+        assert holders(cluster, files).keys() == before.keys()
+        assert len(cluster.servers[0].files("*.dat")) == 3  # no source is deleted without the lock
+        taken = len(cluster.calls(cluster.master))
+
+    assert running.wait() == 0, running.text
+    assert "2 done in " in running.text
+    leases = [
+        request["client_name"] for call, request in cluster.calls(cluster.master)[taken:] if call == "LeaseAdminToken"
+    ]
+    assert any(client.startswith("weed_worker run balance") for client in leases)
+    assert len(cluster.servers[0].files("*.dat")) == 1
+    with cluster_lock(cluster.clients(), "operator", "tidies up"):
+        cluster.check(files)
 
 
 def test_a_run_in_json_tells_each_jobs_end(cluster: Cluster, here: Here) -> None:
