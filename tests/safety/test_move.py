@@ -601,7 +601,7 @@ def test_a_copy_is_undone_though_it_or_the_original_was_vacuumed_meanwhile(
         if vacuumed in (name, "both"):
             vacuum(cluster, server, volume_id)
     entry.close()
-    recover(cluster, tmp_path, balance)
+    DyingWorker(cluster, tmp_path).clear_up(balance.recover)
     eventually(lambda: not b.files(f"{volume_id}.*"))
     check_at_rest(cluster, files, volume_id, [a])
 
