@@ -428,14 +428,19 @@ class Cluster:
 
     def delete(self, fids: Iterable[str], servers: Sequence[Server] | None = None) -> None:
         """Delete files from every replica; with `servers`, only from theirs, and they are still expected elsewhere."""
+        written: dict[int, Sequence[Server]] = {}
         for fid in list(fids):
-            for server in servers or self.locations(int(fid.partition(",")[0])):
+            volume_id = int(fid.partition(",")[0])
+            written[volume_id] = servers or written.get(volume_id) or self.locations(volume_id)
+            for server in written[volume_id]:
                 status, answer = request(server.address, "DELETE", f"/{fid}?type=replicate")
                 assert status in (200, 202), f"deleting {fid} on {server}: {status} {answer!r}"
             if servers is None:
                 for files in self._files:
                     if files.pop(fid, None):
                         files.deleted.add(fid)
+        for volume_id, holders in written.items():
+            self.stamp(volume_id, holders, time.time() - LATELY)
 
     # ---- reading it back
 
