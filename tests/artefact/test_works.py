@@ -23,7 +23,7 @@ def test_the_file_registers_works_and_leaves_in_order(
     sandbox_cluster.delete(files.of(volume_id)[:4])
     sandbox_cluster.settle()
     admin = sandbox_cluster.start_admin(dialect)
-    flags = [f"-admin=localhost:{admin.address.port}", f"-workingDir={tmp_path}", "-taskInterval=200ms"]
+    flags = [f"-admin=localhost:{admin.address.port}", f"-workingDir={tmp_path}", "-taskInterval=200ms", "-v=3"]
     log = tmp_path / "log"
     with log.open("wb") as output:
         worker = subprocess.Popen([program, pyz, *flags], stderr=output, stdout=output, stdin=subprocess.DEVNULL)
