@@ -1,12 +1,12 @@
-"""What a job should do: read from its typed parameters, else from the plain ones some admins send; and written."""
+"""What a job should do: read from its typed parameters, else from the plain ones some admins send."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proto_gen.worker_pb2 import TaskParams, TaskSource
+from proto_gen.worker_pb2 import TaskParams
 from weed_cluster.address import Address
-from weed_cluster.topology import Replica, Topology
+from weed_cluster.topology import Topology
 from weed_core.errors import BadTask, StaleTask
 from weed_core.model import Job
 from weed_core.values import as_int, as_str
@@ -72,15 +72,3 @@ def _known(text: str, topology: Topology) -> Address | None:
         node_there = None
     node_there = node_there or topology.nodes.get(text)
     return node_there.address if node_there else None
-
-
-def source_of(replica: Replica) -> TaskSource:
-    """Return the row that names a replica in a proposal."""
-    return TaskSource(
-        node=str(replica.server),
-        rack=replica.node.rack,
-        data_center=replica.node.data_center,
-        volume_id=replica.volume_id,
-        disk_id=replica.disk_id,
-        estimated_size=replica.size,
-    )

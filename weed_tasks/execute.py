@@ -19,16 +19,12 @@ from weed_core.values import as_int
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Journal
 from weed_tasks import NAMES, load
+from weed_tasks.proposal import seconds_for
 
 log = logging.getLogger(__name__)
 
 QUEUED = "queued"
 """The stage of a job that has told none yet."""
-
-SECONDS_PER_GIB = {"erasure_coding": 600.0, "remote_upload": 600.0}
-"""How long a task may take for each GiB of volume data, as admins estimate it; others: PER_GIB."""
-
-PER_GIB = 300.0
 
 LONGEST = 200
 """Characters of a job's id in a log line."""
@@ -84,8 +80,7 @@ def deadline(job: Job, default: float) -> float:
     size = sum(move.volume_size for move in moves) or job.params.volume_size
     said = as_int(job.parameters.get("estimated_runtime_seconds"), 0, 0)
     said = max(said, job.params.balance_params.timeout_seconds, job.params.ec_balance_params.timeout_seconds)
-    scaled = (size // 2**30 + 1) * SECONDS_PER_GIB.get(job.type, PER_GIB) if size else 0.0
-    return max(float(said), scaled) or default
+    return float(max(said, seconds_for(job.type, size) if size else 0)) or default
 
 
 def hear_of(named: Iterable[str], ctx: Context) -> tuple[str, ...]:

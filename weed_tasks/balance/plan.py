@@ -24,9 +24,9 @@ from weed_safety import forget, late_writes, location_cache
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.move import stays, why_not_there, why_unmovable
-from weed_safety.parameters import source_of
 from weed_safety.readiness import settle
 from weed_safety.untold import KEY, closed_disks, why_untold
+from weed_tasks import proposal
 from weed_tasks.scope import FULL_FROM, SCOPE, node_scope, scope_of
 
 DESCRIPTOR = Descriptor(
@@ -335,64 +335,41 @@ def _proposals(moves: Sequence[_Move], config: dict[str, Any], now_ns: int) -> l
 
 
 def _seconds(replica: Replica) -> int:
-    return 300 * ((replica.size >> 30) + 1)
+    return proposal.seconds_for(DESCRIPTOR.name, replica.size)
 
 
 def _key(move: _Move) -> str:
-    replica = move.replica
-    return f"volume_balance:{replica.volume_id}" + (f":{replica.collection}" if replica.collection else "")
+    return proposal.key_of(DESCRIPTOR.job_type, move.replica.volume_id, move.replica.collection)
 
 
 def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
     replica, target = move.replica, move.target
     source = replica.node
-    name = f"balance_vol_{replica.volume_id}_{now_ns}"
     seconds = _seconds(replica) + move.shut_for
     late = late_writes.words([replica], as_int(config[late_writes.NAME], late_writes.DEFAULT, 0), now_ns / 1e9)
     params = worker_pb2.TaskParams(
-        task_id=name,
+        task_id=f"balance_vol_{replica.volume_id}_{now_ns}",
         volume_id=replica.volume_id,
         collection=replica.collection,
         volume_size=replica.size,
-        sources=[source_of(replica)],
-        targets=[
-            worker_pb2.TaskTarget(
-                node=str(target.address),
-                rack=target.rack,
-                data_center=target.data_center,
-                volume_id=replica.volume_id,
-                estimated_size=replica.size,
-            )
-        ],
+        sources=[proposal.source(replica)],
+        targets=[proposal.target(target, replica.volume_id, replica.size)],
         balance_params=worker_pb2.BalanceTaskParams(
             timeout_seconds=TIMEOUT_SECONDS, io_byte_per_second=as_int(config["io_byte_per_second"], 0, 0)
         ),
     )
-    return Proposal(
-        id=name,
-        dedupe_key=_key(move),
-        summary=f"Move volume {replica.volume_id} from {source} to {target}" + (f"; it {late}" if late else ""),
+    servers = {"source_server": str(source.address), "target_server": str(target.address)}
+    return proposal.of_volume(
+        DESCRIPTOR.name,
+        params,
+        f"Move volume {replica.volume_id} from {source} to {target}" + (f"; it {late}" if late else ""),
+        seconds,
+        replica.size,
         detail=f"{replica.size} bytes, {plain_type(replica.disk_type)}",
-        params=params,
-        parameters={
-            "volume_id": replica.volume_id,
-            "source_server": str(source.address),
-            "target_server": str(target.address),
-            "collection": replica.collection,
-            "estimated_runtime_seconds": seconds,
-        },
-        labels={
-            "task_type": "balance",
-            "volume_id": str(replica.volume_id),
-            "collection": replica.collection,
-            "source_node": source.id,
-            "target_node": target.id,
-            "source_server": str(source.address),
-            "target_server": str(target.address),
-        },
-        estimated_seconds=seconds,
-        bytes_to_move=replica.size,
-        shut={replica.volume_id: move.why_shut} if move.why_shut else {},
+        prefix=DESCRIPTOR.job_type,
+        parameters=dict(servers),
+        labels={"source_node": source.id, "target_node": target.id, **servers},
+        why_shut=move.why_shut,
     )
 
 

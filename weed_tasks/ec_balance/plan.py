@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from proto_gen.worker_pb2 import EcBalanceTaskParams, TaskParams, TaskSource, TaskTarget
+from proto_gen.worker_pb2 import EcBalanceTaskParams, TaskParams
 from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Topology, collection_filter, wildcard_filter
@@ -25,6 +25,7 @@ from weed_core.values import as_float, as_int, as_list, as_str
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.readiness import Answers, settle
+from weed_tasks import proposal
 from weed_tasks.ec_balance.spread import CROSS_RACK, DEDUP, Move, Plan, Wishes, refused_shards
 from weed_tasks.ec_balance.task import too_old
 
@@ -157,9 +158,9 @@ def _choose(request: DetectionRequest, topology: Topology, wishes: Wishes, rate:
     )
 
 
-def _objection(proposal: Proposal, answers: Answers) -> str:
+def _objection(one: Proposal, answers: Answers) -> str:
     """What the release of its servers has against a proposal."""
-    params = proposal.params
+    params = one.params
     names = [row.node for row in params.sources] + [row.node for row in params.targets]
     names.append(params.ec_balance_params.dedup_keep_node)
     for server in (Address.parse(name) for name in names if name):
@@ -185,35 +186,16 @@ def _proposal(move: Move, rate: int, number: int) -> Proposal:
     name = f"shard {move.shard_id} of volume {move.volume_id}"
     dedup = move.phase == DEDUP
     goal = move.source if dedup else move.target
-    seconds = 300 * ((move.size >> 30) + 1)
+    seconds = proposal.seconds_for(DESCRIPTOR.name, move.size)
     identity = f"ec_balance_{move.volume_id}_{move.shard_id}_{source.address}_{target.address}"
+    disk, shards = move.source.disk_id, [move.shard_id]
     params = TaskParams(
         task_id=f"{identity}_{time.time_ns()}_{number}",
         volume_id=move.volume_id,
         collection=move.collection,
         volume_size=move.size,
-        sources=[
-            TaskSource(
-                node=str(source.address),
-                disk_id=move.source.disk_id,
-                rack=source.rack,
-                data_center=source.data_center,
-                volume_id=move.volume_id,
-                shard_ids=[move.shard_id],
-                estimated_size=move.size,
-            )
-        ],
-        targets=[
-            TaskTarget(
-                node=str(goal.node.address),
-                disk_id=goal.disk_id,
-                rack=goal.node.rack,
-                data_center=goal.node.data_center,
-                volume_id=move.volume_id,
-                shard_ids=[move.shard_id],
-                estimated_size=move.size,
-            )
-        ],
+        sources=[proposal.shards_source(source, move.volume_id, disk, shards, move.size)],
+        targets=[proposal.target(goal.node, move.volume_id, move.size, goal.disk_id, shards)],
         ec_balance_params=EcBalanceTaskParams(
             disk_type=move.source.disk_type,
             timeout_seconds=max(600, seconds),
@@ -222,28 +204,14 @@ def _proposal(move: Move, rate: int, number: int) -> Proposal:
         ),
     )
     what = f"Remove {name} from {source}, {target} has it too" if dedup else f"Move {name} from {source} to {target}"
-    return Proposal(
-        id=params.task_id,
-        dedupe_key=f"ec_balance:{move.volume_id}" + (f":{move.collection}" if move.collection else ""),
-        summary=what,
+    return proposal.of_volume(
+        DESCRIPTOR.name,
+        params,
+        what,
+        seconds,
+        0 if dedup else move.size,
         detail=f"{what} ({move.phase.replace('_', ' ')})",
-        params=params,
         priority=PRIORITY.get(move.phase, LOW),
-        parameters={
-            "volume_id": move.volume_id,
-            "source_server": str(source.address),
-            "target_server": str(goal.node.address),
-            "collection": move.collection,
-            "estimated_runtime_seconds": seconds,
-        },
-        labels={
-            "task_type": "ec_balance",
-            "phase": move.phase,
-            "volume_id": str(move.volume_id),
-            "collection": move.collection,
-            "source_node": source.id,
-            "target_node": goal.node.id,
-        },
-        estimated_seconds=seconds,
-        bytes_to_move=0 if dedup else move.size,
+        parameters={"source_server": str(source.address), "target_server": str(goal.node.address)},
+        labels={"phase": move.phase, "source_node": source.id, "target_node": goal.node.id},
     )

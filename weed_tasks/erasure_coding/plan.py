@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
+from proto_gen.worker_pb2 import ErasureCodingTaskParams, TaskParams
 from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import EcHolding, Replica, Topology, either_filter
@@ -26,6 +26,7 @@ from weed_safety.readiness import SETBACK, Answer, Answers, close_refusing, sett
 from weed_safety.untold import KEY, closed_disks, why_untold
 from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.needle import SUPER_BLOCK_SIZE
+from weed_tasks import proposal
 from weed_tasks.ec_targets import RESERVE, unplaced, why_not_there
 
 DESCRIPTOR = Descriptor(
@@ -101,9 +102,6 @@ DESCRIPTOR = Descriptor(
     weight=80,
 )
 
-SECONDS_PER_GIB = 600
-"""What an encode is allowed per GiB begun; the admin makes its deadline from it."""
-
 HOPELESS = 10
 """Failed plans in a row, after some that worked, after which the cluster counts as full for this time."""
 
@@ -116,9 +114,9 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     return settle(ctx, request, topology, DESCRIPTOR.name, lambda: plan(request, topology, ctx), _objection)
 
 
-def _objection(proposal: Proposal, answers: Answers) -> str:
+def _objection(one: Proposal, answers: Answers) -> str:
     """What the targets of a proposal have against it."""
-    params = proposal.params
+    params = one.params
     need = {(Address.parse(row.node), row.disk_id): len(row.shard_ids) for row in params.targets}
     return why_not_there(params.volume_id, params.volume_size, need, answers)
 
@@ -203,10 +201,10 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
             else:
                 targets, failed = planned, 0
         if reason is None:
-            proposal = _propose(request, main, replicas, holdings.get(volume_id, []), targets, int(now))
+            one = _propose(request, main, replicas, holdings.get(volume_id, []), targets, int(now))
             if late := late_writes.words(replicas, as_int(config[late_writes.NAME], late_writes.DEFAULT, 0), now):
-                proposal = replace(proposal, summary=f"{proposal.summary}; it {late}")
-            found.proposals.append(proposal)
+                one = replace(one, summary=f"{one.summary}; it {late}")
+            found.proposals.append(one)
             counts["to clear away" if complete else "to encode"] += 1
             continue
         counts[reason[0]] += 1
@@ -260,48 +258,20 @@ def _propose(
     now: int,
 ) -> Proposal:
     volume_id, collection = main.volume_id, main.collection
-    name = f"ec_vol_{volume_id}_{now}"
-    seconds = ((main.size >> 30) + 1) * SECONDS_PER_GIB
-    sources = [
-        TaskSource(
-            node=str(replica.server),
-            disk_id=replica.disk_id,
-            rack=replica.node.rack,
-            data_center=replica.node.data_center,
-            volume_id=volume_id,
-        )
-        for replica in [main, *(other for other in replicas if other is not main)]
-    ]
+    sources = [proposal.source(replica) for replica in [main, *(other for other in replicas if other is not main)]]
     own = {(replica.node.id, replica.disk_id) for replica in replicas}
     sources += [
-        TaskSource(
-            node=str(holding.server),
-            disk_id=holding.disk_id,
-            rack=holding.node.rack,
-            data_center=holding.node.data_center,
-            volume_id=volume_id,
-            shard_ids=holding.shard_ids,
-        )
+        proposal.shards_source(holding.node, volume_id, holding.disk_id, holding.shard_ids)
         for holding in holdings
         if holding.collection == collection and (holding.node.id, holding.disk_id) not in own
     ]
     params = TaskParams(
-        task_id=name,
+        task_id=f"ec_vol_{volume_id}_{now}",
         volume_id=volume_id,
         collection=collection,
         volume_size=main.size,
         sources=sources,
-        targets=[
-            TaskTarget(
-                node=str(target.node.address),
-                disk_id=target.disk_id,
-                rack=target.node.rack,
-                data_center=target.node.data_center,
-                shard_ids=target.shard_ids,
-                estimated_size=main.size // DATA_SHARDS,
-            )
-            for target in targets
-        ],
+        targets=[proposal.target(one.node, 0, main.size // DATA_SHARDS, one.disk_id, one.shard_ids) for one in targets],
         erasure_coding_params=ErasureCodingTaskParams(
             data_shards=DATA_SHARDS,
             parity_shards=PARITY_SHARDS,
@@ -316,28 +286,15 @@ def _propose(
             summary += f"; {words}"
     else:
         summary = f"Clear away what replicas volume {volume_id} has left beside its shards"
-    return Proposal(
-        id=name,
-        dedupe_key=f"erasure_coding:{volume_id}" + (f":{collection}" if collection else ""),
-        summary=summary,
-        params=params,
+    return proposal.of_volume(
+        DESCRIPTOR.name,
+        params,
+        summary,
+        proposal.seconds_for(DESCRIPTOR.name, main.size),
+        main.size * (DATA_SHARDS + PARITY_SHARDS) // DATA_SHARDS,
         priority=LOW,
-        parameters={
-            "volume_id": volume_id,
-            "source_server": str(main.server),
-            "collection": collection,
-            "target_count": len(targets),
-            "estimated_runtime_seconds": seconds,
-        },
-        labels={
-            "task_type": DESCRIPTOR.job_type,
-            "volume_id": str(volume_id),
-            "collection": collection,
-            "source_node": str(main.server),
-            "target_count": str(len(targets)),
-        },
-        estimated_seconds=seconds,
-        bytes_to_move=main.size * (DATA_SHARDS + PARITY_SHARDS) // DATA_SHARDS,
+        parameters={"source_server": str(main.server), "target_count": len(targets)},
+        labels={"source_node": str(main.server), "target_count": str(len(targets))},
     )
 
 

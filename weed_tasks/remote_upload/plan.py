@@ -19,11 +19,14 @@ from weed_safety import late_writes
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.look import generation_of
-from weed_safety.parameters import source_of
 from weed_safety.readiness import settle
+from weed_tasks import proposal
 from weed_tasks.scope import unfit
 
 UPLOAD, DOWNLOAD = "upload", "download"
+
+BEGINNING = 300
+"""Seconds that a job may take beside what the size asks for."""
 
 DESCRIPTOR = Descriptor(
     name="remote_upload",
@@ -258,34 +261,22 @@ def _propose(replicas: Sequence[Replica], wishes: Mapping[str, Value], backend: 
     first = replicas[0]
     size = max(replica.size for replica in replicas)
     direction = as_str(wishes["direction"], UPLOAD)
-    seconds = 300 + (size // 2**30 + 1) * 600 * (len(replicas) if direction == DOWNLOAD else 1)
-    name = f"{first.volume_id}:{first.collection}" if first.collection else str(first.volume_id)
+    each = proposal.seconds_for(DESCRIPTOR.name, size)
     words = f"upload volume {first.volume_id} to" if direction == UPLOAD else f"download volume {first.volume_id} from"
-    return Proposal(
-        id=f"remote_upload_vol_{first.volume_id}_{int(time.time())}",
-        dedupe_key=f"remote_upload:{name}",
-        summary=f"{words} {backend} ({size >> 20} MB)",
+    params = worker_pb2.TaskParams(
+        task_id=f"remote_upload_vol_{first.volume_id}_{int(time.time())}",
+        volume_id=first.volume_id,
+        collection=first.collection,
+        volume_size=size,
+        sources=map(proposal.source, replicas),
+    )
+    return proposal.of_volume(
+        DESCRIPTOR.name,
+        params,
+        f"{words} {backend} ({size >> 20} MB)",
+        BEGINNING + each * (len(replicas) if direction == DOWNLOAD else 1),
+        size,
         detail=f"collection {first.collection!r}, on {', '.join(str(replica.server) for replica in replicas)}",
-        params=worker_pb2.TaskParams(
-            volume_id=first.volume_id,
-            collection=first.collection,
-            volume_size=size,
-            sources=[source_of(replica) for replica in replicas],
-        ),
-        parameters={
-            "volume_id": first.volume_id,
-            "collection": first.collection,
-            "backend": backend,
-            "direction": direction,
-            "estimated_runtime_seconds": seconds,
-        },
-        labels={
-            "task_type": DESCRIPTOR.name,
-            "volume_id": str(first.volume_id),
-            "collection": first.collection,
-            "backend": backend,
-            "direction": direction,
-        },
-        estimated_seconds=seconds,
-        bytes_to_move=size,
+        parameters={"backend": backend, "direction": direction},
+        labels={"backend": backend, "direction": direction},
     )

@@ -33,9 +33,9 @@ from weed_safety import forget, location_cache
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.look import file_status, generation_of
-from weed_safety.parameters import source_of
 from weed_safety.proof import BYTES, CHECKSUMS, INDEX, compare_all, names
 from weed_safety.readiness import settle
+from weed_tasks import proposal
 from weed_tasks.replication.faults import (
     DIVERGED,
     MISPLACED,
@@ -132,6 +132,9 @@ LEVELS = {"index": INDEX, "checksums": CHECKSUMS, "full": BYTES}
 MOST_COMPARED = 100
 """Volumes whose replicas one detection compares, because the master's figures for them differ."""
 
+BEGINNING = 120
+"""Seconds that a job may take beside what the size asks for."""
+
 LOOK_AGAIN = 2.0
 """Seconds after which a difference seen in a volume that is written to must still be there."""
 
@@ -207,8 +210,8 @@ def nowhere_readable(reasons: Mapping[Address, str]) -> str:
 def _readable(ctx: Context, topology: Topology, found: Detection) -> Detection:
     """Pass over the proposals of volumes of which no replica can be read."""
 
-    def words(proposal: Proposal) -> str:
-        volume_id = proposal.params.volume_id
+    def words(one: Proposal) -> str:
+        volume_id = one.params.volume_id
         servers = [replica.server for replica in topology.replicas(volume_id)]
         return nowhere_readable(unreadable(ctx, volume_id, servers))
 
@@ -218,7 +221,7 @@ def _readable(ctx: Context, topology: Topology, found: Detection) -> Detection:
         for one in found.proposals
         if words_of[one.id]
     ]
-    kept = [proposal for proposal in found.proposals if not words_of[proposal.id]]
+    kept = [one for one in found.proposals if not words_of[one.id]]
     return replace(found, proposals=kept, skipped=[*found.skipped, *skipped])
 
 
@@ -252,13 +255,13 @@ def _choose(request: DetectionRequest, wishes: Mapping[str, Value], ctx: Context
         if fault.kind == UNDER and replicas[0].remote_name and not share_objects(ctx, replicas):
             skipped.append(_skip(replicas, why_shared(replicas[0], fault), "remote"))
             continue
-        proposal = _propose(seen.topology, fault, replicas, wishes, reserved, age, why_shut)
-        if isinstance(proposal, Skipped):
-            skipped.append(proposal)
+        found = _propose(seen.topology, fault, replicas, wishes, reserved, age, why_shut)
+        if isinstance(found, Skipped):
+            skipped.append(found)
         elif request.max_results and len(proposals) >= request.max_results:
             has_more = True
         else:
-            proposals.append(proposal)
+            proposals.append(found)
     summary = f"{seen.volumes} volumes: {len(seen.found)} with a fault, {len(proposals)} to repair now"
     return Detection(proposals, skipped, has_more, seen.volumes, summary)
 
@@ -301,61 +304,52 @@ def _propose(
         targets = choose_targets(topology, fault, placement, count, replicas, reserved)
         if count and not targets:
             return _skip(replicas, nowhere(topology, replicas, fault), "no target")
-    size = max(replica.size for replica in replicas)
-    params = worker_pb2.TaskParams(
-        volume_id=first.volume_id,
-        collection=first.collection,
-        volume_size=size,
-        sources=[source_of(replica) for replica in replicas],
-        targets=[
-            worker_pb2.TaskTarget(
-                node=str(node.address),
-                rack=node.rack,
-                data_center=node.data_center,
-                volume_id=first.volume_id,
-                estimated_size=size,
-            )
-            for node in targets
-        ],
-        replication_params=worker_pb2.ReplicationTaskParams(
-            replica_count=placement.copies, verify_consistency=wishes["verify"] != "index"
-        ),
-    )
-    rate = as_int(wishes["io_byte_per_second"], 0, 0)
-    copying = max(((size >> 30) + 1) * 300, size // rate if rate else 0) * max(1, len(targets))
     why = ""
     if targets and remembered_for(fault, placement, age, first.remote_name) > 0:
         holders = [*(replica.server for replica in replicas), *(node.address for node in targets)]
         why = why_shut(first.volume_id, holders)
-    seconds = 120 + copying + (int(location_cache.CACHED_FOR) if why else 0)
+    return _proposal(fault, replicas, targets, wishes, age, why)
+
+
+def _proposal(
+    fault: Fault,
+    replicas: Sequence[Replica],
+    targets: Sequence[Node],
+    wishes: Mapping[str, Value],
+    age: float,
+    why_shut: str,
+) -> Proposal:
+    first, placement = replicas[0], replicas[0].placement
+    size = max(replica.size for replica in replicas)
+    rate = as_int(wishes["io_byte_per_second"], 0, 0)
+    each = max(proposal.seconds_for(DESCRIPTOR.name, size), size // rate if rate else 0)
+    seconds = BEGINNING + each * max(1, len(targets)) + (int(location_cache.CACHED_FOR) if why_shut else 0)
     where = f", copy to {', '.join(map(str, targets))}" if targets else ""
     if shared := same_host((replica.node for replica in replicas), targets):
         where += f" ({shared}; no other host may take one)"
-    name = f"{first.volume_id}:{first.collection}" if first.collection else str(first.volume_id)
-    return Proposal(
-        id=f"replication_vol_{first.volume_id}_{int(time.time())}",
-        dedupe_key=f"replication:{name}",
-        summary=f"volume {first.volume_id} {fault.why}{where}",
-        detail=f"collection {first.collection!r}, placement {placement}, on "
-        + ", ".join(str(replica.server) for replica in replicas),
-        params=params,
+    params = worker_pb2.TaskParams(
+        task_id=f"replication_vol_{first.volume_id}_{int(time.time())}",
+        volume_id=first.volume_id,
+        collection=first.collection,
+        volume_size=size,
+        sources=map(proposal.source, replicas),
+        targets=[proposal.target(node, first.volume_id, size) for node in targets],
+        replication_params=worker_pb2.ReplicationTaskParams(
+            replica_count=placement.copies, verify_consistency=wishes["verify"] != "index"
+        ),
+    )
+    servers = ", ".join(str(replica.server) for replica in replicas)
+    return proposal.of_volume(
+        DESCRIPTOR.name,
+        params,
+        f"volume {first.volume_id} {fault.why}{where}",
+        seconds,
+        size * len(targets),
+        detail=f"collection {first.collection!r}, placement {placement}, on {servers}",
         priority=HIGH if fault.kind == UNDER else NORMAL,
-        parameters={
-            "volume_id": first.volume_id,
-            "collection": first.collection,
-            "fault": fault.kind,
-            "seen_for_seconds": int(age),
-            "estimated_runtime_seconds": seconds,
-        },
-        labels={
-            "task_type": DESCRIPTOR.name,
-            "volume_id": str(first.volume_id),
-            "collection": first.collection,
-            "fault": fault.kind,
-        },
-        estimated_seconds=seconds,
-        bytes_to_move=size * len(targets),
-        shut={first.volume_id: why} if why else {},
+        parameters={"fault": fault.kind, "seen_for_seconds": int(age)},
+        labels={"fault": fault.kind},
+        why_shut=why_shut,
     )
 
 

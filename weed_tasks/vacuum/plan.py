@@ -13,6 +13,7 @@ from weed_core.values import as_float, as_int
 from weed_safety.context import Context
 from weed_safety.readiness import SETBACK, settle
 from weed_safety.untold import KEY, closed_disks, why_untold
+from weed_tasks import proposal
 from weed_tasks.scope import SCOPE, scope_of
 
 DESCRIPTOR = Descriptor(
@@ -137,44 +138,22 @@ def _proposal(worst: Replica, replicas: Sequence[Replica], threshold: float, now
     volume_id, collection = worst.volume_id, worst.collection
     # All replicas, also those outside the scope: what is compacted on some servers only would differ.
     ordered = [worst, *(replica for replica in replicas if replica is not worst)]
-    name = f"vacuum_vol_{volume_id}_{now:.0f}"
-    seconds = 300 * ((worst.size >> 30) + 1)
     params = worker_pb2.TaskParams(
-        task_id=name,
+        task_id=f"vacuum_vol_{volume_id}_{now:.0f}",
         volume_id=volume_id,
         collection=collection,
         volume_size=worst.size,
-        sources=[
-            worker_pb2.TaskSource(
-                node=str(replica.server),
-                volume_id=volume_id,
-                estimated_size=replica.size,
-                data_center=replica.node.data_center,
-                rack=replica.node.rack,
-            )
-            for replica in ordered
-        ],
+        sources=map(proposal.source, ordered),
         vacuum_params=worker_pb2.VacuumTaskParams(garbage_threshold=threshold, batch_size=1000, verify_checksum=True),
     )
-    return Proposal(
-        id=name,
-        dedupe_key=f"vacuum:{volume_id}" + (f":{collection}" if collection else ""),
-        summary=f"Vacuum volume {volume_id}: {worst.garbage_ratio:.0%} of {worst.size} bytes are garbage",
+    return proposal.of_volume(
+        DESCRIPTOR.name,
+        params,
+        f"Vacuum volume {volume_id}: {worst.garbage_ratio:.0%} of {worst.size} bytes are garbage",
+        proposal.seconds_for(DESCRIPTOR.name, worst.size),
+        worst.size,
         detail=f"replicas on {', '.join(str(replica.server) for replica in ordered)}; threshold {threshold:.0%}",
-        params=params,
         priority=HIGH if worst.garbage_ratio > URGENT else NORMAL,
-        parameters={
-            "volume_id": volume_id,
-            "server": str(worst.server),
-            "collection": collection,
-            "estimated_runtime_seconds": seconds,
-        },
-        labels={
-            "task_type": "vacuum",
-            "volume_id": str(volume_id),
-            "collection": collection,
-            "source_node": worst.node.id,
-        },
-        estimated_seconds=seconds,
-        bytes_to_move=worst.size,
+        parameters={"server": str(worst.server)},
+        labels={"source_node": worst.node.id},
     )
