@@ -14,7 +14,7 @@ from weed_cluster.call import Message
 from weed_cluster.channels import Channels
 from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
-from weed_cluster.volume_server import ELECTION, PAUSE, SURE, MasterAt
+from weed_cluster.volume_server import MasterAt
 from weed_core.errors import BadTask, ServerFailed, ServerTimedOut
 
 NOT_LEADER = "not current leader"
@@ -27,6 +27,15 @@ LOOK, HEDGE = 3.0, 0.5
 
 PEERS_EVERY = 60.0
 """Seconds between two questions to the leader for the members of its cluster."""
+
+SURE = 10.0
+"""Seconds after an answer of its own in which a master is taken for the leader without being asked."""
+
+ELECTION = 60.0
+"""Seconds that a call waits for a leader while masters answer that there is none: elections take 10 to 20."""
+
+PAUSE = 1.0
+"""Seconds between two looks for a leader."""
 
 
 class Master(MasterAt):

@@ -10,16 +10,6 @@ from proto_gen import volume_server_pb2 as v
 from weed_cluster.call import LONG, SHORT, Client, FileContent, Upload
 from weed_core.errors import ServerFailed
 
-SURE = 10.0
-"""Seconds after such an answer in which a master is taken for the leader without being asked."""
-
-
-ELECTION = 60.0
-"""Seconds that a call waits for a leader while masters answer that there is none: elections take 10 to 20."""
-
-PAUSE = 1.0
-"""Seconds between two looks for a leader."""
-
 
 class MasterAt(Client):
     """One master by its address, whether it leads or not."""

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support import eventually, free_port
 from tests.support.cluster import Cluster
+from weed_cluster import master as master_module
 from weed_cluster import masters as masters_module
-from weed_cluster import volume_server
 from weed_cluster.address import Address
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
@@ -26,8 +26,8 @@ Make = Callable[..., Cluster]
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masters_module, "SETTLE", 0.0)
-    monkeypatch.setattr(volume_server, "SURE", 0.2)
-    monkeypatch.setattr(volume_server, "PAUSE", 0.1)
+    monkeypatch.setattr(master_module, "SURE", 0.2)
+    monkeypatch.setattr(master_module, "PAUSE", 0.1)
 
 
 def leader_of(cluster: Cluster) -> Address:
@@ -124,7 +124,7 @@ def test_a_call_waits_for_the_end_of_an_election(make_sandbox_cluster: Make) -> 
 def test_without_an_election_a_call_says_who_knows_no_leader(
     make_sandbox_cluster: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(volume_server, "ELECTION", 0.3)
+    monkeypatch.setattr(master_module, "ELECTION", 0.3)
     cluster = make_sandbox_cluster(servers=1, masters=3)
     cluster.lead(Address.parse("127.0.0.1:9"))
     with pytest.raises(ServerFailed, match="no leader is elected, say 127"):
