@@ -14,7 +14,7 @@ from weed_core.errors import TaskError
 from weed_ec import shards
 from weed_sandbox.launcher import Launcher
 from weed_tasks import erasure_coding
-from weed_tasks.erasure_coding import commit
+from weed_tasks.erasure_coding import commit, task
 
 SOURCE, TARGET = 0, 3
 
@@ -60,7 +60,8 @@ def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
     fresh(_module_five)
     monkeypatch.setattr(shards, "QUIET", 0.0)
-    monkeypatch.setattr(commit, "STILL", 0.05)
+    for module in (commit, task):
+        monkeypatch.setattr(module, "STILL", 0.05)
     return _module_five
 
 

@@ -27,7 +27,7 @@ from weed_core.errors import TaskError
 from weed_ec import shards
 from weed_sandbox.launcher import Launcher
 from weed_tasks import erasure_coding
-from weed_tasks.erasure_coding import commit
+from weed_tasks.erasure_coding import commit, task
 
 ROOT = Path(__file__).parents[3]
 EVERY = bool(os.environ.get("WEED_EVERY_BOUNDARY"))
@@ -45,7 +45,8 @@ def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
     fresh(_module_five)
     monkeypatch.setattr(shards, "QUIET", 0.0)
-    monkeypatch.setattr(commit, "STILL", 0.05)
+    for module in (commit, task):
+        monkeypatch.setattr(module, "STILL", 0.05)
     return _module_five
 
 
