@@ -20,18 +20,22 @@ from queue import Empty, SimpleQueue
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = (
-    "test_erasure_coding.py",
+    "test_move.py",
+    "test_erasure_coding_killed.py",
     "test_erasure_coding_faults.py",
     "test_ec_balance.py",
-    "test_sandbox_is_true.py",
-    "test_erasure_coding_killed.py",
-    "test_move.py",
+    "test_erasure_coding.py",
     "test_vacuum.py",
-    "test_replication_broken.py",
-    "test_agent.py",
-    "test_start.py",
-    "test_agent_erasure_coding.py",
     "test_remote_upload.py",
+    "test_agent.py",
+    "test_agent_hardship.py",
+    "test_agent_erasure_coding.py",
+    "test_agent_replication_remote.py",
+    "test_start.py",
+    "test_works.py",
+    "test_sandbox_is_true.py",
+    "test_replication_broken.py",
+    "test_doctor.py",
 )
 """The files that take longest; they must not be the last to begin."""
 
