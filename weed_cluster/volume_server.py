@@ -68,6 +68,11 @@ class MasterAt(Client):
             "GetMasterConfiguration", m.GetMasterConfigurationRequest(), m.GetMasterConfigurationResponse, timeout
         )
 
+    def list_cluster_nodes(self, *, client_type: str, timeout: float = SHORT) -> m.ListClusterNodesResponse:
+        return self._look(
+            "ListClusterNodes", m.ListClusterNodesRequest(client_type=client_type), m.ListClusterNodesResponse, timeout
+        )
+
     def lease_admin_token(
         self,
         *,

@@ -1,4 +1,4 @@
-"""`python -m weed_sandbox master|volume|admin -flag=value ...`: run one server until SIGTERM."""
+"""`python -m weed_sandbox master|volume|filer|admin -flag=value ...`: run one server until SIGTERM."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-MODULES = {"master": "master", "volume": "volume_server"}
+MODULES = {"master": "master", "volume": "volume_server", "filer": "filer"}
 
 
 def admin(argv: Sequence[str]) -> int:

@@ -87,6 +87,7 @@ def serve() -> None:
         command = json.loads(line)
         if command["argv"][0] == SANDBOX:
             # Once here instead of once in every fork.
+            import weed_sandbox.filer
             import weed_sandbox.master
             import weed_sandbox.volume_server  # noqa: F401
         pid = os.fork()

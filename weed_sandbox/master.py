@@ -29,6 +29,10 @@ LEASE = 10.0
 """Seconds for which the cluster's lock is held without renewal."""
 
 
+FILER_LIVES = 2.0
+"""Seconds after the last sign of life of a filer for which it is listed."""
+
+
 class Master(SeaweedServicer):
     """One master; its handlers are named as the RPCs."""
 
@@ -42,6 +46,7 @@ class Master(SeaweedServicer):
         self.backends = _storage_backends(Path("master.toml"))
         self.vacuum_disabled = {"operator": False, "plugin": False}
         self._nodes: dict[str, m.Heartbeat] = {}  # "ip:port" -> what it told last
+        self._filers: dict[str, float] = {}  # "host:port.grpcPort" -> when it last showed life
         self._locks: dict[str, tuple[str, str, int, float]] = {}  # name -> client, message, token, time
         self._keys = itertools.count(random.getrandbits(20) + 1)
         self._last_volume_id = 0
@@ -147,6 +152,15 @@ class Master(SeaweedServicer):
             storage_backends=self.backends,
         )
 
+    def ListClusterNodes(self, request: m.ListClusterNodesRequest, _context: Any) -> m.ListClusterNodesResponse:
+        """The filers that live; of other kinds none is known."""
+        answer = m.ListClusterNodesResponse()
+        now = time.monotonic()
+        for address, seen in sorted(self._filers.items()):
+            if request.client_type == "filer" and not request.filer_group and now - seen < FILER_LIVES:
+                answer.cluster_nodes.add(address=address)
+        return answer
+
     def RaftListClusterServers(self, _request: Any, _context: Any) -> m.RaftListClusterServersResponse:
         """The members, dead or alive; each names itself with both its ports."""
         answer = m.RaftListClusterServersResponse()
@@ -209,7 +223,10 @@ class Master(SeaweedServicer):
         return http_api.json_answer(200, {"IsLeader": self._leads, "Leader": str(self.leader)})
 
     def control(self, order: dict[str, Any]) -> Any:
-        """Follow another leader; tell what fences stand."""
+        """Follow another leader; hear of a filer; tell what fences stand."""
+        if "filer" in order:
+            self._filers[order["filer"]] = time.monotonic()
+            return {}
         if "leader" in order:
             self.leader = Address.parse(order["leader"])
             if not self._leads:

@@ -295,6 +295,7 @@ class Cluster:
     _kind: Kind
     _launcher: Launcher
     _admins: list[Process] = field(default_factory=list)
+    _filers: list[Process] = field(default_factory=list)
     _channels: Channels = field(default_factory=Channels)
     _files: list[Files] = field(default_factory=list)
     _random: random.Random = field(default_factory=lambda: random.Random(1))
@@ -568,6 +569,34 @@ class Cluster:
         eventually(lambda: _serves(address), timeout=30)
         return admin
 
+    def start_filer(self) -> Process:
+        """Start a filer, and wait until the master lists it. It is there until the cluster is reset."""
+        port = free_port()
+        directory = self.directory / f"filer{len(self._filers)}"
+        address = Address.parse(f"127.0.0.1:{port}.{port + 10000}")
+        argv = [self._kind.binary or SANDBOX, "filer", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-port={port}"]
+        argv += [f"-port.grpc={port + 10000}", f"-master={','.join(str(one.address) for one in self.masters)}"]
+        argv += ["-defaultStoreDir=."] if self._kind.binary else [f"-era={self.era}"]
+        filer = Process(self._launcher, address, argv, directory)
+        self._filers.append(filer)
+        filer.start()
+
+        def is_listed() -> bool:
+            nodes = self.master_client().list_cluster_nodes(client_type="filer").cluster_nodes
+            return address in [Address.parse(node.address) for node in nodes] and _serves(address)
+
+        eventually(is_listed, timeout=30)
+        return filer
+
+    def _end_filers(self) -> None:
+        for filer in self._filers:
+            filer.kill()
+            shutil.rmtree(filer.directory, ignore_errors=True)
+        had = bool(self._filers)
+        self._filers.clear()
+        if had and self.masters[0].alive:
+            eventually(lambda: not self.master_client().list_cluster_nodes(client_type="filer").cluster_nodes, 30)
+
     def start(self) -> None:
         """Start whatever is not running, and wait until the master knows every server."""
         for process in [*self.masters, *self.servers]:
@@ -597,6 +626,7 @@ class Cluster:
             admin.kill()
             shutil.rmtree(admin.directory, ignore_errors=True)
         self._admins.clear()
+        self._end_filers()
         for server in self.servers:
             if server.has_own_flags:
                 server.kill()
@@ -636,7 +666,7 @@ class Cluster:
     def close(self) -> None:
         """Kill everything and remove its state."""
         self._channels.close()
-        for process in [*self._admins, *self.servers, *self.masters]:
+        for process in [*self._admins, *self._filers, *self.servers, *self.masters]:
             process.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
