@@ -149,6 +149,7 @@ class Worker:
             self._ask,
             self.ledger.run,
             self._recovery.run,
+            self._recovery.end_holds,
         ]
         for duty in [*duties, *(session.run for session in self.sessions)]:
             self._keep(gevent.spawn(duty), duty.__qualname__)

@@ -9,15 +9,21 @@ import logging
 import threading
 from collections.abc import Callable
 
+from weed_core.errors import TaskError
 from weed_safety.context import Context
+from weed_safety.holds import Hold
 from weed_safety.journal import Entry, Journal
 from weed_tasks import execute
+from weed_tasks.reopen import end_holds
 from weed_tasks.slots import Held
 
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 60.0
 """Seconds between tries, at most."""
+
+HOLDS_EVERY, HOLDS_FIRST = 60.0, 3.0
+"""Seconds between two looks for holds of any worker that are over, and before the first one."""
 
 
 class Recovery:
@@ -33,6 +39,7 @@ class Recovery:
         self._waiting: list[tuple[Entry, tuple[int, ...]]] = []
         self._said: dict[str, str] = {}
         self._more = threading.Event()
+        self._never = threading.Event()
         for entry in journal.unfinished():
             self._wait(entry)
 
@@ -61,6 +68,29 @@ class Recovery:
             pause = min(pause * 2, LONGEST_PAUSE) if self._waiting and not self._more.is_set() else 1.0
             self._more.clear()
             self._more.wait(pause if self._waiting else None)
+
+    def end_holds(self) -> None:
+        """End holds that are over and whose makers do not, for ever; what fails is said once for each reason."""
+        pause = HOLDS_FIRST
+        while not self._never.wait(pause):
+            pause = HOLDS_EVERY
+            try:
+                for entry in end_holds(self._journal, self._context, self._tell, self._is_held):
+                    self.take(entry)
+            except TaskError as error:
+                log.debug("no records of holds can be read: %s", error)
+            except Exception:
+                log.exception("ending holds failed unexpectedly")
+
+    def _is_held(self, volume_id: int) -> bool:
+        return bool(self._held.among([volume_id]))
+
+    def _tell(self, hold: Hold, outcome: str, text: str) -> None:
+        if outcome == "done":
+            log.info("ended a hold: %s", text)
+        elif outcome == "failed" and self._said.get(hold.token) != text:
+            self._said[hold.token] = text
+            log.error("a hold is over and cannot be ended: %s", text)
 
     def _undo(self, entry: Entry) -> bool:
         """Replay one entry; False, and said once for each reason, where it must be tried again."""

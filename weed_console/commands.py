@@ -46,7 +46,9 @@ from weed_core.model import Detection, DetectionRequest, Result, Skipped
 from weed_core.runtime import HUB_THREADS, allow_many, share_one_heap
 from weed_core.text import escaped
 from weed_core.values import Value
+from weed_safety import holds
 from weed_safety.context import Context, Options
+from weed_safety.holds import Hold
 from weed_safety.journal import Entry, Journal
 from weed_safety.lease import hold
 from weed_safety.location_cache import left_shut
@@ -54,7 +56,7 @@ from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_tasks import execute
 from weed_tasks.filters import look, unknown, unmatched
-from weed_tasks.reopen import reopen
+from weed_tasks.reopen import end_holds, reopen
 from weed_tasks.replication.plan import FRESH
 
 LIST = 20
@@ -240,9 +242,10 @@ class Console:
         with own_directory(flags) as directory:
             journal = Journal(directory / "journal")
             unfinished, blocked = journal.unfinished(), list[frozenset[int]]()
-            if unfinished and not flags.dry_run:
+            if not flags.dry_run and (unfinished or self.holds_over()):
                 with self.lock(lambda why: screen.say(why, "problem")):
                     blocked = self.recover(unfinished)
+                    self.end_holds(journal, frozenset[int]().union(*blocked))
             rows, found = self.find()
             if not flags.json:
                 self.show(rows, found, 0)
@@ -323,6 +326,38 @@ class Console:
             raise KeyboardInterrupt
         return left
 
+    def holds_over(self) -> int:
+        """How many volumes are held longer than they should be, by the records of the cluster."""
+        try:
+            return sum(hold.is_over for hold in holds.read_all(self.context(Leash(60.0))))
+        except TaskError:
+            return 0
+
+    def end_holds(
+        self,
+        journal: Journal,
+        spared: frozenset[int] = frozenset(),
+        tell: Callable[[str, str, str], None] | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        """End what holds are over, whoever made them; the ends are told, and with `tell` also those that are not."""
+
+        def say(hold: Hold, outcome: str, text: str) -> None:
+            if tell is not None:
+                tell(f"volume {hold.volume_id}", "checked" if outcome == "waiting" else outcome, text)
+            elif outcome != "waiting":
+                self.screen.say(text, "" if outcome == "done" else "problem")
+
+        leash = Leash(DEADLINE)
+        try:
+            with _signals(lambda why: leash.cancel(Cancelled(why))):
+                end_holds(journal, lambda: self.context(leash, dry_run), say, spared.__contains__)
+        except Cancelled:
+            raise KeyboardInterrupt from None
+        except TaskError as error:
+            if tell is not None:
+                tell("holds", "checked", f"no record of holds can be read: {error}")
+
     # ---- undo
 
     def undo(self) -> int:
@@ -346,12 +381,17 @@ class Console:
             if not unfinished:
                 tell(str(directory), "checked", "no run from here left anything")
             wanted = sorted(flags.volume_ids)
+            count = len(unfinished) + self.holds_over() + len(wanted)
             if flags.dry_run:
+                self.end_holds(journal, tell=tell, dry_run=True)
                 for volume_id in wanted:
                     self._reopen(journal, volume_id, tell)
-            elif (unfinished or wanted) and (flags.yes or self.agreed(len(unfinished) + len(wanted))):
+            elif not count:
+                self.end_holds(journal, tell=tell)  # shows those that are not over
+            elif flags.yes or self.agreed(count):
                 with self.lock(lambda why: screen.say(why, "problem")):
                     blocked = self.recover(unfinished)
+                    self.end_holds(journal, frozenset[int]().union(*blocked), tell)
                     for volumes in blocked:
                         tell(
                             f"volume {ids_text(sorted(volumes))}", "failed", "it is not to be opened yet, as said above"

@@ -30,8 +30,9 @@ Usage:
 
   plan     shows what there is to do for a job, and why other volumes are passed over; changes nothing
   run      plans and does it: holds the cluster's lock as weed shell does, asks first, undoes what it cannot finish
-  undo     clears up what killed or stopped runs left, as run does first; with -volumeId it compares the replicas of
-           these volumes, and opens them together where they are equal, whoever left them read-only
+  undo     clears up what killed or stopped runs left, as run does first, and opens volumes that a worker elsewhere
+           left read-only until a time that is over; with -volumeId it compares the replicas of these volumes, and
+           opens them together where they are equal, whoever left them read-only
   status   shows the workers and jobs of an admin server (-admin), or one worker by its metrics port (-worker)
   doctor   looks for whatever keeps maintenance from working, and names the fix
 

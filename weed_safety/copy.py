@@ -14,6 +14,7 @@ from typing import Any
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
+from weed_safety import holds
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
 from weed_safety.freeze import STEP as FREEZE
@@ -195,6 +196,8 @@ def undo_copy(
                 return
         for replica in frozen:
             thaw(ctx, replica)
+        if frozen:
+            holds.release(ctx, frozen[0].volume_id)
     except TaskError as second:
         ctx.log(f"{second}; this is left to be cleared up")
         if isinstance(error, TaskError):

@@ -8,11 +8,13 @@ no longer holds as if it had stored the bytes. Knows nothing of why a replica ca
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from weed_cluster.address import Address
 from weed_core.errors import Cancelled, StillShut, TaskError
+from weed_safety import holds
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
 
@@ -33,10 +35,27 @@ class Shut:
     ends: float
 
 
-def keep_shut(ctx: Context, volume_id: int, seconds: float, margin: float = 0.0, renewed: bool = False) -> Shut:
-    """Write down that a volume is not to be thawed for so many seconds; a kill prolongs that by `margin` at most."""
+def remembered(ctx: Context) -> float:
+    """Seconds for which volume servers remember where replicas were."""
+    wanted = ctx.options.remembered_seconds
+    return CACHED_FOR if wanted is None else wanted
+
+
+def keep_shut(
+    ctx: Context,
+    volume_id: int,
+    seconds: float,
+    replicas: Mapping[Address, bool],
+    margin: float = 0.0,
+    renewed: bool = False,
+) -> Shut:
+    """Write down that a volume is not to be thawed for so many seconds, for all to see where a filer keeps that.
+
+    A kill prolongs that by `margin` at most. `replicas`: on which servers it is, and whether it was writable there.
+    """
     until = time.time() + seconds + margin
     step = ctx.journal.plan(STEP, volume_id=volume_id, until=until, renewed=renewed)
+    holds.record(ctx, volume_id, until, replicas)
     return Shut(step, time.monotonic() + seconds)
 
 
@@ -61,10 +80,12 @@ def left_shut(entry: Entry) -> str:
     if not steps:
         return ""
     ids = sorted({int(step.facts["volume_id"]) for step in steps})
-    many = len(ids) > 1
+    many, slack, opener = len(ids) > 1, 0.0, "the next run or worker with the same -workingDir"
+    if holds.is_recorded(entry, ids):
+        slack, opener = holds.SLACK, "any run of weed_worker against this cluster"
     return (
         f"volume{'s' if many else ''} {', '.join(map(str, ids))} {'stay' if many else 'stays'} read-only until "
-        f"{_ends(steps)} UTC; the next run or worker with the same -workingDir then opens {'them' if many else 'it'}"
+        f"{_ends(steps, slack)} UTC; {opener} then opens {'them' if many else 'it'}"
     )
 
 
@@ -103,5 +124,5 @@ def words(volume_id: int, steps: Iterable[Step]) -> str:
     )
 
 
-def _ends(steps: Iterable[Step]) -> str:
-    return time.strftime("%H:%M:%S", time.gmtime(max(float(step.facts["until"]) for step in steps) + 1))
+def _ends(steps: Iterable[Step], slack: float = 0.0) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(max(float(step.facts["until"]) for step in steps) + slack + 1))

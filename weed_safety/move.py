@@ -20,7 +20,7 @@ from weed_cluster.topology import Node, Replica, Topology, locations, snapshot
 from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_core.release import Generation
 from weed_safety import forget as safety_forget
-from weed_safety import location_cache
+from weed_safety import holds
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
 from weed_safety.copy import (
@@ -39,7 +39,7 @@ from weed_safety.freeze import Frozen, freeze, freeze_for_long, open_freeze, sea
 from weed_safety.journal import Entry, Step
 from weed_safety.late_writes import Refusal
 from weed_safety.lease import LEASE_PATIENCE, Lease, hold, known_master
-from weed_safety.location_cache import Shut, check_over, forget, keep_shut, outlast, until, words
+from weed_safety.location_cache import Shut, check_over, forget, keep_shut, outlast, remembered, until, words
 from weed_safety.look import file_status, probe, prove_unchanged
 from weed_safety.proof import prove_copy
 from weed_safety.readiness import check_ready, close_refusing
@@ -174,7 +174,10 @@ def move_volume(
         for replica in frozen:
             if replica is frozen[0] or replica.was_writable:
                 seal(ctx, replica)
-        closed = _shut(ctx, volume_id, source, renewed=not why_shut)
+        if others and not frozen[0].persist:
+            # Its replicas take writes together or not at all: such a copy came up writable.
+            frozen.append(freeze_for_long(ctx, target, volume_id))
+        closed = _shut(ctx, volume_id, source, target, renewed=not why_shut)
         if closed is not None and not why_shut:
             tell(0.95, "having the holders forget where the replicas were")
             why_shut = _renew(ctx, topology, volume_id, target, frozen)
@@ -202,7 +205,7 @@ def move_volume(
         if master is not None:
             _wait_registered(ctx, master, volume_id, source, target)
     if closed is not None:
-        closed.ends = time.monotonic() + location_cache.CACHED_FOR
+        closed.ends = time.monotonic() + remembered(ctx)
     return Moved(volume_id, source, target, still.dat_file_size, shut=closed, why_shut=why_shut if closed else "")
 
 
@@ -326,14 +329,17 @@ def _check_others(ctx: Context, volume_id: int, others: Iterable[Address]) -> No
         ) from error
 
 
-def _shut(ctx: Context, volume_id: int, source: Address, renewed: bool = False) -> Shut | None:
+def _shut(ctx: Context, volume_id: int, source: Address, target: Address, renewed: bool = False) -> Shut | None:
     """Keep the volume's other replicas frozen once the source is gone; None where this job froze none."""
-    for step in steps_of(ctx.journal, volume_id):
-        frozen = Frozen.of(step)
-        if frozen is not None and frozen.server != source:
-            margin = location_cache.CACHED_FOR * (0.5 if renewed else 0.1)  # forgetting takes its time, too
-            return keep_shut(ctx, volume_id, location_cache.CACHED_FOR, margin, renewed)
-    return None
+    ours = {frozen.server for frozen in map(Frozen.of, steps_of(ctx.journal, volume_id)) if frozen is not None}
+    if not ours - {source, target}:
+        return None
+    master = known_master(ctx)
+    servers = {target, *ours, *(locations(master, volume_id) if master else ())} - {source}
+    seconds = remembered(ctx)
+    margin = seconds * (0.5 if renewed else 0.1)  # forgetting takes its time, too
+    was_writable = {server: server == target or server in ours for server in servers}
+    return keep_shut(ctx, volume_id, seconds, was_writable, margin, renewed)
 
 
 def _renew(ctx: Context, topology: Topology | None, volume_id: int, target: Address, frozen: Sequence[Frozen]) -> str:
@@ -350,6 +356,7 @@ def _thaw_all(ctx: Context, volume_id: int) -> None:
     All are tried; then the first error is raised, and its step stays open.
     """
     ctx.each(lambda replica: thaw(ctx, replica), filter(None, map(Frozen.of, steps_of(ctx.journal, volume_id))))
+    holds.release(ctx, volume_id)
 
 
 def _check_registered(ctx: Context, master: Master, volume_id: int, target: Address) -> None:
@@ -419,6 +426,10 @@ def _recover(ctx: Context, volume_id: int) -> None:
         if step.what == COPY:
             drop_copy(ctx, step)
     check_over(ctx.journal, volume_id)
+    if not holds.is_ours(ctx, volume_id):
+        ctx.log(f"others have ended the hold of volume {volume_id}, or hold it now; nothing is opened here")
+        for frozen in filter(None, map(Frozen.of, steps_of(ctx.journal, volume_id))):
+            frozen.keep(ctx.journal)
     _thaw_all(ctx, volume_id)
 
 
@@ -438,7 +449,7 @@ def _finish_or_undo(ctx: Context, delete: Step) -> None:
                     seal(ctx, frozen)
             prove_unchanged(ctx, source, volume_id, before)
             forget(ctx.journal, volume_id)
-            _shut(ctx, volume_id, source)
+            _shut(ctx, volume_id, source, target)
             ctx.volume(source).volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=DELETE_TIMEOUT)
         except (Mismatch, ServerFailed) as error:
             ctx.log(f"the move of volume {volume_id} to {target} cannot be finished: {error}")

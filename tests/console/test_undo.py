@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections.abc import Callable
 
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually
 from tests.support.cluster import Cluster, request
+from weed_safety import holds
+from weed_safety.journal import Journal
 
 
 def is_read_only(cluster: Cluster, volume_id: int) -> bool:
@@ -62,6 +65,56 @@ def test_a_run_stopped_in_its_wait_says_so_others_leave_the_volume_alone_and_und
     assert ended.status == 0, ended.out
     assert not is_read_only(cluster, volume_id)
     assert "no run from here left anything" in console.run("undo", "-yes").out
+    cluster.check(files)
+
+
+def held(cluster: Cluster, volume_id: int, seconds: float) -> None:
+    """Leave a volume as a worker does that stopped while it was shut, and lost its disk."""
+    servers = cluster.locations(volume_id)
+    for server in servers:
+        cluster.volume(server).volume_mark_readonly(volume_id=volume_id, persist=cluster.era == "4.44")
+    gone = cluster.context(Journal.memory("job", "balance", volume_id))
+    assert holds.record(gone, volume_id, time.time() + seconds, {server.address: True for server in servers})
+
+
+def test_undo_shows_the_holds_of_others_and_ends_those_that_are_over(
+    cluster: Cluster, here: Callable[..., Ended]
+) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=5, servers=[a, b], replication="001", volumes=2)
+    over, lasting = files.volume_ids
+    cluster.start_filer()
+    held(cluster, over, -100.0)
+    held(cluster, lasting, 100.0)
+    cluster.settle()
+    looked = here(cluster, "undo", "-dryRun").out
+    until = r"until \d\d:\d\d:\d\d UTC for balance job by weed_worker "
+    assert re.search(
+        rf"volume {over}: checked: its hold is over, and would be ended: read-only since .* {until}", looked
+    )
+    assert re.search(rf"volume {lasting}: checked: read-only since .* {until}", looked)
+    assert is_read_only(cluster, over)
+    told = here(cluster, "undo", "-yes")
+    assert told.status == 0, told.out
+    assert f"volume {over}: done: volume {over}: 2 equal replicas on " in told.out
+    assert not is_read_only(cluster, over)
+    assert is_read_only(cluster, lasting)
+    assert [hold.volume_id for hold in holds.read_all(cluster.context())] == [lasting]
+    cluster.check(files)
+
+
+def test_run_begins_with_the_holds_that_are_over(cluster: Cluster, here: Callable[..., Ended]) -> None:
+    a, b, _c = cluster.servers
+    files = cluster.fill(count=5, servers=[a, b], replication="001")
+    (volume_id,) = files.volume_ids
+    cluster.start_filer()
+    held(cluster, volume_id, -100.0)
+    cluster.settle()
+    told = here(cluster, "run", "vacuum", "-yes")
+    assert told.status == 0, told.out
+    assert told.out.startswith(f"volume {volume_id}: 2 equal replicas on ")
+    assert not is_read_only(cluster, volume_id)
+    assert holds.read_all(cluster.context()) == []
     cluster.check(files)
 
 

@@ -16,7 +16,7 @@ from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Replica, locations
 from weed_core.errors import Mismatch, ServerFailed, TaskError
 from weed_core.model import Result
-from weed_safety import forget, location_cache
+from weed_safety import forget, holds, location_cache
 from weed_safety.context import Context
 from weed_safety.copy import Copied, copy_volume, drop_copy
 from weed_safety.freeze import STEP as FREEZE
@@ -125,6 +125,7 @@ class Repair:
             return
         # As good as at once: a write that one replica takes and another refuses makes them differ.
         self.ctx.each(lambda frozen: thaw(self.ctx, frozen), self.frozen.values())
+        holds.release(self.ctx, self.order.volume_id)
 
     # ---- agreeing
 
@@ -229,10 +230,16 @@ class Repair:
             self.frozen[target] = Frozen(target, volume_id, True, step)
         if self.remembered:
             # A kill from here on must not open the volume before its time.
-            self.shut.append(keep_shut(ctx, volume_id, self.remembered, self.remembered / 2, renewed=True))
+            self.shut.append(self._keep_shut())
         ctx.journal.settle(copied.step)
         self.copies[target] = copied
         ctx.log(f"{self.name}: copied from {source} to {target} and proved equal")
+
+    def _keep_shut(self) -> Shut:
+        replicas = dict.fromkeys((replica.server for replica in self.replicas), False)
+        replicas |= {server: self._was_writable(server) for server in self.frozen}
+        seconds = self.remembered
+        return keep_shut(self.ctx, self.order.volume_id, seconds, replicas, seconds / 2, renewed=True)
 
     def _source(self, target: Address) -> Address:
         """The replica to copy from: one that has all the others have, of those the job names if it names any.
@@ -259,7 +266,7 @@ class Repair:
         if not self.why_shut:
             placement = self.replicas[0].placement
             self.why_shut = forget.renew(self.ctx, self.order.volume_id, list(self.frozen.values()), placement)
-            ends = time.monotonic() + location_cache.CACHED_FOR
+            ends = time.monotonic() + location_cache.remembered(self.ctx)
             for volume in self.shut:
                 volume.ends = max(volume.ends, ends)
         while self.shut and not self.why_shut:
