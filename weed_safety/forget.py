@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from weed_cluster.address import Address
@@ -32,6 +32,7 @@ from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import snapshot
 from weed_core.errors import HttpFailed, Mismatch, ServerFailed, TaskError, TimedOut
 from weed_core.release import Generation, server_generation
+from weed_safety import records
 from weed_safety.context import Context
 from weed_safety.freeze import Frozen, seal
 from weed_safety.journal import Step
@@ -55,33 +56,73 @@ TOO_FEW, READ_ONLY = "replication copy count", "is read only"
 REMEMBERED = 610.0
 """Seconds for which a server keeps to a list it made."""
 
+MOVED = f"{records.ROOT}/moved"
+"""Where filers tell all workers of such servers, a file for each volume: {"until": unix seconds}."""
+
 _lately: WeakKeyDictionary[Channels, dict[int, float]] = WeakKeyDictionary()
 """Until when, by volume, a server that has lost its replica since keeps to the list that it was made to have."""
 
 
 def why_not(ctx: Context, volume_id: int, servers: Iterable[Address]) -> str:
     """Say why the holders of a volume cannot be made to forget, "" where they can. Changes nothing."""
-    if reason := _moved_lately(ctx, volume_id):
+    if reason := _moved_lately(ctx, volume_id, _recorded(ctx)):
         return reason
     reasons = ctx.each(lambda server: _why_not(ctx, volume_id, server), list(servers))
     return next(filter(None, reasons), "")
 
 
-def _moved_lately(ctx: Context, volume_id: int) -> str:
-    if time.monotonic() < _lately.get(ctx.cluster.channels, {}).get(volume_id, 0.0):
+def _moved_lately(ctx: Context, volume_id: int, recorded: Mapping[str, bytes] | TaskError) -> str:
+    known = time.monotonic() < _lately.get(ctx.cluster.channels, {}).get(volume_id, 0.0)
+    if not known and isinstance(recorded, TaskError):
+        return f"whether it has moved less than ten minutes ago cannot be told: {recorded}"
+    if known or (not isinstance(recorded, TaskError) and time.time() < _until(recorded.get(_file_of(volume_id)))):
         return "it has moved less than ten minutes ago, and where it was then cannot be made to forget"
     return ""
+
+
+def _recorded(ctx: Context) -> Mapping[str, bytes] | TaskError:
+    """What workers have recorded of volumes that moved lately, or why that cannot be told."""
+    try:
+        return records.read_all(ctx, MOVED)
+    except TaskError as error:
+        return error
+
+
+def _remember_move(ctx: Context, volume_id: int) -> None:
+    """Have this process and, by the filer's records, all others know that a volume moves; what is over is removed."""
+    _lately.setdefault(ctx.cluster.channels, {})[volume_id] = time.monotonic() + REMEMBERED
+    try:
+        for name, content in records.read_all(ctx, MOVED).items():
+            if time.time() > _until(content):
+                records.remove(ctx, MOVED, name)
+        content = json.dumps({"volume_id": volume_id, "until": time.time() + REMEMBERED}).encode()
+        records.put(ctx, MOVED, _file_of(volume_id), content)
+    except TaskError as error:
+        ctx.log(f"no filer keeps the record that volume {volume_id} has moved: {error}")
+
+
+def _file_of(volume_id: int) -> str:
+    return f"{volume_id}.json"
+
+
+def _until(content: bytes | None) -> float:
+    """Until when a record says so; 0 for none, or what is none."""
+    try:
+        return float(json.loads(content or b"{}")["until"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return 0.0
 
 
 def asker(ctx: Context) -> Callable[[int, Iterable[Address]], str]:
     """Return why_not() for many volumes: it asks each server once."""
     told: dict[Address, str] = {}
+    recorded = _recorded(ctx)
 
     def why(volume_id: int, servers: Iterable[Address]) -> str:
         wanted = list(servers)
         new = [server for server in wanted if server not in told]
         told.update(zip(new, ctx.each(lambda server: _why_not(ctx, volume_id, server), new)))
-        return next(filter(None, [_moved_lately(ctx, volume_id), *(told[server] for server in wanted)]), "")
+        return next(filter(None, [_moved_lately(ctx, volume_id, recorded), *(told[server] for server in wanted)]), "")
 
     return why
 
@@ -131,7 +172,7 @@ def renew(ctx: Context, volume_id: int, holders: Sequence[Frozen], own: ReplicaP
     if reason:
         ctx.log(f"the holders of volume {volume_id} could not be made to forget where its replicas were: {reason}")
     else:
-        _lately.setdefault(ctx.cluster.channels, {})[volume_id] = time.monotonic() + REMEMBERED
+        _remember_move(ctx, volume_id)
         names = ", ".join(str(frozen.server) for frozen in holders)
         ctx.log(f"{names} know where the replicas of volume {volume_id} are ({time.monotonic() - began:.1f} s)")
     return reason

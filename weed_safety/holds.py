@@ -15,18 +15,17 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeVar
 
 from weed_cluster.address import Address
-from weed_cluster.filer import Filer
-from weed_core.errors import BadTask, ServerFailed, TaskError
+from weed_core.errors import BadTask, TaskError
 from weed_core.text import escaped
+from weed_safety import records
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
 
-DIRECTORY = "/etc/weed_worker/holds"
+DIRECTORY = f"{records.ROOT}/holds"
 """Where filers show the records, one file per volume."""
 
 STEP = "hold"
@@ -36,12 +35,8 @@ SLACK = 10.0
 """Seconds after its end at which others end a hold: its maker comes first, and clocks differ a little."""
 
 LARGEST = 64 << 10  # bytes of a record
-MOST_FILERS = 3
-
 FILERLESS = 3600.0
 """Seconds after the end of a hold that its maker waits for a filer, if the cluster has none any more."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -92,8 +87,8 @@ class Hold:
 
 def read_all(ctx: Context) -> list[Hold]:
     """The records of all volumes, by volume; none where the cluster has no filer. ServerFailed where none answers."""
-    found = _ask(ctx, lambda filer: [Hold.read(entry.name, entry.content) for entry in filer.entries(DIRECTORY)])
-    return sorted(filter(None, found or ()), key=lambda hold: hold.volume_id)
+    found = [Hold.read(name, content) for name, content in records.read_all(ctx, DIRECTORY).items()]
+    return sorted(filter(None, found), key=lambda hold: hold.volume_id)
 
 
 def read(ctx: Context, volume_id: int) -> Hold | None:
@@ -122,7 +117,7 @@ def record(ctx: Context, volume_id: int, until: float, replicas: Mapping[Address
     )
     content = json.dumps(asdict(hold)).encode()
     try:
-        is_written = _ask(ctx, lambda filer: _put(filer, volume_id, content)) is not None
+        is_written = records.put(ctx, DIRECTORY, _name(volume_id), content)
     except TaskError as error:
         ctx.log(f"no filer keeps the record that volume {volume_id} stays read-only: {error}")
         return False  # it may have been written: the step stays
@@ -163,7 +158,7 @@ def is_ours(ctx: Context, volume_id: int) -> bool:
     if hold is not None:
         return hold.token in _tokens(steps)
     written = [float(step.facts["until"]) for step in steps if step.facts["written"]]
-    if written and not _filers(ctx):
+    if written and not records.filers(ctx):
         if time.time() < max(written) + FILERLESS:
             raise TaskError(
                 f"volume {volume_id} stays read-only: no filer tells whether others have opened it meanwhile"
@@ -174,17 +169,12 @@ def is_ours(ctx: Context, volume_id: int) -> bool:
 
 def remove(ctx: Context, hold: Hold) -> None:
     """Remove a record; ServerFailed."""
-    _ask(ctx, lambda filer: filer.remove(DIRECTORY, _name(hold.volume_id)))
+    records.remove(ctx, DIRECTORY, _name(hold.volume_id))
 
 
 def is_recorded(entry: Entry, volume_ids: Iterable[int]) -> bool:
     """Whether a filer has records of all these volumes, by what the journal says."""
     return all(any(step.facts["written"] for step in _steps(entry, volume_id)) for volume_id in volume_ids)
-
-
-def _put(filer: Filer, volume_id: int, content: bytes) -> bool:
-    filer.put(DIRECTORY, _name(volume_id), content, "application/json")
-    return True
 
 
 def _name(volume_id: int) -> str:
@@ -197,30 +187,6 @@ def _steps(entry: Entry, volume_id: int) -> list[Step]:
 
 def _tokens(steps: Iterable[Step]) -> set[str]:
     return {str(step.facts["token"]) for step in steps}
-
-
-def _filers(ctx: Context) -> list[Filer]:
-    """The filers that the master knows; none where there is no master."""
-    try:
-        nodes = ctx.master().list_cluster_nodes(client_type="filer").cluster_nodes
-    except BadTask:
-        return []
-    cluster = ctx.cluster
-    addresses = sorted({Address.parse(node.address) for node in nodes}, key=str)
-    return [Filer(cluster.channels, address, cluster.leash) for address in addresses[:MOST_FILERS]]
-
-
-def _ask(ctx: Context, question: Callable[[Filer], T]) -> T | None:
-    """What the first filer that answers says; None where the cluster has none, ServerFailed where none answers."""
-    failed: ServerFailed | None = None
-    for filer in _filers(ctx):
-        try:
-            return question(filer)
-        except ServerFailed as error:
-            failed = error
-    if failed is not None:
-        raise failed
-    return None
 
 
 def _clock(when: float) -> str:

@@ -16,10 +16,12 @@ from proto_gen import worker_pb2
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.support import eventually
 from tests.support.cluster import Cluster, Files, Kind, Server, request, start_cluster
+from weed_cluster.channels import Channels
+from weed_cluster.client import Cluster as Clients
 from weed_cluster.filer import Filer
 from weed_core.errors import Cancelled, ServerFailed, StillShut, TaskError
 from weed_core.model import Job
-from weed_safety import copy, holds
+from weed_safety import copy, forget, holds, records
 from weed_safety import move as move_module
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Journal
@@ -221,7 +223,37 @@ def test_a_finished_move_leaves_no_record(cluster: Cluster, tmp_path: Path) -> N
     assert entry.open == []
     assert holds.read_all(cluster.context()) == []
     if cluster.kind == "sandbox":
-        assert [name for name, _order in cluster.calls(filer.address) if name == "CreateEntry"] == ["CreateEntry"]
+        written = [order["directory"] for name, order in cluster.calls(filer.address) if name == "CreateEntry"]
+        assert written == [holds.DIRECTORY, forget.MOVED]
+    cluster.check(files)
+
+
+def test_a_volume_that_another_worker_has_just_moved_is_known_as_such(cluster: Cluster, tmp_path: Path) -> None:
+    if cluster.era != "4.44":
+        return  # earlier servers cannot be made to forget, so there is nothing to know
+    a, b, c = cluster.servers
+    cluster.start_filer()
+    files = cluster.fill(count=5, servers=[a, b], replication="001")
+    (volume_id,) = files.volume_ids
+    cluster.settle()
+    entry = Journal(tmp_path).open_entry("move", "balance", volume_id)
+    balance.run(job_of(volume_id, a, c), cluster.context(entry))
+
+    def other() -> Context:
+        return Context(Clients(Channels(), [cluster.master]), Journal.memory())
+
+    holders = [b.address, c.address]
+    assert "has moved less than ten minutes ago" in forget.why_not(other(), volume_id, holders)
+    assert "has moved less than ten minutes ago" in forget.asker(other())(volume_id, holders)
+    assert forget.why_not(other(), volume_id + 1, holders) == ""
+    (name,) = records.read_all(other(), forget.MOVED)
+    records.put(other(), forget.MOVED, name, b'{"until": 1}')  # as if the time had passed
+    assert forget.why_not(other(), volume_id, holders) == ""
+    again = Journal(tmp_path).open_entry("again", "balance", volume_id)
+    more = cluster.fill(count=1, servers=[a, b], replication="001")
+    cluster.settle()
+    balance.run(job_of(more.volume_ids[0], a, c), cluster.context(again))
+    assert list(records.read_all(other(), forget.MOVED)) == [f"{more.volume_ids[0]}.json"]
     cluster.check(files)
 
 
