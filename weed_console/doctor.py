@@ -30,8 +30,11 @@ from weed_console.remedies import JUDGED, Remedy
 from weed_console.remedies import find as remedy_of
 from weed_core.errors import ServerFailed, TaskError, WeedError
 from weed_core.values import Value
+from weed_safety.context import Context
 from weed_safety.freeze import Frozen
-from weed_safety.journal import DAMAGED, SUFFIX, Entry, peek
+from weed_safety.holds import Hold
+from weed_safety.holds import read_all as read_holds
+from weed_safety.journal import DAMAGED, SUFFIX, Entry, Journal, peek
 from weed_safety.lease import holder_of
 from weed_storage.ec_layout import DATA_SHARDS, TOTAL_SHARDS
 
@@ -57,6 +60,8 @@ MOST_IDS = 1_000_000
 
 ENCODE_NOW: dict[str, Value] = {"min_size_mb": 1, "fullness_ratio": 0, "quiet_for_seconds": 0}
 """Settings with which erasure coding takes up an encode that did not end, of a volume that it would not choose."""
+
+END_HOLD = "weed_worker undo; it compares the replicas and opens them together when that time is over"
 
 ASKED_AFRESH = 200
 """Read-only volumes whose server is asked whether they still are."""
@@ -489,13 +494,16 @@ def _volumes(
     shut = [replica for replica, is_so in zip(read_only, still) if is_so]
     left = {volume_id for _server, volume_id in frozen}
     holders = _holders(cluster, {replica.volume_id for replica in shut} - left)
-    for holder in sorted(set(holders.values())):
-        theirs = sorted(volume_id for volume_id, one in holders.items() if one == holder)
-        findings.append(Finding(NOTE, _some(theirs), f"read-only while a job is under way: {holder}"))
+    recorded = _recorded(cluster, {replica.volume_id for replica in shut} - left - set(holders))
+    findings += _held(holders, recorded.values())
     for replica in shut:
         if replica.volume_id in holders:
             continue
         found = _left_read_only(replica, frozen.get((replica.server, replica.volume_id), ""))
+        if replica.volume_id in recorded:
+            if replica.volume_id not in half:
+                continue
+            found = replace(found, what=recorded[replica.volume_id].text(), fix=END_HOLD)
         takes = [other for other in half.get(replica.volume_id, ()) if not _is_read_only(cluster, other)]
         findings.append(_while_others_write(found, takes) if takes else found)
     findings += _ambiguous(topology)
@@ -541,6 +549,37 @@ def _holders(cluster: Cluster, volume_ids: Iterable[int]) -> dict[int, str]:
         except TaskError:
             break  # that no master answers is told elsewhere
     return held
+
+
+def _recorded(cluster: Cluster, volume_ids: Collection[int]) -> dict[int, Hold]:
+    """What filers have on record of these volumes; nothing of what they cannot tell."""
+    try:
+        told = read_holds(Context(cluster, Journal.memory())) if volume_ids else []
+    except TaskError:
+        return {}
+    return {hold.volume_id: hold for hold in told if hold.volume_id in volume_ids}
+
+
+def _held(holders: Mapping[int, str], recorded: Iterable[Hold]) -> list[Finding]:
+    """One note for each worker whose job keeps volumes read-only now, and for each job that left volumes so."""
+    findings = []
+    workers: dict[str, dict[int, str]] = defaultdict(dict)
+    for volume_id, holder in sorted(holders.items()):
+        worker, _space, what = holder.partition(" (")
+        workers[worker][volume_id] = f" ({what}" if what else ""
+    for worker, held in sorted(workers.items()):
+        what = f"read-only while a job is under way: {worker}{next(iter(held.values()))}"
+        findings.append(
+            Finding(NOTE, _some(list(held)), what + (", and the like" if len(set(held.values())) > 1 else ""))
+        )
+    jobs: dict[tuple[str, str, bool], list[Hold]] = defaultdict(list)
+    for hold in recorded:
+        jobs[hold.why, hold.who, hold.is_over].append(hold)
+    for (_why, _who, is_over), left in sorted(jobs.items()):
+        last = max(left, key=lambda hold: hold.until)
+        level, where = WARNING if is_over else NOTE, _some(sorted(hold.volume_id for hold in left))
+        findings.append(Finding(level, where, last.text(), END_HOLD if is_over else ""))
+    return findings
 
 
 def _is_read_only(cluster: Cluster, replica: Replica) -> bool:

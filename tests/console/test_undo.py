@@ -88,6 +88,10 @@ def test_undo_shows_the_holds_of_others_and_ends_those_that_are_over(
     held(cluster, lasting, 100.0)
     cluster.settle()
     looked = here(cluster, "undo", "-dryRun").out
+    seen = here(cluster, "doctor").out.replace("\n", " ")
+    assert re.search(rf"warning +volume {over} .*read-only since .* Fix: weed_worker undo; it", seen), seen
+    assert re.search(rf"note +volume {lasting} .*read-only since .* for balance job by weed_worker ", seen), seen
+    assert "no journal here says why" not in seen
     until = r"until \d\d:\d\d:\d\d UTC for balance job by weed_worker "
     assert re.search(
         rf"volume {over}: checked: its hold is over, and would be ended: read-only since .* {until}", looked
