@@ -40,7 +40,7 @@ from weed_console.flags import USAGE, Flags, parse
 from weed_console.jobs import DEADLINE, Jobs, Row, Work, ids_text, own_directory, state_dir
 from weed_console.screen import Screen, size_text, time_text
 from weed_core import log
-from weed_core.errors import Busy, Cancelled, ConfigError, ServerFailed, WeedError
+from weed_core.errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
 from weed_core.goflags import normalise
 from weed_core.model import Detection, DetectionRequest, Result, Skipped
 from weed_core.runtime import HUB_THREADS, allow_many, share_one_heap

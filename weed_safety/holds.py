@@ -137,9 +137,10 @@ def release(ctx: Context, volume_id: int) -> None:
     if not steps:
         return
     try:
-        hold = read(ctx, volume_id)
-        if hold is not None and hold.token in _tokens(steps):
-            remove(ctx, hold)
+        with ctx.cluster.leash.shielded():  # the change is made: a cancel must not look like an undo
+            hold = read(ctx, volume_id)
+            if hold is not None and hold.token in _tokens(steps):
+                remove(ctx, hold)
     except TaskError as error:
         ctx.log(f"the record that volume {volume_id} is read-only could not be removed: {error}")
     for step in steps:

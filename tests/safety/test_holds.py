@@ -96,10 +96,9 @@ def other_worker(cluster: Cluster, directory: Path) -> list[tuple[int, str, str]
     """What a worker with another directory says of the holds it finds, and does about them."""
     told: list[tuple[int, str, str]] = []
 
-    def context(entry: Entry) -> Context:
-        return cluster.context(entry)
-
-    assert end_holds(Journal(directory), context, lambda hold, *said: told.append((hold.volume_id, *said))) == []
+    assert (
+        end_holds(Journal(directory), cluster.context, lambda hold, *said: told.append((hold.volume_id, *said))) == []
+    )
     return told
 
 
