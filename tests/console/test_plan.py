@@ -25,6 +25,7 @@ LOOKING = {
     "GetMasterConfiguration",
     "LookupEcVolume",
     "RaftListClusterServers",
+    "ListClusterNodes",
     "LookupVolume",
     "VacuumVolumeCheck",
     "VolumeStatus",

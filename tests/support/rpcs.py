@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proto_gen import master_pb2, plugin_pb2, volume_server_pb2, worker_pb2
+from proto_gen import filer_pb2, master_pb2, plugin_pb2, volume_server_pb2, worker_pb2
 from tests.support.cluster import Cluster
 from weed_cluster.address import Address
 
@@ -35,6 +35,8 @@ READING = frozenset(
         "VolumeStatus",
         "VolumeSyncStatus",
         "VolumeTailSender",
+        # filers
+        "ListEntries",
         # both
         "Ping",
     }
@@ -46,7 +48,7 @@ LEASES = frozenset({"LeaseAdminToken", "ReleaseAdminToken"})
 
 ALL = frozenset(
     method.name
-    for module in (master_pb2, plugin_pb2, volume_server_pb2, worker_pb2)
+    for module in (filer_pb2, master_pb2, plugin_pb2, volume_server_pb2, worker_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 )
