@@ -69,6 +69,13 @@ def words(replicas: Iterable[Replica], seconds: float, now: float) -> str:
     return f"refuses writes for {seconds:.0f} s first, since it was written to lately" if is_fresh else ""
 
 
+def words_for_many(replicas: Iterable[Replica], seconds: float, now: float) -> str:
+    """The same of several volumes, one replica of each, as a sentence of its own."""
+    ids = [str(replica.volume_id) for replica in replicas if now - replica.modified_at < seconds]
+    who = f"volume {ids[0]} refuses" if len(ids) == 1 else f"volumes {', '.join(ids)} refuse"
+    return f"{who} writes for {seconds:.0f} s first, since written to lately" if ids else ""
+
+
 def _age(ctx: Context, server: Address, volume_id: int) -> float:
     """Seconds since a volume's data file was last written, by its server's clock."""
     volume = ctx.volume(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -206,6 +207,20 @@ def test_each_collection_is_levelled_by_itself_within_the_slots_they_share() -> 
     arriving = [proposal.params.collection for proposal in found.proposals if "0.1" in proposal.params.targets[0].node]
     assert {*arriving} == {"a", "b"}
     assert len(arriving) <= 6
+
+
+def test_a_batch_says_which_of_its_volumes_refuse_writes_first() -> None:
+    written_to = int(time.time())
+
+    def summary(*modified: int) -> str:
+        volumes = [volume(number, modified_at_second=at) for number, at in enumerate(modified, 1)]
+        (proposal,) = planned(topology({"volumes": volumes}, {"volumes": []}), batch_size=20).proposals
+        return proposal.summary
+
+    assert summary(1, 1, 1, 1) == "Move 2 volumes"
+    words = "refuse writes for 60 s first, since written to lately"
+    assert summary(*[written_to] * 4) == f"Move 2 volumes; volumes 1, 2 {words}"
+    assert summary(1, *[written_to] * 3) == f"Move 2 volumes; volume 2 {words.replace('refuse', 'refuses')}"
 
 
 def test_moves_come_in_batches_with_keys_that_fit() -> None:

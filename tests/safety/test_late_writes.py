@@ -95,3 +95,23 @@ def test_a_move_deletes_its_source_only_after_it_refused_writes_for_a_while(five
     assert [(before, after) for _seconds, before, after in outside.waits] == [(True, True)]
     assert five.locations(volume_id) == [b]
     five.check(files)
+
+
+def test_a_batch_gives_its_slot_back_while_all_its_moves_only_wait(five: Cluster) -> None:
+    a, b, *_ = five.servers
+    files = five.fill(count=5, volumes=3, servers=[a])
+    for volume_id in files.volume_ids:
+        five.age(volume_id, 0)
+    outside = Outside(lambda: [is_shut(five, volume_id) for volume_id in files.volume_ids])
+    moves = [
+        worker_pb2.BalanceMoveSpec(volume_id=volume_id, source_node=str(a.address), target_node=str(b.address))
+        for volume_id in files.volume_ids
+    ]
+    params = worker_pb2.TaskParams(balance_params=worker_pb2.BalanceTaskParams(moves=moves, max_concurrent_moves=3))
+
+    balance.run(Job("job", "balance", params, config={"min_frozen_seconds": 3 * SECONDS}), outside.context(five))
+
+    # More than two of a server's moves are under way: those that wait let others have it.
+    assert [before for _seconds, before, _after in outside.waits][:1] == [[True] * 3]
+    assert all(five.locations(volume_id) == [b] for volume_id in files.volume_ids)
+    five.check(files)

@@ -384,6 +384,8 @@ def _batch(moves: Sequence[_Move], config: dict[str, Any], now_ns: int, start: i
     if len(key) > 200:
         key = f"volume_balance_batch:{start}-{hashlib.sha256(keys.encode()).digest()[:12].hex()}"
     name = f"balance_batch_{start}_{now_ns}"
+    refuse = as_int(config[late_writes.NAME], late_writes.DEFAULT, 0)
+    late = late_writes.words_for_many([move.replica for move in moves], refuse, now_ns / 1e9)
     params = worker_pb2.TaskParams(
         task_id=name,
         balance_params=worker_pb2.BalanceTaskParams(
@@ -405,7 +407,7 @@ def _batch(moves: Sequence[_Move], config: dict[str, Any], now_ns: int, start: i
     return Proposal(
         id=name,
         dedupe_key=key,
-        summary=f"Move {len(moves)} volumes",
+        summary=f"Move {len(moves)} volumes" + (f"; {late}" if late else ""),
         detail=", ".join(f"{move.replica.volume_id}: {move.replica.node} to {move.target}" for move in moves),
         params=params,
         parameters={"batch_size": len(moves), "estimated_runtime_seconds": seconds},

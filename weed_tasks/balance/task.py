@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from weed_safety.lease import Lease, hold, known_master
 from weed_safety.move import Moved, move_volume, open_moved, recover_moves
 from weed_safety.parameters import collection_of, server_named, text_of, volume_id_of
 from weed_tasks.balance.plan import CONCURRENT, MOST_CONCURRENT, MOST_MOVES
+from weed_tasks.balance.together import Together
 
 PER_SERVER = 2
 """Moves of one batch that one server takes part in at a time: more would only make its disk seek."""
@@ -122,26 +123,39 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
     waiting: list[tuple[_Order, Moved, Lease | None]] = []
     held = ExitStack()
 
-    # Others of the batch work while one only waits, so the job's slot is not given back.
-    working = replace(ctx, outside_slot=nullcontext)
+    together = Together(ctx.outside_slot)
+
+    @contextmanager
+    def aside(ends: Sequence[threading.Semaphore]) -> Iterator[None]:
+        """Let others have the servers, and the job's slot where no move of the batch works, while one only waits."""
+        for server in ends:
+            server.release()
+        try:
+            with together.waiting():
+                yield
+        finally:
+            for server in ends:
+                server.acquire()
 
     def make(chain: list[_Order]) -> None:
-        with ExitStack() as mine:
+        with together.working(), ExitStack() as leased:
             lease: Lease | None = None
             for order in chain:
                 progress = partial(tell, order)
                 try:
-                    lease = lease or mine.enter_context(hold(ctx, order.volume_id))
+                    lease = lease or leased.enter_context(hold(ctx, order.volume_id))
                     with ExitStack() as busy:
                         # In one order everywhere, so that no two moves wait for each other.
-                        for server in sorted({order.source, order.target}, key=str):
-                            busy.enter_context(servers[server])
+                        ends = [servers[server] for server in sorted({order.source, order.target}, key=str)]
+                        for server in ends:
+                            busy.enter_context(server)
+                        working = replace(ctx, outside_slot=partial(aside, ends))
                         outcomes[order] = moved = _move(job, working, order, lease, progress)
                     if moved.shut and order is chain[-1]:
                         waiting.append((order, moved, lease))
-                        held.enter_context(mine.pop_all())
-                    else:  # other moves of this job go on meanwhile, so it keeps its slot
-                        open_moved(working, moved, progress, lease)
+                        held.enter_context(leased.pop_all())
+                    else:
+                        open_moved(replace(ctx, outside_slot=together.waiting), moved, progress, lease)
                 except TaskError as error:
                     ctx.log(f"volume {order.volume_id}: {error}")
                     outcomes[order] = error

@@ -262,6 +262,8 @@ def _propose(replicas: Sequence[Replica], wishes: Mapping[str, Value], backend: 
     size = max(replica.size for replica in replicas)
     direction = as_str(wishes["direction"], UPLOAD)
     each = proposal.seconds_for(DESCRIPTOR.name, size)
+    refuse = as_int(wishes.get(late_writes.NAME), late_writes.DEFAULT, 0)
+    late = late_writes.words(replicas, refuse, time.time()) if direction == UPLOAD else ""
     words = f"upload volume {first.volume_id} to" if direction == UPLOAD else f"download volume {first.volume_id} from"
     params = worker_pb2.TaskParams(
         task_id=f"remote_upload_vol_{first.volume_id}_{int(time.time())}",
@@ -273,7 +275,7 @@ def _propose(replicas: Sequence[Replica], wishes: Mapping[str, Value], backend: 
     return proposal.of_volume(
         DESCRIPTOR.name,
         params,
-        f"{words} {backend} ({size >> 20} MB)",
+        f"{words} {backend} ({size >> 20} MB)" + (f"; it {late}" if late else ""),
         BEGINNING + each * (len(replicas) if direction == DOWNLOAD else 1),
         size,
         detail=f"collection {first.collection!r}, on {', '.join(str(replica.server) for replica in replicas)}",

@@ -89,6 +89,8 @@ def test_a_full_volume_is_uploaded_once_and_read_through_the_backend_by_every_re
     files = full(tiered, collection="archive")
     (volume_id,) = files.volume_ids
     before = s3.objects()
+    (late,) = look(tiered, min_frozen_seconds=10**9).proposals
+    assert late.summary.endswith("; it refuses writes for 1000000000 s first, since it was written to lately")
     found = look(tiered)
     (proposal,) = found.proposals
     job = Job("job", "remote_upload", proposal.params, proposal.parameters)
