@@ -37,7 +37,7 @@ from weed_cluster.topology import DEFAULT_COLLECTION, Topology, names_filter, sn
 from weed_console import doctor as console_doctor
 from weed_console import status as console_status
 from weed_console.flags import USAGE, Flags, parse
-from weed_console.jobs import DEADLINE, Jobs, Row, Work, ids_text, own_directory, state_dir
+from weed_console.jobs import DEADLINE, Jobs, Row, RunItem, ids_text, own_directory, state_dir
 from weed_console.screen import Screen, size_text, time_text
 from weed_core import log
 from weed_core.errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
@@ -261,7 +261,7 @@ class Console:
                 self.context,
                 self.masters,
                 journal,
-                [Work(row) for row in rows],
+                [RunItem(row) for row in rows],
                 frozenset[int]().union(*blocked),
             )
             if rows:
@@ -271,13 +271,13 @@ class Console:
                     else:
                         jobs.run(lambda patience, wait: self.lock(jobs.stop, patience, wait))
             if flags.json:
-                outcomes = [work.document() for work in jobs.works]
+                outcomes = [item.document() for item in jobs.items]
                 _print_json({**_plan_document(flags, rows, found), "dry_run": flags.dry_run, "jobs": outcomes})
             elif rows:
                 screen.say(jobs.summary())
             if jobs.interrupted:
                 return INTERRUPTED
-            failed = any(work.outcome not in ("done", "checked") for work in jobs.works)
+            failed = any(item.outcome not in ("done", "checked") for item in jobs.items)
             return FAILED if blocked or failed or (_too_fresh(found) and not flags.dry_run) else 0
 
     def is_impatient(self, found: Detection) -> bool:

@@ -96,7 +96,7 @@ class Row:
 
 
 @dataclass
-class Work:
+class RunItem:
     """One job of a run. One that ends as "shut" made its change and left volumes read-only, as its text says."""
 
     row: Row
@@ -123,25 +123,25 @@ class Jobs:
 
     def __init__(
         self,
-        wishes: Flags,
+        flags: Flags,
         screen: Screen,
         context: MakeContext,
         masters: Masters,
         journal: Journal,
-        works: list[Work],
+        items: list[RunItem],
         blocked: frozenset[int] = frozenset(),
     ) -> None:
-        self.works = works
+        self.items = items
         self.interrupted = ""
         self._blocked = blocked  # volumes on which an earlier run could not be undone
-        self._wishes = wishes
+        self._flags = flags
         self._screen = screen
         self._context = context
         self._masters = masters
         self._journal = journal
         self._busy = Held()
         self._change = threading.Condition()
-        self._slots = Slots(self._wishes.concurrent, self._notify)
+        self._slots = Slots(self._flags.concurrent, self._notify)
         self._lock: Lock = lambda _patience, _wait: nullcontext()
         self._locking = threading.Lock()
         self._locked = ExitStack()
@@ -157,9 +157,9 @@ class Jobs:
         self._lock = lock or self._lock
         lanes = [
             threading.Thread(target=self._lane, name=f"job lane {number}")
-            for number in range(min(self._slots.total + MOST_OUTSIDE, len(self.works)))
+            for number in range(min(self._slots.total + MOST_OUTSIDE, len(self.items)))
         ]
-        with self._locked, self._screen.board(len(self.works), sum(work.row.moves for work in self.works)):
+        with self._locked, self._screen.board(len(self.items), sum(item.row.moves for item in self.items)):
             self._have_lock(0.0, time.sleep)
             for lane in lanes:
                 lane.start()
@@ -175,24 +175,24 @@ class Jobs:
             return
         self.interrupted = why
         say(f"{why}: running jobs finish what they must and undo the rest", "warning")
-        for work in self.works:
-            work.leash.cancel(Cancelled(why))
+        for item in self.items:
+            item.leash.cancel(Cancelled(why))
 
     def summary(self) -> str:
         """How it all ended, in one line."""
-        count = Counter(work.outcome for work in self.works)
-        moved = sum(work.row.moves for work in self.works if work.outcome == "done")
+        count = Counter(item.outcome for item in self.items)
+        moved = sum(item.row.moves for item in self.items if item.outcome == "done")
         told = ", ".join(f"{number} {outcome}" for outcome, number in count.items())
-        dry = "dry run, nothing was changed: " if self._wishes.dry_run else ""
+        dry = "dry run, nothing was changed: " if self._flags.dry_run else ""
         return f"{dry}{told} in {time_text(self._seconds)}" + (f", {size_text(moved)}" if moved and not dry else "")
 
     def _lane(self) -> None:
-        while (work := self._next()) is not None:
+        while (item := self._next()) is not None:
             try:
-                self._run(work)
+                self._run(item)
             finally:
                 with self._change:
-                    self._busy.let_go(work.row.volume_ids)
+                    self._busy.let_go(item.row.volume_ids)
                 self._slots.give()
                 self._give_lock()
 
@@ -201,14 +201,14 @@ class Jobs:
             self._change.notify_all()
 
     @contextmanager
-    def _outside(self, work: Work) -> Iterator[None]:
+    def _outside(self, item: RunItem) -> Iterator[None]:
         """Give a job's slot to others while it only waits, and the cluster's lock where all do."""
         try:
-            with self._slots.without(work.leash):
+            with self._slots.without(item.leash):
                 self._give_lock()
                 yield
         finally:
-            self._have_lock_again(work)
+            self._have_lock_again(item)
 
     def _have_lock(self, patience: float, wait: Callable[[float], None]) -> None:
         with self._locking:
@@ -216,18 +216,18 @@ class Jobs:
                 self._locked.enter_context(self._lock(patience, wait))
                 self._has_lock = True
 
-    def _have_lock_again(self, work: Work) -> None:
+    def _have_lock_again(self, item: RunItem) -> None:
         """Wait for the cluster's lock as long as the job may; one that is broken off undoes what it did without it."""
-        say, name = self._screen.say, f"{self._wishes.job} {ids_text(work.row.volume_ids)}"
+        say, name = self._screen.say, f"{self._flags.job} {ids_text(item.row.volume_ids)}"
         try:
-            if work.leash.reason is not None:
+            if item.leash.reason is not None:
                 self._have_lock(UNDO_PATIENCE, time.sleep)
                 return
             try:
                 self._have_lock(0.0, time.sleep)
             except Busy as busy:
                 say(f"{name}: goes on when it can: {str(busy).partition(';')[0]}", "warning")
-                self._have_lock(float("inf"), work.leash.wait)
+                self._have_lock(float("inf"), item.leash.wait)
         except TaskError as error:
             say(f"{name}: without the cluster's lock: {error}", "warning")
 
@@ -237,57 +237,57 @@ class Jobs:
             return  # somebody is just asking for it
         try:
             with self._change:
-                rests = not self._slots.used and not any(map(self._can_start, self.works))
+                rests = not self._slots.used and not any(map(self._can_start, self.items))
             if rests:
                 self._locked.close()
                 self._has_lock = False
         finally:
             self._locking.release()
 
-    def _can_start(self, work: Work) -> bool:
-        return work.outcome == "waiting" and not self._busy.among(work.row.volume_ids) and not self.interrupted
+    def _can_start(self, item: RunItem) -> bool:
+        return item.outcome == "waiting" and not self._busy.among(item.row.volume_ids) and not self.interrupted
 
-    def _next(self) -> Work | None:
+    def _next(self) -> RunItem | None:
         """The first job that waits and whose volumes are free; None when none is left to start."""
         with self._change:
             while True:
-                waiting = [work for work in self.works if work.outcome == "waiting"]
-                for work in waiting:
+                waiting = [item for item in self.items if item.outcome == "waiting"]
+                for item in waiting:
                     if self.interrupted:
-                        work.outcome, work.text = "not started", self.interrupted
-                    elif not self._blocked.isdisjoint(work.row.volume_ids):
-                        work.outcome, work.text = "not started", "changes of an earlier run could not be undone yet"
-                        name = f"{self._wishes.job} {ids_text(work.row.volume_ids)}"
-                        self._screen.say(f"{name}: {work.outcome}: {work.text}", "warning")
-                    elif self._can_start(work) and self._slots.take():
-                        work.outcome = "running"
-                        self._busy.hold(work.row.volume_ids)
-                        return work
-                if not waiting or not any(work.outcome == "waiting" for work in waiting):
+                        item.outcome, item.text = "not started", self.interrupted
+                    elif not self._blocked.isdisjoint(item.row.volume_ids):
+                        item.outcome, item.text = "not started", "changes of an earlier run could not be undone yet"
+                        name = f"{self._flags.job} {ids_text(item.row.volume_ids)}"
+                        self._screen.say(f"{name}: {item.outcome}: {item.text}", "warning")
+                    elif self._can_start(item) and self._slots.take():
+                        item.outcome = "running"
+                        self._busy.hold(item.row.volume_ids)
+                        return item
+                if not waiting or not any(item.outcome == "waiting" for item in waiting):
                     return None
                 self._change.wait()
 
-    def _run(self, work: Work) -> None:
-        row, began = work.row, time.monotonic()
-        wishes = self._wishes
-        task = weed_tasks.load([wishes.job])[wishes.job]
-        config, masters = dict(wishes.config), tuple(map(str, self._masters))
-        job = Job(row.proposal.id, wishes.job, row.proposal.params, row.proposal.parameters, config, masters)
-        bar = Bar(f"{wishes.job} {ids_text(row.volume_ids)}", row.moves)
+    def _run(self, item: RunItem) -> None:
+        row, began = item.row, time.monotonic()
+        flags = self._flags
+        task = weed_tasks.load([flags.job])[flags.job]
+        config, masters = dict(flags.config), tuple(map(str, self._masters))
+        job = Job(row.proposal.id, flags.job, row.proposal.params, row.proposal.parameters, config, masters)
+        bar = Bar(f"{flags.job} {ids_text(row.volume_ids)}", row.moves)
         self._screen.started(bar)
-        context = self._context(work.leash, wishes.dry_run)
+        context = self._context(item.leash, flags.dry_run)
         context.report = lambda fraction, stage, _figures: self._screen.moved(bar, fraction, stage)
-        context.outside_slot = lambda: self._outside(work)
-        journal = None if wishes.dry_run else self._journal
+        context.outside_slot = lambda: self._outside(item)
+        journal = None if flags.dry_run else self._journal
         outcome = execute.run(
-            task, job, context, journal, DEADLINE, begin=lambda: self._have_lock(float("inf"), work.leash.wait)
+            task, job, context, journal, DEADLINE, begin=lambda: self._have_lock(float("inf"), item.leash.wait)
         )
-        work.outcome = "checked" if wishes.dry_run and outcome.result else ENDS[outcome.kind]
-        work.text = outcome.result.summary if outcome.result else outcome.error(bar.stage or "starting")
+        item.outcome = "checked" if flags.dry_run and outcome.result else ENDS[outcome.kind]
+        item.text = outcome.result.summary if outcome.result else outcome.error(bar.stage or "starting")
         if outcome.is_shut:
-            work.outcome, work.text = "shut", outcome.reason
-        work.seconds = time.monotonic() - began
-        self._screen.ended(bar, work.outcome, work.text)
+            item.outcome, item.text = "shut", outcome.reason
+        item.seconds = time.monotonic() - began
+        self._screen.ended(bar, item.outcome, item.text)
 
 
 def ids_text(volume_ids: Sequence[int]) -> str:
@@ -297,11 +297,11 @@ def ids_text(volume_ids: Sequence[int]) -> str:
 # ---- where a run keeps its journal --------------------------------------------------------------------------------
 
 
-def state_dir(wishes: Flags) -> Path:
+def state_dir(flags: Flags) -> Path:
     """The directory for this cluster: under -workingDir, the home directory, or the temporary one."""
-    name = "console-" + re.sub(r"[^A-Za-z0-9.-]", "_", "_".join(sorted(map(str, wishes.masters))))[:100]
-    if wishes.working_dir:
-        return wishes.working_dir / name
+    name = "console-" + re.sub(r"[^A-Za-z0-9.-]", "_", "_".join(sorted(map(str, flags.masters))))[:100]
+    if flags.working_dir:
+        return flags.working_dir / name
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     base = Path(home) / "weed_worker"
     nearest = next((path for path in [base, *base.parents] if path.exists()), Path("/"))
@@ -311,9 +311,9 @@ def state_dir(wishes: Flags) -> Path:
 
 
 @contextmanager
-def own_directory(wishes: Flags) -> Iterator[Path]:
+def own_directory(flags: Flags) -> Iterator[Path]:
     """The state directory, held against a second run on the same cluster from here."""
-    path = state_dir(wishes)
+    path = state_dir(flags)
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         owners = {place.stat().st_uid for place in (path, path.parent)}

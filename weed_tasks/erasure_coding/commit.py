@@ -58,7 +58,7 @@ def finish(ctx: Context, scene: Scene, done: int, lease: Lease, refuse: float) -
     """
     ctx.log(f"volume {scene.volume_id} has all its shards; comparing them with the replicas that are left")
     ctx.progress(0.1, "freezing replicas")
-    shared = [shelf.server for shelf in scene.shelves if shelf.mounted and shelf.server in scene.regular]
+    shared = [held.server for held in scene.shard_sets if held.mounted and held.server in scene.regular]
     vifs = {server: fetch(ctx.volume(server), scene.volume_id, scene.collection, ".vif") or b"" for server in shared}
     frozen = freeze_replicas(ctx, scene)
     _put_back_vifs(ctx, scene, vifs)
@@ -87,18 +87,18 @@ def _prove_redundant(ctx: Context, scene: Scene, done: int) -> tuple[Claim, Live
 
     Returns what was proved, and the needles of its source.
     """
-    strict = all(shelf.generation.strict_rows for shelf in scene.shelves if shelf.mounted)
-    told = {shelf.vif.dat_file_size for shelf in scene.shelves if shelf.vif and shelf.run == done and shelf.mounted}
+    strict = all(held.generation.strict_rows for held in scene.shard_sets if held.mounted)
+    told = {held.vif.dat_file_size for held in scene.shard_sets if held.vif and held.run == done and held.mounted}
     server, status = max(scene.regular.items(), key=lambda item: item[1].dat_file_size)
     check_alike(
         ctx,
-        [*scene.regular, *(shelf.server for shelf in scene.shelves if shelf.mounted)],
+        [*scene.regular, *(held.server for held in scene.shard_sets if held.mounted)],
         f"volume {scene.volume_id} has all its shards, but not where they can be read, so its replicas stay",
     )
     source = source_of(scene, server, status, strict)
     if told - {0}:
         source = replace(source, dat_size=max(told))
-    claim = Claim(source, done, _places(scene.shelves, done))
+    claim = Claim(source, done, _places(scene.shard_sets, done))
     ctx.progress(0.3, "proving shards")
     lives: dict[Address, Live] = {}
     try:
@@ -114,15 +114,15 @@ def _prove_redundant(ctx: Context, scene: Scene, done: int) -> tuple[Claim, Live
     return claim, lives[claim.source.server]
 
 
-def _places(shelves: Sequence[ShardSet], done: int) -> dict[Address, list[int]]:
+def _places(shard_sets: Sequence[ShardSet], done: int) -> dict[Address, list[int]]:
     """Which server answers for which shard of a run; where two hold one, the first does."""
     places: dict[Address, list[int]] = {}
     seen: set[int] = set()
-    for shelf in shelves:
-        if shelf.run == done:
-            mine = [shard for shard in sorted(shelf.mounted) if shard not in seen]
+    for held in shard_sets:
+        if held.run == done:
+            mine = [shard for shard in sorted(held.mounted) if shard not in seen]
             if mine:
-                places[shelf.server] = mine
+                places[held.server] = mine
                 seen.update(mine)
     return places
 
@@ -284,22 +284,22 @@ def _mend_vif(ctx: Context, scene: Scene, claim: Claim, server: Address, vif: by
     """Check that the deletion left the shards' `.vif` and `.ecx`; put back the `.vif` if not."""
     volume, volume_id, collection = ctx.volume(server), scene.volume_id, scene.collection
     shards = claim.places[server]
-    shelf = look(ctx, server, volume_id, collection)
+    held = look(ctx, server, volume_id, collection)
     try:
-        check_vif(shelf, claim.source, claim.run)
+        check_vif(held, claim.source, claim.run)
     except Mismatch as error:
         if vif is None:
             info = volume_info_of(claim.source, scene.regular[claim.source.server], scene.ttl, claim.run, False)
-            vif = dump_vif(info, shelf.generation)
+            vif = dump_vif(info, held.generation)
         ctx.log(f"{error}; sending it again")
-        if shelf.generation.knows_ecsum:
+        if held.generation.knows_ecsum:
             volume.volume_ec_shards_unmount(volume_id=volume_id, shard_ids=shards)
         for disk_id in dict.fromkeys(slot.disk_id for slot in scene.order.slots.values() if slot.server == server):
             send(volume, volume_id, collection, ".vif", vif, disk_id)
         volume.volume_ec_shards_mount(
             volume_id=volume_id, collection=collection, shard_ids=shards, source_disk_type=scene.order.disk_type
         )
-        shelf = look(ctx, server, volume_id, collection)
-        check_vif(shelf, claim.source, claim.run)
-    if not set(shards) <= set(shelf.mounted) or file_time(volume, volume_id, collection, ".ecx") is None:
+        held = look(ctx, server, volume_id, collection)
+        check_vif(held, claim.source, claim.run)
+    if not set(shards) <= set(held.mounted) or file_time(volume, volume_id, collection, ".ecx") is None:
         raise Mismatch(f"{server} has lost shards or the .ecx of volume {volume_id} with the replica; run ec.rebuild")

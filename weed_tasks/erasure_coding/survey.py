@@ -27,7 +27,7 @@ from weed_tasks.erasure_coding.plan import place, why_refused
 
 
 @dataclass(frozen=True)
-class Order:
+class EncodeOrder:
     """What a job asks for. The slots are this worker's own plan where the job has none, and empty where that failed."""
 
     volume_id: int
@@ -38,7 +38,7 @@ class Order:
     no_slots: str = ""  # why there are none
 
 
-def _read(ctx: Context, job: Job, topology: Topology) -> Order:
+def _read(ctx: Context, job: Job, topology: Topology) -> EncodeOrder:
     """Read the job, with a plan of our own where it has none; BadTask where it contradicts itself."""
     params, volume_id = job.params, volume_id_of(job)
     coding = params.erasure_coding_params
@@ -82,18 +82,18 @@ def _read(ctx: Context, job: Job, topology: Topology) -> Order:
     if collection is not None and (collection in (".", "..") or "/" in collection or "\\" in collection):
         raise BadTask(f"{collection!r} is no collection")
     sources = [server_named(name, topology) for name in named] + [replica.server for replica in replicas]
-    return Order(volume_id, collection, tuple(dict.fromkeys(sources)), slots, coding.source_disk_type, no_slots)
+    return EncodeOrder(volume_id, collection, tuple(dict.fromkeys(sources)), slots, coding.source_disk_type, no_slots)
 
 
 @dataclass
 class Scene:
     """What the servers say of the volume: `regular` are its replicas with data, `stubs` those without."""
 
-    order: Order
+    order: EncodeOrder
     collection: str
     regular: dict[Address, ReadVolumeFileStatusResponse]
     stubs: list[Address]
-    shelves: list[ShardSet]
+    shard_sets: list[ShardSet]
     ttl: int = 0  # as the master tells it: count << 8 | unit
 
     @property
@@ -122,12 +122,12 @@ def survey(ctx: Context, job: Job) -> Scene:
     holders = [holding.server for holding in topology.holdings(volume_id, collection)]
     servers = [*(slot.server for slot in order.slots.values()), *holders, *order.sources]
     try:
-        shelves = look_at_all(ctx, servers, volume_id, collection)
+        shard_sets = look_at_all(ctx, servers, volume_id, collection)
         statuses = dict(zip(order.sources, ctx.each(lambda server: ask(ctx, server, volume_id), order.sources)))
-        for shelf in shelves:
-            passed_over = statuses.get(shelf.server, True) is None and shelf.files and shelf.generation.knows_ecsum
+        for held in shard_sets:
+            passed_over = statuses.get(held.server, True) is None and held.files and held.generation.knows_ecsum
             if passed_over and not ctx.options.dry_run:
-                statuses[shelf.server] = awaken(ctx, shelf.server, volume_id)
+                statuses[held.server] = awaken(ctx, held.server, volume_id)
     except ServerFailed as error:
         raise StaleTask(f"volume {volume_id} cannot be judged, nothing was touched: {error}") from error
     there = {server: status for server, status in statuses.items() if status is not None}
@@ -143,7 +143,7 @@ def survey(ctx: Context, job: Job) -> Scene:
         collection=collection,
         regular={server: status for server, status in there.items() if status.dat_file_size > SUPER_BLOCK_SIZE},
         stubs=[server for server, status in there.items() if status.dat_file_size <= SUPER_BLOCK_SIZE],
-        shelves=shelves,
+        shard_sets=shard_sets,
         ttl=max((replica.info.ttl for replica in replicas), default=0),
     )
 

@@ -109,9 +109,9 @@ def recover(entry: Entry, ctx: Context) -> None:
 
 def _preview(ctx: Context, scene: Scene) -> Result:
     """Say what would be done; changes nothing."""
-    name, done = f"volume {scene.volume_id}", complete_run(scene.shelves)
+    name, done = f"volume {scene.volume_id}", complete_run(scene.shard_sets)
     if not scene.regular:
-        return Result(f"{name} has no regular copy; shards: {describe(scene.shelves) or 'none'}")
+        return Result(f"{name} has no regular copy; shards: {describe(scene.shard_sets) or 'none'}")
     copies = ", ".join(map(str, scene.regular))
     if done is not None:
         return Result(f"{name} has all its shards; its replicas on {copies} would be compared with them and deleted")
@@ -128,7 +128,7 @@ def _preview(ctx: Context, scene: Scene) -> Result:
 
 
 def _carry_out(ctx: Context, scene: Scene, lease: Lease, refuse: float) -> Result:
-    done = complete_run(scene.shelves)
+    done = complete_run(scene.shard_sets)
     if not scene.regular:
         return _without_source(ctx, scene, done)
     if done is not None:
@@ -140,23 +140,25 @@ def _without_source(ctx: Context, scene: Scene, done: int | None) -> Result:
     """Succeed where the volume is encoded already; else say what is left of it, and touch none of that."""
     volume_id = scene.volume_id
     if done is None:
-        if scene.stubs and not any(shelf.shards for shelf in scene.shelves):
+        if scene.stubs and not any(held.shards for held in scene.shard_sets):
             raise BadTask(f"volume {volume_id} {EMPTY}")
-        loose = [shelf for shelf in scene.shelves if set(shelf.files) - set(shelf.mounted)]
-        if len({shard for shelf in scene.shelves for shard in shelf.shards}) < TOTAL_SHARDS or not loose:
+        loose = [held for held in scene.shard_sets if set(held.files) - set(held.mounted)]
+        if len({shard for held in scene.shard_sets for shard in held.shards}) < TOTAL_SHARDS or not loose:
             raise StaleTask(
                 f"volume {volume_id} has no regular copy left and not all its shards: "
-                f"{describe(scene.shelves) or 'no server has any'}; nothing was touched. "
+                f"{describe(scene.shard_sets) or 'no server has any'}; nothing was touched. "
                 "If at least 10 are there, ec.rebuild in weed shell makes the others anew"
             )
         ctx.progress(0.7, "mounting shards")
-        for shelf in loose:
-            ctx.volume(shelf.server).volume_ec_shards_mount(
-                volume_id=volume_id, collection=scene.collection, shard_ids=sorted(shelf.files)
+        for held in loose:
+            ctx.volume(held.server).volume_ec_shards_mount(
+                volume_id=volume_id, collection=scene.collection, shard_ids=sorted(held.files)
             )
-        shelves = look_at_all(ctx, [shelf.server for shelf in scene.shelves], volume_id, scene.collection)
-        if complete_run(shelves) is None:
-            raise StaleTask(f"volume {volume_id} has no regular copy, and its shards do not fit: {describe(shelves)}")
+        shard_sets = look_at_all(ctx, [held.server for held in scene.shard_sets], volume_id, scene.collection)
+        if complete_run(shard_sets) is None:
+            raise StaleTask(
+                f"volume {volume_id} has no regular copy, and its shards do not fit: {describe(shard_sets)}"
+            )
     sweep(ctx, scene)
     await_master(ctx, volume_id)
     ctx.progress(1.0, "done")
@@ -172,7 +174,7 @@ def _encode(ctx: Context, scene: Scene, lease: Lease, refuse: float) -> Result:
     biggest = max(status.dat_file_size for status in scene.regular.values())
     generations = _check_targets(ctx, scene, biggest)
     strict = bool(row_rule(biggest, generations.values()))
-    await_senders(ctx, scene.shelves, volume_id, collection)
+    await_senders(ctx, scene.shard_sets, volume_id, collection)
 
     ctx.progress(0.05, "freezing replicas")
     frozen = freeze_replicas(ctx, scene)
@@ -190,12 +192,12 @@ def _encode(ctx: Context, scene: Scene, lease: Lease, refuse: float) -> Result:
     if not live:
         raise BadTask(f"volume {volume_id} {NO_FILE}")
 
-    run = max(time.time_ns(), *(shelf.run + 1 for shelf in scene.shelves))
-    for shelf in scene.shelves:
-        if shelf.shards:
+    run = max(time.time_ns(), *(held.run + 1 for held in scene.shard_sets))
+    for held in scene.shard_sets:
+        if held.shards:
             lease.check()
-            ctx.log(f"removing shards {shelf.shards} that an earlier encode left on {shelf.server}")
-            remove(ctx, shelf, volume_id, collection, run - 1)
+            ctx.log(f"removing shards {held.shards} that an earlier encode left on {held.server}")
+            remove(ctx, held, volume_id, collection, run - 1)
     sweep(ctx, scene)
 
     places: dict[Address, list[int]] = {}

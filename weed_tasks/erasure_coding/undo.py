@@ -21,7 +21,7 @@ from weed_storage.ec_layout import DATA_SHARDS
 from weed_storage.index import TOMBSTONE, Live, content_end, entries
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_tasks.erasure_coding.commit import COMMIT, SEND, SWEEP, finish
-from weed_tasks.erasure_coding.survey import Order, Scene, ask, awaken
+from weed_tasks.erasure_coding.survey import EncodeOrder, Scene, ask, awaken
 
 
 def undo_failed(ctx: Context, lease: Lease, error: BaseException) -> None:
@@ -64,23 +64,24 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
     sources = tuple(map(Address.parse, commit.facts["sources"]))
     topology = snapshot(ctx.master(), volume_id=volume_id)
     holders = [holding.server for holding in topology.holdings(volume_id, collection)]
-    shelves = look_at_all(ctx, [*holders, *sources], volume_id, collection)
+    shard_sets = look_at_all(ctx, [*holders, *sources], volume_id, collection)
     statuses = {server: ask(ctx, server, volume_id) for server in sources}
-    order = Order(volume_id, collection, sources, {})
+    order = EncodeOrder(volume_id, collection, sources, {})
     left = {server: status for server, status in statuses.items() if status is not None}
-    done = complete_run(shelves)
+    done = complete_run(shard_sets)
     if left and done is not None:
-        finish(ctx, Scene(order, collection, left, [], shelves), done, lease, refuse=0)
+        finish(ctx, Scene(order, collection, left, [], shard_sets), done, lease, refuse=0)
     elif (
         done is None
         and len(left) < len(sources)
         and not _is_regular_again(
-            ctx, volume_id, shelves, {*left, *(replica.server for replica in topology.replicas(volume_id))}
+            ctx, volume_id, shard_sets, {*left, *(replica.server for replica in topology.replicas(volume_id))}
         )
     ):
         raise TaskError(
             f"volume {volume_id} was being deleted in favour of its shards, but they are not all there: "
-            f"{describe(shelves) or 'none'}; replicas left: {', '.join(map(str, left)) or 'none'}; nothing was touched"
+            f"{describe(shard_sets) or 'none'}; replicas left: {', '.join(map(str, left)) or 'none'}; "
+            "nothing was touched"
         )
     entry.settle(commit)
     if done is None and len(left) == len(sources):
@@ -91,9 +92,11 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
     return True
 
 
-def _is_regular_again(ctx: Context, volume_id: int, shelves: Sequence[ShardSet], servers: Collection[Address]) -> bool:
+def _is_regular_again(
+    ctx: Context, volume_id: int, shard_sets: Sequence[ShardSet], servers: Collection[Address]
+) -> bool:
     """Whether somebody made the volume of its shards again: its replicas can be written to, and no shard is left."""
-    if not servers or any(shelf.shards for shelf in shelves):
+    if not servers or any(held.shards for held in shard_sets):
         return False
     return not any(ctx.volume(server).volume_status(volume_id=volume_id).is_read_only for server in servers)
 
@@ -105,18 +108,18 @@ class _Remains:
     volume_id: int
     collection: str
     replicas: dict[Address, ReadVolumeFileStatusResponse | None]
-    shelves: list[ShardSet]
+    shard_sets: list[ShardSet]
     silent: dict[Address, list[int]]
 
     @property
     def shards(self) -> set[int]:
         """The shards that there are, or may be."""
-        return {shard for shelf in self.shelves for shard in shelf.shards}.union(*self.silent.values())
+        return {shard for held in self.shard_sets for shard in held.shards}.union(*self.silent.values())
 
     def describe(self) -> str:
         """Say who holds which shards."""
         unknown = [f"{server} does not answer" for server in self.silent]
-        return "; ".join(filter(None, [describe(self.shelves), *unknown]))
+        return "; ".join(filter(None, [describe(self.shard_sets), *unknown]))
 
 
 def _look_for_remains(
@@ -128,7 +131,7 @@ def _look_for_remains(
 
     def ask_for_shards(server: Address) -> None:
         try:
-            remains.shelves.append(look(ctx, server, volume_id, collection))
+            remains.shard_sets.append(look(ctx, server, volume_id, collection))
         except (ServerFailed, Mismatch):  # Mismatch: what it says of its shards is damaged
             if server in sources:
                 raise
@@ -138,7 +141,7 @@ def _look_for_remains(
     for server in sources:
         status = ask(ctx, server, volume_id)
         if status is None and any(
-            shelf.server == server and shelf.generation >= Generation.V4_44 for shelf in remains.shelves
+            held.server == server and held.generation >= Generation.V4_44 for held in remains.shard_sets
         ):
             status = awaken(ctx, server, volume_id)
         remains.replicas[server] = status
@@ -163,9 +166,9 @@ def _is_whole(ctx: Context, remains: _Remains, dat_size: int) -> bool:
     if remains.silent:
         return False
     found = (
-        fetch(ctx.volume(shelf.server), remains.volume_id, remains.collection, ".ecx")
-        for shelf in remains.shelves
-        if shelf.shards
+        fetch(ctx.volume(held.server), remains.volume_id, remains.collection, ".ecx")
+        for held in remains.shard_sets
+        if held.shards
     )
     indexes = list(filter(None, found))
     for server, status in there.items():
@@ -197,7 +200,7 @@ def _settle_send(ctx: Context, entry: Entry, step: Step, lease: Lease) -> None:
     sources = [Address.parse(text) for text in facts["sources"]]
     remains = _look_for_remains(ctx, volume_id, collection, sources, places)
     if not _is_whole(ctx, remains, int(facts["dat_size"])):
-        if remains.shards and complete_run(remains.shelves) is None:
+        if remains.shards and complete_run(remains.shard_sets) is None:
             raise TaskError(
                 f"volume {volume_id} is nowhere whole: no sound replica on {', '.join(map(str, sources))}, and not all "
                 f"shards are mounted ({remains.describe()}); nothing was removed"
@@ -212,8 +215,8 @@ def _settle_send(ctx: Context, entry: Entry, step: Step, lease: Lease) -> None:
     def clean(server: Address) -> str:
         try:
             lease.check()
-            shelf = look(ctx, server, volume_id, collection)
-            remove(ctx, shelf, volume_id, collection, run, only=places[server])
+            held = look(ctx, server, volume_id, collection)
+            remove(ctx, held, volume_id, collection, run, only=places[server])
             original = str(facts["vifs"].get(str(server), ""))
             if original and remains.replicas.get(server) is not None:
                 send(ctx.volume(server), volume_id, collection, ".vif", original.encode(), is_ec_volume=False)
