@@ -38,13 +38,15 @@ from gevent.util import format_run_info
 
 import weed_tasks
 from weed_agent import settings as agent_settings
+from weed_agent import status_port
 from weed_agent.hand import Assignment, Hand
+from weed_agent.http_port import open_port
 from weed_agent.ledger import Ledger
-from weed_agent.metrics import Metrics, look
+from weed_agent.metrics import Metrics
 from weed_agent.recovery import Recovery
 from weed_agent.session import Session, sessions_for
 from weed_agent.settings import Settings
-from weed_agent.status_port import open_port
+from weed_agent.snapshot import look, take
 from weed_cluster import admin as admin_http
 from weed_cluster import security
 from weed_cluster.channels import Channels
@@ -499,7 +501,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_many()
         worker = Worker(settings, claimed.worker_id, secure)
         if settings.metrics_port:
-            worker.metrics.serve(worker, settings.metrics_ip, settings.metrics_port)
+            status_port.serve(settings.metrics_ip, settings.metrics_port, worker.metrics, lambda: take(worker))
         if settings.debug_port:
             open_port("127.0.0.1", settings.debug_port, lambda *_: (200, "text/plain; charset=utf-8", worker.stacks()))
     except (ConfigError, OSError) as error:

@@ -1,42 +1,19 @@
-"""What can be seen of a worker from outside: metrics, health, readiness and status, over HTTP.
-
-Counters are told by the agent as things happen; everything that has a present value is asked of the worker when
-somebody looks, so no figure can be stale. Answers are plain HTTP on the metrics port; nothing can be changed there.
-"""
+"""The worker's metrics: counters, told as things happen, and gauges, read from a snapshot at each look."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator
-from datetime import datetime, timezone
-from functools import partial
-from http.server import ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from weed_agent.hand import Hand
-from weed_agent.ledger import Ledger
-from weed_agent.session import Session
-from weed_agent.settings import Settings
-from weed_agent.status_port import open_port
-from weed_cluster import security
-from weed_cluster.leash import Leash
+from weed_agent.snapshot import Snapshot
 from weed_core.job_types import TASK_TYPES
 from weed_core.model import Detection
-from weed_core.text import escaped
-from weed_protocol import commands
-from weed_protocol.commands import Running, Status
-from weed_safety.journal import Journal
-from weed_state.last_topology import LastTopology
-from weed_tasks.execute import LONGEST
-
-if TYPE_CHECKING:
-    from weed_agent.session import Session
 
 TASK_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800)
 """Upper bounds of the buckets of weed_worker_task_seconds."""
@@ -45,30 +22,8 @@ LATE_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
 """Upper bounds of the buckets of weed_worker_heartbeat_late_seconds."""
 
 
-class Watched(Protocol):
-    """The worker, as far as it is shown."""
-
-    completed: int
-    detecting: dict[str, tuple[commands.Detect, Leash]]
-    failed: int
-    hand: Hand
-    identity: commands.Identity
-    journal: Journal
-    last_topology: LastTopology
-    ledger: Ledger
-    security: security.Security
-    sessions: list[Session]
-    settings: Settings
-    metrics: Metrics
-    started: float
-    stopping: str
-
-    def status(self, session: Session | None = None) -> commands.Status:
-        """One look at the worker; with a session, only that session's jobs are listed."""
-
-
 class Metrics:
-    """The worker's counters, and the HTTP port that shows them. `worker` is set by watch()."""
+    """What has been counted since the start, and what is shown of the present once show() says where to look."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -138,166 +93,30 @@ class Metrics:
 
     # ---- asked from outside
 
-    def serve(self, worker: Watched, ip: str, port: int) -> ThreadingHTTPServer:
-        """Show this worker on a port, in a thread of its own; raise ConfigError where the port cannot be had."""
-        self.registry.register(_Present(self, worker))
-        return open_port(ip, port, partial(self.answer, worker))
+    def show(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Show what has a present value, too, as one snapshot for each look has it."""
+        self.registry.register(_Present(self, snapshot))
 
-    def answer(self, worker: Watched, path: str, accept: str = "") -> tuple[int, str, bytes]:
-        """Answer one GET: status, content type, body."""
-        text = "text/plain; charset=utf-8"
-        if path == "/metrics":
-            encode, kind = choose_encoder(accept)
-            return 200, kind, encode(self.registry)
-        if path == "/health":
-            return 200, text, b"ok\n"
-        if path == "/ready":
-            why = why_not_ready(worker)
-            return (503 if why else 200), text, f"{escaped(why) or 'ready'}\n".encode()
-        if path == "/status":
-            return 200, "application/json", json.dumps(status(worker), indent=2).encode() + b"\n"
-        return 404, text, b"here are /metrics, /health, /ready and /status\n"
+    def exposition(self, accept: str = "") -> tuple[str, bytes]:
+        """All metrics, in the format that an Accept header asks for: content type, body."""
+        encode, kind = choose_encoder(accept)
+        return kind, encode(self.registry)
 
-    def bytes_moved(self, worker: Watched) -> tuple[Tally[str], Tally[str]]:
+    def bytes_moved(self, now: Snapshot) -> tuple[Tally[str], Tally[str]]:
         """Bytes read and written by task type: of the tasks that ended, and of those that run."""
         read, written = Tally(self._read), Tally(self._written)
-        for work in worker.hand.running:
-            read[work.command.job.type] += work.leash.read
-            written[work.command.job.type] += work.leash.written
+        for moving in now.moving:
+            read[moving.task_type] += moving.read
+            written[moving.task_type] += moving.written
         return read, written
 
 
-def look(worker: Watched, session: Session | None = None) -> Status:
-    """One look at the worker; with a session, only that session's jobs are listed."""
-    running = [
-        Running(work.shown_id, "execution", work.command.job.type, work.fraction, work.stage)
-        for work in worker.hand.running
-        if session is None or work.session is session
-    ]
-    running += [
-        Running(key[:LONGEST], "detection", command.request.job_type, 0.0, "")
-        for key, (command, _) in list(worker.detecting.items())
-    ]
-    slots, max_detect = worker.hand.slots, worker.settings.max_detect
-    used = min(slots.used, slots.total)
-    return Status(
-        state="busy" if used >= slots.total else "active" if used else "idle",
-        running=tuple(running),
-        execution_used=used,
-        execution_total=slots.total,
-        detection_used=min(len(worker.detecting), max_detect),
-        detection_total=max_detect,
-        queued=worker.hand.queued,
-        completed=worker.completed,
-        failed=worker.failed,
-        uptime=time.monotonic() - worker.started,
-        execution_outside=slots.outside,
-    )
-
-
-def last_heartbeat(worker: Watched) -> float:
-    """When a heartbeat last left, unix seconds; 0 where none has."""
-    return max(session.last_beat for session in worker.sessions)
-
-
-def why_not_ready(worker: Watched) -> str:
-    """Why the worker could not take work from its admin now; "" if it could. A paused worker is ready."""
-    if worker.stopping:
-        return f"draining ({worker.stopping})"
-    missing = _unregistered(worker)
-    return f"not registered with admin {worker.settings.admin}: {', '.join(missing)}" if missing else ""
-
-
-def _unregistered(worker: Watched) -> list[str]:
-    """The ids whose registration does not stand; a session without types for the admin's dialect needs none."""
-    return [
-        session.worker_id
-        for session in worker.sessions
-        if not session.connected and (session.task_types or session.dialect is None)
-    ]
-
-
-def status(worker: Watched) -> dict[str, Any]:
-    """Everything an operator may ask of a worker, as JSON has it. Times are UTC, durations seconds."""
-    now, figures, settings = time.time(), worker.status(), worker.settings
-    dialects = sorted({session.dialect.NAME for session in worker.sessions if session.dialect})
-    volumes = {work.shown_id: list(work.volume_ids) for work in worker.hand.running}
-    read, written = worker.metrics.bytes_moved(worker)
-    return {
-        "id": worker.identity.worker_id,
-        "version": worker.identity.version,
-        "address": worker.identity.address,
-        "state": _state(worker, figures.state),
-        "reason": worker.stopping or worker.settings.paused() or why_not_ready(worker),
-        "current_load": figures.execution_used,
-        "max_load": figures.execution_total,
-        "detections": {"running": figures.detection_used, "max": figures.detection_total},
-        "capabilities": list(settings.task_types),
-        "last_heartbeat": _when(last_heartbeat(worker)),
-        "tasks_completed": figures.completed,
-        "tasks_failed": figures.failed,
-        "uptime_seconds": round(figures.uptime, 1),
-        "running": [
-            {
-                "id": running.work_id,
-                "kind": running.kind,
-                "type": running.job_type,
-                "volumes": volumes.get(running.work_id, []),
-                "progress": round(running.fraction, 4),
-                "stage": running.stage,
-            }
-            for running in figures.running
-        ],
-        "queue": dict(figures.queued),
-        "bytes_read": dict(read),
-        "bytes_written": dict(written),
-        "admin": str(settings.admin),
-        "protocol": ", ".join(dialects),
-        "registrations": [
-            {
-                "id": session.worker_id,
-                "types": list(session.task_types),
-                "connected": session.connected,
-                "admin_heard": _when(now - (time.monotonic() - session.last_heard) if session.last_heard else 0.0),
-            }
-            for session in worker.sessions
-            if session.task_types
-        ],
-        "tls": worker.security.describe(),
-        "paused": worker.settings.paused(),
-        "windows": {
-            name: {"hours": str(window), "open": window.is_open(datetime.now().time())}
-            for name, window in settings.windows.items()
-        },
-        "journal_entries_open": worker.journal.count(),
-        "results_owed": len(worker.ledger),
-        "missing_servers": [
-            {"server": loss.server, "seen": _when(loss.seen), "no_copy": list(loss.gone), "fewer": list(loss.fewer)}
-            for loss in worker.last_topology.past.lost
-        ],
-        "last_error": {"time": _when(worker.metrics.last_error_time), "message": worker.metrics.last_error},
-    }
-
-
-def _state(worker: Watched, state: str) -> str:
-    """One word: draining and disconnected weigh more than paused, and paused more than idle, active or busy."""
-    if worker.stopping:
-        return "draining"
-    if why_not_ready(worker):
-        return "disconnected"
-    return "paused" if worker.settings.paused() else state
-
-
-def _when(moment: float) -> str | None:
-    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds") if moment else None
-
-
 class _Present:
-    """The metrics that have a present value, read from the worker at each look."""
+    """The metrics that have a present value."""
 
-    def __init__(self, metrics: Metrics, worker: Watched) -> None:
+    def __init__(self, metrics: Metrics, snapshot: Callable[[], Snapshot]) -> None:
         self._metrics = metrics
-        self._worker = worker
+        self._snapshot = snapshot
 
     def describe(self) -> list[Metric]:
         """Nothing: the registry need not look before somebody asks."""
@@ -305,38 +124,38 @@ class _Present:
 
     def collect(self) -> Iterator[Metric]:
         """One look at the worker."""
-        worker, who, figures = self._worker, self._worker.identity, self._worker.status()
+        now = self._snapshot()
+        who, figures = now.identity, now.figures
         yield InfoMetricFamily(
             "weed_worker",
             "Who this worker is.",
             {"id": who.worker_id, "version": who.version, "address": who.address},
         )
-        yield _gauge("connected", "Whether every registration with the admin stands.", not _unregistered(worker))
-        yield _gauge("draining", "Whether the worker is about to stop.", bool(worker.stopping))
-        yield _gauge("paused", "Whether -pauseFile holds new work back.", bool(worker.settings.paused()))
+        yield _gauge("connected", "Whether every registration with the admin stands.", not now.unregistered)
+        yield _gauge("draining", "Whether the worker is about to stop.", bool(now.stopping))
+        yield _gauge("paused", "Whether -pauseFile holds new work back.", bool(now.paused))
         lanes = {
             "execution": (figures.execution_used, figures.execution_total),
             "detection": (figures.detection_used, figures.detection_total),
         }
         yield _gauges("slots_used", "Tasks and detections that run.", "lane", {k: v[0] for k, v in lanes.items()})
         yield _gauges("slots_total", "How many may run.", "lane", {k: v[1] for k, v in lanes.items()})
-        queued = {name: figures.queued.get(name, 0) for name in worker.settings.task_types}
+        queued = {name: figures.queued.get(name, 0) for name in now.task_types}
         yield _gauges("tasks_queued", "Tasks assigned that wait for a slot or a volume.", "type", queued)
-        now = datetime.now().time()
-        windows = {name: window.is_open(now) for name, window in worker.settings.windows.items()}
+        windows = {name: is_open for name, (_hours, is_open) in now.windows.items()}
         yield _gauges("window_open", "Whether a task type's -window is open.", "type", windows)
         for name, help_text, moved in zip(
             ("bytes_read", "bytes_written"),
             ("Bytes that tasks received from servers.", "Bytes that tasks sent to servers."),
-            self._metrics.bytes_moved(worker),
+            self._metrics.bytes_moved(now),
         ):
             counter = CounterMetricFamily(f"weed_worker_{name}", help_text, labels=["type"])
-            for task_type in worker.settings.task_types:
+            for task_type in now.task_types:
                 counter.add_metric([task_type], moved[task_type])
             yield counter
-        yield _gauge("journal_entries_open", "Jobs with changes that may have to be undone.", worker.journal.count())
-        yield _gauge("results_owed", "Results that no admin has taken yet.", len(worker.ledger))
-        yield _gauge("last_heartbeat_timestamp_seconds", "When the last heartbeat was sent.", last_heartbeat(worker))
+        yield _gauge("journal_entries_open", "Jobs with changes that may have to be undone.", now.journal_entries)
+        yield _gauge("results_owed", "Results that no admin has taken yet.", now.results_owed)
+        yield _gauge("last_heartbeat_timestamp_seconds", "When the last heartbeat was sent.", now.last_beat)
         yield _gauge("last_error_timestamp_seconds", "When something last failed.", self._metrics.last_error_time)
 
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support import free_port
 from weed_agent.metrics import Metrics
 from weed_agent.settings import parse
+from weed_agent.snapshot import take
 from weed_cluster import security
 from weed_core.model import Detection, Skipped
 from weed_worker import Worker
@@ -40,10 +40,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     metrics.detection_ended("vacuum", Detection([], [Skipped(1, "too young", "young")], seen=1))
     metrics.heartbeat_late(0.1)
     metrics.call("host:1", "VolumeStatus", "OK")
-    server = metrics.serve(worker, "127.0.0.1", free_port())
-    _code, _kind, body = metrics.answer(worker, "/metrics")
-    server.shutdown()
-    server.server_close()
+    metrics.show(lambda: take(worker))
+    _kind, body = metrics.exposition()
     samples: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(body.decode()):
         for sample in family.samples:

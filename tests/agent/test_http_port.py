@@ -19,7 +19,7 @@ from tests.agent.test_metrics import Watcher
 from tests.agent.work import garbage, hold, server_of
 from tests.support import eventually, free_port
 from tests.support.cluster import Cluster
-from weed_agent import status_port
+from weed_agent import http_port
 
 Start = Callable[..., Agent]
 USUAL = 1024
@@ -108,9 +108,9 @@ def test_an_agent_raises_its_limit_as_far_as_it_may(start_agent: Start) -> None:
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A port of which each connection may last for half a second."""
-    monkeypatch.setattr(status_port, "LIFETIME", 0.5)
+    monkeypatch.setattr(http_port, "LIFETIME", 0.5)
     number = free_port()
-    server = status_port.open_port("127.0.0.1", number, lambda _path, _accept: (200, "text/plain", b"x" * 100))
+    server = http_port.open_port("127.0.0.1", number, lambda _path, _accept: (200, "text/plain", b"x" * 100))
     yield number
     server.shutdown()
     server.server_close()
@@ -131,9 +131,9 @@ def test_a_request_that_drips_is_ended_when_its_time_is_over(port: int) -> None:
 
 
 def test_an_answer_that_nobody_reads_is_ended_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_port, "LIFETIME", 0.5)
+    monkeypatch.setattr(http_port, "LIFETIME", 0.5)
     number = free_port()
-    server = status_port.open_port("127.0.0.1", number, lambda _path, _accept: (200, "", b"x" * (64 << 20)))
+    server = http_port.open_port("127.0.0.1", number, lambda _path, _accept: (200, "", b"x" * (64 << 20)))
     with connect(number) as line:
         line.sendall(b"GET / HTTP/1.0\r\n\r\n")
         eventually(lambda: not server._lines, 5)  # type: ignore[attr-defined]
