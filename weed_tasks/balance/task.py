@@ -30,7 +30,7 @@ PER_SERVER = 2
 
 
 @dataclass(frozen=True)
-class _Order:
+class _MoveOrder:
     """One move as the job asks for it."""
 
     volume_id: int
@@ -71,7 +71,7 @@ def recover(entry: Entry, ctx: Context) -> None:
     recover_moves(entry, ctx)
 
 
-def _order(job: Job, topology: Topology | None) -> _Order:
+def _order(job: Job, topology: Topology | None) -> _MoveOrder:
     volume_id = volume_id_of(job)
     params = job.params
     if len(params.sources) > 1 or len(params.targets) > 1:
@@ -82,10 +82,10 @@ def _order(job: Job, topology: Topology | None) -> _Order:
     target = params.targets[0].node if params.targets else text_of(job, "target_server", "target")
     if not source or not target:
         raise BadTask(f"the move of volume {volume_id} names no {'target' if source else 'source'} server")
-    return _Order(volume_id, server_named(source, topology), server_named(target, topology), collection_of(job))
+    return _MoveOrder(volume_id, server_named(source, topology), server_named(target, topology), collection_of(job))
 
 
-def _move(job: Job, ctx: Context, order: _Order, lease: Lease | None, progress: Progress | None = None) -> Moved:
+def _move(job: Job, ctx: Context, order: _MoveOrder, lease: Lease | None, progress: Progress | None = None) -> Moved:
     typed = job.params.balance_params
     plain = job.parameters
     return move_volume(
@@ -112,15 +112,15 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
         raise BadTask("the batch has no move that names a volume, a source and a target")
     fractions = dict.fromkeys(orders, 0.0)
     servers = {server: threading.Semaphore(PER_SERVER) for order in orders for server in (order.source, order.target)}
-    outcomes: dict[_Order, Moved | TaskError] = {}
+    outcomes: dict[_MoveOrder, Moved | TaskError] = {}
 
-    def tell(order: _Order, fraction: float, stage: str) -> None:
+    def tell(order: _MoveOrder, fraction: float, stage: str) -> None:
         fractions[order] = fraction
         number = orders.index(order) + 1
         mean = sum(fractions.values()) / len(fractions)
         ctx.progress(mean, f"move {number}/{len(orders)}: volume {order.volume_id}, {stage}")
 
-    waiting: list[tuple[_Order, Moved, Lease | None]] = []
+    waiting: list[tuple[_MoveOrder, Moved, Lease | None]] = []
     held = ExitStack()
 
     together = Together(ctx.outside_slot)
@@ -137,7 +137,7 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
             for server in ends:
                 server.acquire()
 
-    def make(chain: list[_Order]) -> None:
+    def make(chain: list[_MoveOrder]) -> None:
         with together.working(), ExitStack() as leased:
             lease: Lease | None = None
             for order in chain:
@@ -161,7 +161,7 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
                     outcomes[order] = error
                 fractions[order] = 1.0
 
-    chains: dict[int, list[_Order]] = defaultdict(list)
+    chains: dict[int, list[_MoveOrder]] = defaultdict(list)
     for order in orders:
         chains[order.volume_id].append(order)
     most = typed.max_concurrent_moves if typed.max_concurrent_moves > 0 else CONCURRENT
@@ -176,11 +176,11 @@ def _run_batch(job: Job, ctx: Context, topology: Topology | None) -> Result:
     return _sum_up(ctx, orders, outcomes)
 
 
-def _orders(moves: Sequence[worker_pb2.BalanceMoveSpec], topology: Topology | None) -> Iterator[_Order]:
+def _orders(moves: Sequence[worker_pb2.BalanceMoveSpec], topology: Topology | None) -> Iterator[_MoveOrder]:
     """Read the moves of a batch; those that lack something are left out."""
     for move in moves:
         if move.volume_id and move.source_node and move.target_node:
-            yield _Order(
+            yield _MoveOrder(
                 move.volume_id,
                 server_named(move.source_node, topology),
                 server_named(move.target_node, topology),
@@ -188,7 +188,7 @@ def _orders(moves: Sequence[worker_pb2.BalanceMoveSpec], topology: Topology | No
             )
 
 
-def _sum_up(ctx: Context, orders: Sequence[_Order], outcomes: dict[_Order, Moved | TaskError]) -> Result:
+def _sum_up(ctx: Context, orders: Sequence[_MoveOrder], outcomes: dict[_MoveOrder, Moved | TaskError]) -> Result:
     moved = [outcome for outcome in outcomes.values() if isinstance(outcome, Moved)]
     failed = [(order, outcome) for order, outcome in outcomes.items() if isinstance(outcome, TaskError)]
     volumes = ", ".join(str(move.volume_id) for move in moved) or "none"
