@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually
 from tests.support.cluster import Cluster, request
-from weed_safety import holds
+from weed_safety import holds, records
 from weed_safety.journal import Journal
 
 
@@ -65,6 +68,47 @@ def test_a_run_stopped_in_its_wait_says_so_others_leave_the_volume_alone_and_und
     assert ended.status == 0, ended.out
     assert not is_read_only(cluster, volume_id)
     assert "no run from here left anything" in console.run("undo", "-yes").out
+    cluster.check(files)
+
+
+def test_a_volume_of_a_run_stopped_in_its_wait_is_opened_from_elsewhere_when_its_directory_is_gone(
+    make_cluster: Callable[..., Cluster],
+    console_of: Callable[[Cluster | None], Console],
+    started: Callable[[Running], Running],
+    here: Callable[..., Ended],
+) -> None:
+    cluster = make_cluster(era="4.13")  # its servers cannot be made to forget
+    a, b, c = cluster.servers
+    cluster.start_filer()
+    files = cluster.fill(count=5, servers=[a, b], replication="001", volumes=2)
+    cluster.settle()
+    console = console_of(cluster)
+    wanted = ("-max=1", "-set=imbalance_threshold=0.1", "-set=batch_size=1")
+    (volume_id,) = here(cluster, "plan", "balance", *wanted, "-json").json()["proposals"][0]["volumes"]
+    running = started(console.start("run", "balance", "-yes", *wanted))
+    eventually(lambda: c in cluster.locations(volume_id) and len(cluster.locations(volume_id)) == 2, 40)
+    running.send(signal.SIGTERM)
+    assert running.wait() == 130
+    said = "read-only until ..:..:.. UTC; any run of weed_worker against this cluster then opens it"
+    assert re.search(said, running.text), running.text
+    shutil.rmtree(console.directory)
+
+    (hold,) = holds.read_all(cluster.context())
+    assert (hold.volume_id, hold.is_over) == (volume_id, False)
+    early = here(cluster, "undo", "-yes")
+    assert re.search(rf"volume {volume_id}: checked: read-only since .* until .* UTC for balance ", early.out), (
+        early.out
+    )
+    assert all(
+        cluster.volume(one).volume_status(volume_id=volume_id).is_read_only for one in cluster.locations(volume_id)
+    )
+    record = json.dumps({**asdict(hold), "until": time.time() - 1}).encode()  # as if the time had passed
+    records.put(cluster.context(), holds.DIRECTORY, f"{volume_id}.json", record)
+    ended = here(cluster, "undo", "-yes")
+    assert ended.status == 0, ended.out
+    assert f"volume {volume_id}: done: volume {volume_id}: 2 equal replicas on " in ended.out
+    assert not is_read_only(cluster, volume_id)
+    assert holds.read_all(cluster.context()) == []
     cluster.check(files)
 
 
