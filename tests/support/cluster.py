@@ -536,6 +536,10 @@ class Cluster:
         """The names of the leases that a master of the sandbox has given."""
         return list(_control(master, {})["locks"])
 
+    def holds_vacuum_off(self, master: Address) -> bool:
+        """Whether a master of the sandbox was told to leave vacuuming to others."""
+        return any(_control(master, {})["vacuum_disabled"].values())
+
     def faults(self, server: Server | Address) -> Faults:
         """Misbehaviour of a server, or of the master."""
         assert self.kind == "sandbox", "only the sandbox misbehaves on demand"

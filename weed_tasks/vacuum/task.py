@@ -50,6 +50,9 @@ IDLE_AFTER = 3.0
 OUTGROWN = "unexpected new data size"
 """What a server says of a compaction whose result is smaller than what the volume has grown to meanwhile."""
 
+FENCE_LOOK = 1.0
+"""Seconds between looks at who leads, while the master's own vacuum is held off."""
+
 ANY_REVISION = 0xFFFFFFFF
 
 
@@ -256,21 +259,61 @@ def _fenced(ctx: Context, master: Master | None, copies: Sequence[_Copy]) -> Ite
             "servers before 4.44 need the master's own vacuum held off, and no master is known; name one with -master"
         )
     master.find()
-    leader = master.address
-    step = ctx.journal.plan(FENCE, master=str(leader))
-    with _fences_lock:
-        _fences[leader] += 1
+    fence = _Fence(ctx)
     try:
-        MasterAt(ctx.cluster.channels, leader, ctx.cluster.leash).disable_vacuum()
+        fence.put(master.address)
+        keeper = threading.Thread(target=fence.keep, name="vacuum-fence", daemon=True)
+        keeper.start()
         yield
     finally:
-        with _fences_lock:
-            _fences[leader] -= 1
-        with ctx.cluster.leash.shielded():
+        fence.lift()
+
+
+class _Fence:
+    """The vacuum of whichever master leads, held off: one that takes over knows nothing of what the last was told."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._steps: dict[Address, Step] = {}
+        self._at: Address | None = None
+        self._putting = threading.Lock()
+        self._ended = threading.Event()
+
+    def put(self, leader: Address) -> None:
+        """Have a master that leads now hold off its vacuum; ServerFailed where it does not."""
+        with self._putting:
+            if leader == self._at or self._ended.is_set():
+                return
+            if leader not in self._steps:
+                self._steps[leader] = self._ctx.journal.plan(FENCE, master=str(leader))
+                with _fences_lock:
+                    _fences[leader] += 1
+            cluster = self._ctx.cluster
+            MasterAt(cluster.channels, leader, cluster.leash).disable_vacuum()
+            self._at = leader
+
+    def keep(self) -> None:
+        """Tell every new leader, until it is lifted. Who leads is noticed by the lease, which is being renewed."""
+        while not self._ended.wait(FENCE_LOOK):
+            leader = self._ctx.cluster.masters.leader
+            if leader is None:
+                continue
             try:
-                _lift(ctx, step)
+                self.put(leader)
             except TaskError as error:
-                ctx.log(f"the master's own vacuum is still held off: {error}")
+                self._ctx.log(f"{leader} leads now, and its own vacuum is not held off yet: {error}")
+
+    def lift(self) -> None:
+        """Let all masters that were told vacuum again; what fails stays in the journal."""
+        self._ended.set()
+        with self._putting, self._ctx.cluster.leash.shielded():
+            for leader, step in self._steps.items():
+                with _fences_lock:
+                    _fences[leader] -= 1
+                try:
+                    _lift(self._ctx, step)
+                except TaskError as error:
+                    self._ctx.log(f"the master's own vacuum is still held off: {error}")
 
 
 def _lift(ctx: Context, step: Step) -> None:

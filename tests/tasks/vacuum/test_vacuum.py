@@ -290,6 +290,29 @@ def test_the_masters_own_vacuum_is_held_off_where_it_would_destroy_data(
         assert worker.changes == ["DisableVacuum", "VacuumVolumeCompact", "VacuumVolumeCommit", "EnableVacuum"]
 
 
+def test_a_master_that_takes_over_is_told_to_hold_off_its_own_vacuum_too(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(start_cluster(Kind("4.13"), launcher, tmp_path / "cluster", servers=1, masters=3)) as cluster:
+        volume_id, files = half_deleted(cluster, cluster.servers)
+        first, second, _third = (process.address for process in cluster.masters)
+        cluster.lead(first)
+        eventually(lambda: cluster.locations(volume_id) == cluster.servers)
+        commit = task._commit_all
+
+        def after_a_change_of_leader(*args: Any) -> None:
+            assert cluster.holds_vacuum_off(first)
+            cluster.lead(second)
+            eventually(lambda: cluster.holds_vacuum_off(second), 20)
+            commit(*args)
+
+        monkeypatch.setattr(task, "_commit_all", after_a_change_of_leader)
+        run(cluster, job_for(cluster, volume_id, cluster.servers))
+        assert revision_on(cluster, cluster.servers[0], volume_id) == 1
+        assert not any(cluster.holds_vacuum_off(process.address) for process in cluster.masters)
+        cluster.check(files)
+
+
 # ---- dying on the way
 
 
