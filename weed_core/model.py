@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proto_gen import worker_pb2
-from weed_core.values import Value, as_int, clamp, to_bool, to_float, to_int, to_text
+from weed_core.values import Value, as_int, as_list, clamp, to_bool, to_float, to_int, to_text
 
 LOW, NORMAL, HIGH = "low", "normal", "high"
 
@@ -198,6 +198,38 @@ def settings(descriptor: Descriptor, *given: Mapping[str, Value]) -> tuple[dict[
         if warning:
             warnings.append(f"{descriptor.name}: {warning}")
     return result, warnings
+
+
+class Values:
+    """Given values over a descriptor's defaults, as settings() merges them, read by name and kind.
+
+    Each is of its field's kind and within its bounds. KeyError for a name that no field has.
+    """
+
+    def __init__(self, descriptor: Descriptor, *given: Mapping[str, Value]) -> None:
+        known = descriptor.defaults
+        merged, _warnings = settings(descriptor, *given)
+        self._values: dict[str, Any] = {name: merged[name] for name in known}
+
+    def whole(self, name: str) -> int:
+        """A whole number."""
+        return int(self._values[name])
+
+    def number(self, name: str) -> float:
+        """A number."""
+        return float(self._values[name])
+
+    def flag(self, name: str) -> bool:
+        """A yes or no."""
+        return bool(self._values[name])
+
+    def text(self, name: str) -> str:
+        """A text without surrounding blanks, or an option."""
+        return str(self._values[name])
+
+    def texts(self, name: str) -> list[str]:
+        """The texts between commas: trimmed, without empty ones and repetitions."""
+        return as_list(self.text(name), [])
 
 
 def _fit(field: Field, value: Value) -> tuple[Value, str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from weed_cluster.topology import Node, Replica, Topology, collection_filter, wildcard_filter
-from weed_core.model import Field
-from weed_core.values import as_str
+from weed_core.model import Field, Values
 
 VOLUME_STATES = (("ALL", "All volumes"), ("ACTIVE", "Active, not full"), ("FULL", "Full"))
 FULL_FROM = 1.01
@@ -23,11 +21,11 @@ SCOPE = (
 """The fields by which an operator narrows where a task looks for work; shared with balance."""
 
 
-def scope_of(config: dict[str, Any], topology: Topology) -> Callable[[Replica], bool]:
+def scope_of(values: Values, topology: Topology) -> Callable[[Replica], bool]:
     """Return what tells whether a replica is in an operator's scope: collection, state, data center, rack, node."""
-    collection = collection_filter(as_str(config["collection_filter"], ""))
-    node = node_scope(config)
-    state = as_str(config["volume_state"], "ALL").upper()
+    collection = collection_filter(values.text("collection_filter"))
+    node = node_scope(values)
+    state = values.text("volume_state")
 
     def in_scope(replica: Replica) -> bool:
         fullness = replica.size / topology.volume_size_limit if topology.volume_size_limit else 0.0
@@ -38,10 +36,10 @@ def scope_of(config: dict[str, Any], topology: Topology) -> Callable[[Replica], 
     return in_scope
 
 
-def node_scope(config: dict[str, Any]) -> Callable[[Node], bool]:
+def node_scope(values: Values) -> Callable[[Node], bool]:
     """Return what tells whether a node is in an operator's scope."""
     data_center, rack, node = (
-        wildcard_filter(as_str(config[name], "")) for name in ("data_center_filter", "rack_filter", "node_filter")
+        wildcard_filter(values.text(name)) for name in ("data_center_filter", "rack_filter", "node_filter")
     )
     return lambda candidate: data_center(candidate.data_center) and rack(candidate.rack) and node(candidate.id)
 

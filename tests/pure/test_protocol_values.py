@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pure.protocol_samples import VACUUM
-from weed_core.model import settings
+from weed_core.model import Values, settings
 from weed_core.values import Value, as_bool, as_float, as_int, as_list, as_str
+from weed_tasks import erasure_coding
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,12 @@ def test_settings_always_fit_their_fields(given_values: dict[str, Value]) -> Non
     assert found["volume_state"] in ("ALL", "FULL")
     assert isinstance(found["verify"], bool)
     assert isinstance(found["collection_filter"], str)
+
+
+def test_values_are_read_by_name_and_kind_over_the_defaults_later_ones_winning() -> None:
+    values = Values(VACUUM, {"garbage_threshold": "0.5", "volume_state": "FULL"}, {"garbage_threshold": 7, "hidden": 5})
+    assert (values.number("garbage_threshold"), values.text("volume_state")) == (1.0, "FULL")
+    tagged = Values(erasure_coding.DESCRIPTOR, {"preferred_tags": " fast , ssd,, fast"})
+    assert (tagged.texts("preferred_tags"), tagged.whole("min_size_mb")) == (["fast", "ssd"], 30)
+    with pytest.raises(KeyError):
+        values.whole("hidden")

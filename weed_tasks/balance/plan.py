@@ -11,15 +11,13 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from proto_gen import worker_pb2
 from weed_cluster.address import Address
 from weed_cluster.placement import Reserved, no_room
 from weed_cluster.replica_placement import plain_type
 from weed_cluster.topology import Node, Replica, Topology
-from weed_core.model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
-from weed_core.values import as_float, as_int
+from weed_core.model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Values
 from weed_safety import forget, late_writes, location_cache
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
@@ -28,6 +26,10 @@ from weed_safety.readiness import settle
 from weed_safety.untold import KEY, closed_disks, why_untold
 from weed_tasks import proposal
 from weed_tasks.scope import FULL_FROM, SCOPE, node_scope, scope_of
+
+MOST_MOVES = 100
+MOST_CONCURRENT = 50
+CONCURRENT = 5
 
 DESCRIPTOR = Descriptor(
     name="balance",
@@ -70,10 +72,10 @@ DESCRIPTOR = Descriptor(
             "max_concurrent_moves",
             "Concurrent moves",
             "int",
-            5,
+            CONCURRENT,
             "Moves of one batch at a time; of these, two per server.",
             minimum=1,
-            maximum=50,
+            maximum=MOST_CONCURRENT,
             section="Execution",
         ),
         Field(
@@ -83,7 +85,7 @@ DESCRIPTOR = Descriptor(
             20,
             "Moves in one job; 1 for a job of its own for each.",
             minimum=1,
-            maximum=100,
+            maximum=MOST_MOVES,
             section="Execution",
         ),
     ),
@@ -102,9 +104,6 @@ DESCRIPTOR = Descriptor(
 )
 
 EACH_COLLECTION = "EACH_COLLECTION"
-MOST_MOVES = 100
-MOST_CONCURRENT = 50
-CONCURRENT = 5
 
 TIMEOUT_SECONDS = 600
 """What is written into the parameters of a job; moves take longer where a volume's size asks for it."""
@@ -141,9 +140,9 @@ def plan(
 
     `why_shut` says why these servers cannot be made to forget where a volume's replicas are, "" where they can.
     """
-    config = {**DESCRIPTOR.defaults, **request.config}
-    in_scope = scope_of(config, topology)
-    nodes = [node for node in topology.nodes.values() if node_scope(config)(node)]
+    values = Values(DESCRIPTOR, request.config)
+    in_scope = scope_of(values, topology)
+    nodes = [node for node in topology.nodes.values() if node_scope(values)(node)]
     scoped = [
         replica
         for replicas in topology.volumes.values()
@@ -152,12 +151,12 @@ def plan(
     ]
     barred = set(topology.volumes) - {request.volume_id} if request.volume_id else set[int]()
     groups: list[list[Replica]] = [scoped]
-    if str(config["collection_filter"]).strip() == EACH_COLLECTION:
+    if values.text("collection_filter") == EACH_COLLECTION:
         by_collection: dict[str, list[Replica]] = defaultdict(list)
         for replica in scoped:
             by_collection[replica.collection].append(replica)
         groups = [by_collection[name] for name in sorted(by_collection)]
-    planner = _Planner(topology, nodes, config, request.max_results, barred)
+    planner = _Planner(topology, nodes, values, request.max_results, barred)
     for group in groups:
         for disk_type in sorted({plain_type(replica.disk_type) for replica in group}):
             planner.level(disk_type, [replica for replica in group if plain_type(replica.disk_type) == disk_type])
@@ -166,7 +165,7 @@ def plan(
         if replica.placement.copies > 1:
             holders = [other.server for other in topology.replicas(replica.volume_id)]
             move.why_shut = why_shut(replica.volume_id, [*holders, move.target.address])
-    proposals = _proposals(planner.moves, config, now_ns or time.time_ns())
+    proposals = _proposals(planner.moves, values, now_ns or time.time_ns())
     summary = "; ".join([*planner.verdicts, *planner.passed_over]) or "no volumes to balance"
     return Detection(proposals, planner.skipped, planner.truncated, len(topology.volumes), summary)
 
@@ -174,9 +173,7 @@ def plan(
 class _Planner:
     """Moves planned in one detection, over all disk types and collections: they share slots and bytes."""
 
-    def __init__(
-        self, topology: Topology, nodes: Sequence[Node], config: dict[str, Any], most: int, barred: set[int]
-    ) -> None:
+    def __init__(self, topology: Topology, nodes: Sequence[Node], values: Values, most: int, barred: set[int]) -> None:
         self.moves: list[_Move] = []
         self.skipped: list[Skipped] = []
         self.verdicts: list[str] = []
@@ -184,8 +181,8 @@ class _Planner:
         self._topology = topology
         self._closed = closed_disks(topology)
         self._nodes = nodes
-        self._threshold = as_float(config["imbalance_threshold"], 0.2, 0, 1)
-        self._min_servers = as_int(config["min_server_count"], 2, 2)
+        self._threshold = values.number("imbalance_threshold")
+        self._min_servers = values.whole("min_server_count")
         self._most = most
         self._taken = barred
         self._reserved = Reserved()
@@ -322,15 +319,15 @@ def _imbalance(most: float, least: float) -> float:
     return 2 * (most - least) / (most + least) if most + least else 0.0
 
 
-def _proposals(moves: Sequence[_Move], config: dict[str, Any], now_ns: int) -> list[Proposal]:
-    size = as_int(config["batch_size"], 20, 1, MOST_MOVES)
+def _proposals(moves: Sequence[_Move], values: Values, now_ns: int) -> list[Proposal]:
+    size = values.whole("batch_size")
     proposals = []
     for start in range(0, len(moves), size):
         chunk = moves[start : start + size]
         if len(chunk) == 1:
-            proposals.append(_single(chunk[0], config, now_ns))
+            proposals.append(_single(chunk[0], values, now_ns))
         else:
-            proposals.append(_batch(chunk, config, now_ns, start))
+            proposals.append(_batch(chunk, values, now_ns, start))
     return proposals
 
 
@@ -342,11 +339,11 @@ def _key(move: _Move) -> str:
     return proposal.key_of(DESCRIPTOR.job_type, move.replica.volume_id, move.replica.collection)
 
 
-def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
+def _single(move: _Move, values: Values, now_ns: int) -> Proposal:
     replica, target = move.replica, move.target
     source = replica.node
     seconds = _seconds(replica) + move.shut_for
-    late = late_writes.words([replica], as_int(config[late_writes.NAME], late_writes.DEFAULT, 0), now_ns / 1e9)
+    late = late_writes.words([replica], values.whole(late_writes.NAME), now_ns / 1e9)
     params = worker_pb2.TaskParams(
         task_id=f"balance_vol_{replica.volume_id}_{now_ns}",
         volume_id=replica.volume_id,
@@ -355,7 +352,7 @@ def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
         sources=[proposal.source(replica)],
         targets=[proposal.target(target, replica.volume_id, replica.size)],
         balance_params=worker_pb2.BalanceTaskParams(
-            timeout_seconds=TIMEOUT_SECONDS, io_byte_per_second=as_int(config["io_byte_per_second"], 0, 0)
+            timeout_seconds=TIMEOUT_SECONDS, io_byte_per_second=values.whole("io_byte_per_second")
         ),
     )
     servers = {"source_server": str(source.address), "target_server": str(target.address)}
@@ -373,8 +370,8 @@ def _single(move: _Move, config: dict[str, Any], now_ns: int) -> Proposal:
     )
 
 
-def _batch(moves: Sequence[_Move], config: dict[str, Any], now_ns: int, start: int) -> Proposal:
-    concurrent = as_int(config["max_concurrent_moves"], CONCURRENT, 1, MOST_CONCURRENT)
+def _batch(moves: Sequence[_Move], values: Values, now_ns: int, start: int) -> Proposal:
+    concurrent = values.whole("max_concurrent_moves")
     rounds = -(-len(moves) // concurrent)
     each = [_seconds(move.replica) for move in moves]
     seconds = max(*each, sum(each) // len(each) * rounds, 60 * rounds)
@@ -384,14 +381,14 @@ def _batch(moves: Sequence[_Move], config: dict[str, Any], now_ns: int, start: i
     if len(key) > 200:
         key = f"volume_balance_batch:{start}-{hashlib.sha256(keys.encode()).digest()[:12].hex()}"
     name = f"balance_batch_{start}_{now_ns}"
-    refuse = as_int(config[late_writes.NAME], late_writes.DEFAULT, 0)
+    refuse = values.whole(late_writes.NAME)
     late = late_writes.words_for_many([move.replica for move in moves], refuse, now_ns / 1e9)
     params = worker_pb2.TaskParams(
         task_id=name,
         balance_params=worker_pb2.BalanceTaskParams(
             timeout_seconds=TIMEOUT_SECONDS,
             max_concurrent_moves=concurrent,
-            io_byte_per_second=as_int(config["io_byte_per_second"], 0, 0),
+            io_byte_per_second=values.whole("io_byte_per_second"),
             moves=[
                 worker_pb2.BalanceMoveSpec(
                     volume_id=move.replica.volume_id,

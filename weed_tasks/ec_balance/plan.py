@@ -19,9 +19,8 @@ from weed_core.model import (
     Field,
     Proposal,
     Runtime,
-    settings,
+    Values,
 )
-from weed_core.values import as_float, as_int, as_list, as_str
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.readiness import Answers, settle
@@ -124,20 +123,20 @@ PRIORITY = {DEDUP: HIGH, CROSS_RACK: NORMAL}
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Propose moves of single shards, and the removal of shards that exist twice."""
-    values, _warnings = settings(DESCRIPTOR, request.config)
+    values = Values(DESCRIPTOR, request.config)
     topology = know_builds(ctx, ctx.topology())
-    accepts = collection_filter(as_str(values["collection_filter"], ""))
+    accepts = collection_filter(values.text("collection_filter"))
     wishes = Wishes(
-        threshold=as_float(values["imbalance_threshold"], 0.2),
-        min_servers=as_int(values["min_server_count"], 3),
-        disk_type=as_str(values["disk_type"], ""),
-        placement=_placement(as_str(values["shard_replica_placement"], "") or topology.default_replication),
-        tags=frozenset(tag.lower() for tag in as_list(values["preferred_tags"], [])),
+        threshold=values.number("imbalance_threshold"),
+        min_servers=values.whole("min_server_count"),
+        disk_type=values.text("disk_type"),
+        placement=_placement(values.text("shard_replica_placement") or topology.default_replication),
+        tags=frozenset(tag.lower() for tag in values.texts("preferred_tags")),
         accepts_collection=accepts,
-        accepts_data_center=wildcard_filter(as_str(values["data_center_filter"], "")),
+        accepts_data_center=wildcard_filter(values.text("data_center_filter")),
     )
     _only(topology, request.volume_id)
-    rate = as_int(values["io_byte_per_second"], 0)
+    rate = values.whole("io_byte_per_second")
     return settle(
         ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, topology, wishes, rate, ctx), _objection
     )

@@ -16,8 +16,8 @@ from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import EcHolding, Replica, Topology, either_filter
 from weed_core.errors import BadTask, ConfigError
-from weed_core.model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, settings
-from weed_core.values import Value, as_float, as_int, as_list, as_str
+from weed_core.model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Values
+from weed_core.values import Value
 from weed_ec.placement import EcPlanner, EcTarget, crowded
 from weed_safety import late_writes
 from weed_safety.alike import know_builds
@@ -123,7 +123,7 @@ def _objection(one: Proposal, answers: Answers) -> str:
 
 def place(ctx: Context, topology: Topology, volume: Replica, config: Mapping[str, Value]) -> list[EcTarget] | str:
     """Choose targets for one volume among servers that say they take its shards, or say why there are none."""
-    values, _warnings = settings(DESCRIPTOR, config)
+    values = Values(DESCRIPTOR, config)
     answers: dict[Address, Answer] = {}
     while True:
         targets = planner_for(topology, values).plan(volume)
@@ -136,9 +136,9 @@ def place(ctx: Context, topology: Topology, volume: Replica, config: Mapping[str
             return targets
 
 
-def planner_for(topology: Topology, config: Mapping[str, Value]) -> EcPlanner:
+def planner_for(topology: Topology, values: Values) -> EcPlanner:
     """The planner that an operator's settings ask for."""
-    return EcPlanner(topology, _placement(config, topology), as_list(config["preferred_tags"], []), RESERVE)
+    return EcPlanner(topology, _placement(values, topology), values.texts("preferred_tags"), RESERVE)
 
 
 def why_refused(replicas: Sequence[Replica], topology: Topology) -> tuple[str, str]:
@@ -161,13 +161,11 @@ def why_refused(replicas: Sequence[Replica], topology: Topology) -> tuple[str, s
 
 def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detection:
     """Plan over a topology that is given."""
-    config, warnings = settings(DESCRIPTOR, request.config)
-    for warning in warnings:
-        ctx.log(warning)
-    wanted = either_filter(as_str(config["collection_filter"], ""))
-    quiet, least = as_int(config["quiet_for_seconds"], 3600), as_int(config["min_size_mb"], 30) << 20
-    fullness, now = as_float(config["fullness_ratio"], 0.95), time.time()
-    planner = planner_for(topology, config)
+    values = Values(DESCRIPTOR, request.config)
+    wanted = either_filter(values.text("collection_filter"))
+    quiet, least = values.whole("quiet_for_seconds"), values.whole("min_size_mb") << 20
+    fullness, now = values.number("fullness_ratio"), time.time()
+    planner = planner_for(topology, values)
     found = Detection([], seen=len(topology.volumes))
     closed = closed_disks(topology)
     holdings: dict[int, list[EcHolding]] = {}
@@ -202,7 +200,7 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
                 targets, failed = planned, 0
         if reason is None:
             one = _propose(request, main, replicas, holdings.get(volume_id, []), targets, int(now))
-            if late := late_writes.words(replicas, as_int(config[late_writes.NAME], late_writes.DEFAULT, 0), now):
+            if late := late_writes.words(replicas, values.whole(late_writes.NAME), now):
                 one = replace(one, summary=f"{one.summary}; it {late}")
             found.proposals.append(one)
             counts["to clear away" if complete else "to encode"] += 1
@@ -217,8 +215,8 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
     return Detection(found.proposals, found.skipped, has_more, found.seen, f"{found.seen} volumes: {summary}")
 
 
-def _placement(config: Mapping[str, Value], topology: Topology) -> ReplicaPlacement | None:
-    text = as_str(config["replica_placement"], "")
+def _placement(values: Values, topology: Topology) -> ReplicaPlacement | None:
+    text = values.text("replica_placement")
     try:
         return ReplicaPlacement.parse(text or topology.default_replication or "000")
     except BadTask as error:

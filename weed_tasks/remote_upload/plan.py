@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from proto_gen import worker_pb2
 from weed_cluster.address import Address
 from weed_cluster.master import Master
 from weed_cluster.topology import Replica, Topology, collection_filter
 from weed_core.errors import ConfigError, TaskError
-from weed_core.model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, settings
+from weed_core.model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Values
 from weed_core.release import Generation
-from weed_core.values import Value, as_float, as_int, as_str
 from weed_safety import late_writes
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
@@ -146,22 +144,22 @@ def known_backend(master: Master, name: str) -> str:
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find volumes to upload, or to download; changes nothing. ConfigError for a backend that the master lacks."""
-    wishes, _warnings = settings(DESCRIPTOR, request.config)
-    name = as_str(wishes["backend"], "")
+    values = Values(DESCRIPTOR, request.config)
+    name = values.text("backend")
     if not name:
         known = ", ".join(backends(ctx.master())) or "none"
         return Detection([], summary=f"no storage backend is chosen, so nothing is moved; the master knows: {known}")
     backend = known_backend(ctx.master(), name)
-    matches = collection_filter(as_str(wishes["collection_filter"], ""))
+    matches = collection_filter(values.text("collection_filter"))
     topology = know_builds(ctx, ctx.topology(request.volume_id))
     return settle(
-        ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, wishes, backend, matches, topology, ctx)
+        ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, values, backend, matches, topology, ctx)
     )
 
 
 def _choose(
     request: DetectionRequest,
-    wishes: Mapping[str, Value],
+    values: Values,
     backend: str,
     matches: Callable[[str], bool],
     topology: Topology,
@@ -169,15 +167,15 @@ def _choose(
 ) -> Detection:
     proposals: list[Proposal] = []
     skipped: list[Skipped] = []
-    seen, has_more = 0, False
+    download, seen, has_more = values.text("direction") == DOWNLOAD, 0, False
     for volume_id, replicas in sorted(topology.volumes.items(), key=lambda pair: topology.turn(pair[0])):
         if not matches(replicas[0].collection):
             continue
         seen += 1
-        key, reason = why_leave(replicas, topology, wishes, backend, time.time())
-        if not key and (reason := why_refused(replicas, topology, wishes["direction"] == DOWNLOAD, _tiered(replicas))):
+        key, reason = why_leave(replicas, topology, values, backend, time.time())
+        if not key and (reason := why_refused(replicas, topology, download, _tiered(replicas))):
             key = "unfit"
-        if not key and len({replica.remote_name for replica in replicas}) > 1 and wishes["direction"] == UPLOAD:
+        if not key and len({replica.remote_name for replica in replicas}) > 1 and not download:
             key, reason = _why_partly(ctx, replicas, backend)
         if key:
             first = replicas[0]
@@ -187,13 +185,13 @@ def _choose(
         elif request.max_results and len(proposals) >= request.max_results:
             has_more = True
         else:
-            proposals.append(_propose(replicas, wishes, backend))
-    verb = "bring back from" if wishes["direction"] == DOWNLOAD else "move to"
+            proposals.append(_propose(replicas, values, backend))
+    verb = "bring back from" if download else "move to"
     return Detection(proposals, skipped, has_more, seen, f"{seen} volumes: {len(proposals)} to {verb} {backend}")
 
 
 def why_leave(
-    replicas: Sequence[Replica], topology: Topology, wishes: Mapping[str, Any], backend: str, now: float
+    replicas: Sequence[Replica], topology: Topology, values: Values, backend: str, now: float
 ) -> tuple[str, str]:
     """Say why a volume is left where it is: a key and words that follow its name; both empty where it is to move.
 
@@ -206,7 +204,7 @@ def why_leave(
         return "other build", f"has replicas that cannot share one object: {unlike}"
     if elsewhere:
         return "elsewhere", f"has its data in {', '.join(elsewhere)}"
-    if wishes["direction"] == DOWNLOAD:
+    if values.text("direction") == DOWNLOAD:
         return ("", "") if backend in remote else ("local", "is local already")
     if remote == {backend}:
         return "remote", f"is in {backend} already"
@@ -214,12 +212,12 @@ def why_leave(
         size = max(replica.size for replica in replicas)
         percent = 100 * size / topology.volume_size_limit if topology.volume_size_limit else 0.0
         quiet = now - max(replica.modified_at for replica in replicas)
-        if percent < as_float(wishes["full_percent"], 95.0):
-            return "not full", f"is {percent:.0f} % full, uploaded from {wishes['full_percent']:g} %"
-        if size < as_int(wishes["min_size_mb"], 0) << 20:
-            return "small", f"has {size >> 20} MB, uploaded from {wishes['min_size_mb']} MB"
-        if quiet < as_int(wishes["quiet_for_seconds"], 86400):
-            return "busy", f"was written to {quiet:.0f} s ago, uploaded after {wishes['quiet_for_seconds']} s"
+        if percent < values.number("full_percent"):
+            return "not full", f"is {percent:.0f} % full, uploaded from {values.number('full_percent'):g} %"
+        if size < values.whole("min_size_mb") << 20:
+            return "small", f"has {size >> 20} MB, uploaded from {values.whole('min_size_mb')} MB"
+        if quiet < values.whole("quiet_for_seconds"):
+            return "busy", f"was written to {quiet:.0f} s ago, uploaded after {values.whole('quiet_for_seconds')} s"
         if first.ttl:
             return "expires", f"expires by itself (time to live {first.ttl})"
         if len(replicas) < first.placement.copies:
@@ -257,12 +255,12 @@ def _why_partly(ctx: Context, replicas: Sequence[Replica], backend: str) -> tupl
     return "", ""
 
 
-def _propose(replicas: Sequence[Replica], wishes: Mapping[str, Value], backend: str) -> Proposal:
+def _propose(replicas: Sequence[Replica], values: Values, backend: str) -> Proposal:
     first = replicas[0]
     size = max(replica.size for replica in replicas)
-    direction = as_str(wishes["direction"], UPLOAD)
+    direction = values.text("direction")
     each = proposal.seconds_for(DESCRIPTOR.name, size)
-    refuse = as_int(wishes.get(late_writes.NAME), late_writes.DEFAULT, 0)
+    refuse = values.whole(late_writes.NAME)
     late = late_writes.words(replicas, refuse, time.time()) if direction == UPLOAD else ""
     words = f"upload volume {first.volume_id} to" if direction == UPLOAD else f"download volume {first.volume_id} from"
     params = worker_pb2.TaskParams(

@@ -14,9 +14,9 @@ from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.topology import snapshot
 from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
-from weed_core.model import Job, Result, settings
+from weed_core.model import Job, Result, Values
 from weed_core.release import Generation
-from weed_core.values import Value, as_bool, as_str
+from weed_core.values import Value
 from weed_safety import late_writes
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
@@ -73,11 +73,11 @@ def run(job: Job, ctx: Context) -> Result:
 
 def _run(job: Job, ctx: Context, volume_id: int, lease: Lease | None) -> Result:
     shown = {name: value for name, value in job.parameters.items() if name in DESCRIPTOR.defaults}
-    wishes, _warnings = settings(DESCRIPTOR, job.config, shown)
-    if not as_str(wishes["backend"], ""):
+    values = Values(DESCRIPTOR, job.config, shown)
+    if not values.text("backend"):
         known = ", ".join(backends(ctx.master())) or "none"
         raise BadTask(f"volume {volume_id} cannot be moved: no storage backend is named; the master knows: {known}")
-    backend = known_backend(ctx.master(), as_str(wishes["backend"], ""))
+    backend = known_backend(ctx.master(), values.text("backend"))
     ctx.progress(0.01, "looking at the cluster")
     topology = snapshot(ctx.master(), volume_id)
     replicas = topology.replicas(volume_id)
@@ -91,8 +91,8 @@ def _run(job: Job, ctx: Context, volume_id: int, lease: Lease | None) -> Result:
         volume_id,
         replicas[0].collection,
         backend,
-        as_bool(wishes["keep_local"], False),
-        as_bool(wishes["keep_remote"], False),
+        values.flag("keep_local"),
+        values.flag("keep_remote"),
         lease,
         late_writes.seconds_of(job),
     )
@@ -104,10 +104,10 @@ def _run(job: Job, ctx: Context, volume_id: int, lease: Lease | None) -> Result:
         plan = f"{volume.name} is not moved, because its replicas cannot share one object"
         check_alike(ctx, volume.servers, plan)
         _check_objects(volume)
-    reason = why_refused(replicas, topology, wishes["direction"] == DOWNLOAD, volume.tiered)
+    reason = why_refused(replicas, topology, values.text("direction") == DOWNLOAD, volume.tiered)
     if reason:
         raise StaleTask(f"volume {volume_id} {reason}")
-    return download(volume) if wishes["direction"] == DOWNLOAD else _upload(volume)
+    return download(volume) if values.text("direction") == DOWNLOAD else _upload(volume)
 
 
 def _check_objects(volume: RemoteVolume) -> None:

@@ -25,10 +25,9 @@ from weed_core.model import (
     Proposal,
     Runtime,
     Skipped,
-    settings,
+    Values,
 )
 from weed_core.release import Generation
-from weed_core.values import Value, as_int, as_str
 from weed_safety import forget, location_cache
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
@@ -147,8 +146,8 @@ SEEN = FirstSeen()
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find volumes whose replicas are too few, too many, misplaced or different; changes nothing."""
-    wishes, _warnings = settings(DESCRIPTOR, request.config)
-    matches = collection_filter(as_str(wishes["collection_filter"], ""))
+    values = Values(DESCRIPTOR, request.config)
+    matches = collection_filter(values.text("collection_filter"))
     topology = know_builds(ctx, ctx.topology(request.volume_id))
     volumes = {
         volume_id: replicas
@@ -181,7 +180,7 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     found.sort(key=lambda pair: (pair[0].kind != UNDER, len(pair[1]), pair[1][0].volume_id))
     seen = _Seen(topology, len(volumes), found, skipped)
     chosen = settle(
-        ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, wishes, ctx, seen), spares_silent=True
+        ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, values, ctx, seen), spares_silent=True
     )
     return _readable(ctx, topology, chosen)
 
@@ -235,9 +234,9 @@ class _Seen:
     skipped: list[Skipped]
 
 
-def _choose(request: DetectionRequest, wishes: Mapping[str, Value], ctx: Context, seen: _Seen) -> Detection:
+def _choose(request: DetectionRequest, values: Values, ctx: Context, seen: _Seen) -> Detection:
     """Propose what may be repaired now."""
-    patience = as_int(wishes["min_fault_age_seconds"], 600, 0)
+    patience = values.whole("min_fault_age_seconds")
     why_shut = forget.asker(ctx)
     proposals: list[Proposal] = []
     skipped = list(seen.skipped)
@@ -255,7 +254,7 @@ def _choose(request: DetectionRequest, wishes: Mapping[str, Value], ctx: Context
         if fault.kind == UNDER and replicas[0].remote_name and not share_objects(ctx, replicas):
             skipped.append(_skip(replicas, why_shared(replicas[0], fault), "remote"))
             continue
-        found = _propose(seen.topology, fault, replicas, wishes, reserved, age, why_shut)
+        found = _propose(seen.topology, fault, replicas, values, reserved, age, why_shut)
         if isinstance(found, Skipped):
             skipped.append(found)
         elif request.max_results and len(proposals) >= request.max_results:
@@ -285,17 +284,17 @@ def _propose(
     topology: Topology,
     fault: Fault,
     replicas: Sequence[Replica],
-    wishes: Mapping[str, Value],
+    values: Values,
     reserved: Reserved,
     age: float,
     why_shut: Callable[[int, list[Address]], str],
 ) -> Proposal | Skipped:
     first = replicas[0]
     placement = first.placement
-    delete_surplus = bool(wishes["delete_surplus"])
+    delete_surplus = values.flag("delete_surplus")
     targets: list[Node] = []
     if fault.kind == DIVERGED:
-        if not wishes["reconcile"]:
+        if not values.flag("reconcile"):
             return _skip(replicas, f"{fault.why}; nothing is changed unless reconcile is on", DIVERGED)
     elif fault.kind in (OVER, MISPLACED) and not delete_surplus:
         return _skip(replicas, f"{fault.why}; nothing is changed unless delete_surplus is on", fault.kind)
@@ -308,20 +307,20 @@ def _propose(
     if targets and remembered_for(fault, placement, age, first.remote_name) > 0:
         holders = [*(replica.server for replica in replicas), *(node.address for node in targets)]
         why = why_shut(first.volume_id, holders)
-    return _proposal(fault, replicas, targets, wishes, age, why)
+    return _proposal(fault, replicas, targets, values, age, why)
 
 
 def _proposal(
     fault: Fault,
     replicas: Sequence[Replica],
     targets: Sequence[Node],
-    wishes: Mapping[str, Value],
+    values: Values,
     age: float,
     why_shut: str,
 ) -> Proposal:
     first, placement = replicas[0], replicas[0].placement
     size = max(replica.size for replica in replicas)
-    rate = as_int(wishes["io_byte_per_second"], 0, 0)
+    rate = values.whole("io_byte_per_second")
     each = max(proposal.seconds_for(DESCRIPTOR.name, size), size // rate if rate else 0)
     seconds = BEGINNING + each * max(1, len(targets)) + (int(location_cache.CACHED_FOR) if why_shut else 0)
     where = f", copy to {', '.join(map(str, targets))}" if targets else ""
@@ -335,7 +334,7 @@ def _proposal(
         sources=map(proposal.source, replicas),
         targets=[proposal.target(node, first.volume_id, size) for node in targets],
         replication_params=worker_pb2.ReplicationTaskParams(
-            replica_count=placement.copies, verify_consistency=wishes["verify"] != "index"
+            replica_count=placement.copies, verify_consistency=values.text("verify") != "index"
         ),
     )
     servers = ", ".join(str(replica.server) for replica in replicas)

@@ -14,8 +14,8 @@ from weed_cluster.placement import Reserved, no_room, why_not
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_core.errors import Mismatch, ServerFailed, StaleTask
-from weed_core.model import Job, Result, settings
-from weed_core.values import as_bool, as_int, as_str
+from weed_core.model import Job, Result, Values
+from weed_core.values import as_int
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.journal import Entry
@@ -52,8 +52,8 @@ def _order(job: Job) -> RepairOrder:
     """Read what a job asks for, whichever dialect it came in."""
     params = job.params
     shown = {name: value for name, value in job.parameters.items() if name in DESCRIPTOR.defaults}
-    wishes, _warnings = settings(DESCRIPTOR, job.config, shown)
-    level = LEVELS[as_str(wishes["verify"], "checksums")]
+    values = Values(DESCRIPTOR, job.config, shown)
+    level = LEVELS[values.text("verify")]
     if params.replication_params.verify_consistency and level == INDEX:
         level = CHECKSUMS
     return RepairOrder(
@@ -63,9 +63,9 @@ def _order(job: Job) -> RepairOrder:
         sources=tuple(source_names(params)),
         targets=tuple(target.node for target in params.targets if target.node),
         level=level,
-        delete_surplus=as_bool(wishes["delete_surplus"], False),
-        reconcile=as_bool(wishes["reconcile"], False),
-        io_bytes_per_second=as_int(wishes["io_byte_per_second"], 0, 0),
+        delete_surplus=values.flag("delete_surplus"),
+        reconcile=values.flag("reconcile"),
+        io_bytes_per_second=values.whole("io_byte_per_second"),
         seen_for=as_int(job.parameters.get("seen_for_seconds"), 0, 0),
     )
 

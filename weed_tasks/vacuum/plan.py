@@ -8,8 +8,19 @@ from collections.abc import Sequence
 
 from proto_gen import worker_pb2
 from weed_cluster.topology import Replica, Topology
-from weed_core.model import HIGH, NORMAL, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped
-from weed_core.values import as_float, as_int
+from weed_core.model import (
+    HIGH,
+    NORMAL,
+    Descriptor,
+    Detection,
+    DetectionRequest,
+    Field,
+    Proposal,
+    Runtime,
+    Skipped,
+    Values,
+)
+from weed_core.values import as_int
 from weed_safety.context import Context
 from weed_safety.readiness import SETBACK, settle
 from weed_safety.untold import KEY, closed_disks, why_untold
@@ -61,10 +72,10 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
 
 def plan(request: DetectionRequest, topology: Topology, now: float | None = None) -> Detection:
     """Choose from a topology what to vacuum, and say of each other volume why not; ConfigError for a bad filter."""
-    config = {**DESCRIPTOR.defaults, **request.config}
-    threshold = as_float(config["garbage_threshold"], 0.3, 0, 1)
-    min_age = as_int(config.get("min_volume_age_seconds"), 0, 0)
-    in_scope = scope_of(config, topology)
+    values = Values(DESCRIPTOR, request.config)
+    threshold = values.number("garbage_threshold")
+    min_age = as_int(request.config.get("min_volume_age_seconds"), 0, 0)  # no form shows it
+    in_scope = scope_of(values, topology)
     closed = closed_disks(topology)
     now = time.time() if now is None else now
     proposals: list[Proposal] = []

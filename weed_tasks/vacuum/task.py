@@ -21,7 +21,7 @@ from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import snapshot
 from weed_cluster.volume_server import MasterAt
 from weed_core.errors import BadTask, Busy, Mismatch, ServerFailed, StaleTask, TaskError, TimedOut
-from weed_core.model import Job, Result
+from weed_core.model import Job, Result, Values
 from weed_core.release import Generation
 from weed_core.values import as_bool, as_float
 from weed_safety.context import Context
@@ -34,7 +34,7 @@ from weed_safety.readiness import check_ready, close_refusing
 from weed_safety.untold import check_told
 from weed_storage.index import Live, compare, entry_size, fold
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock
-from weed_tasks.vacuum.plan import why_refused
+from weed_tasks.vacuum.plan import DESCRIPTOR, why_refused
 
 COMPACT, FENCE = "compact", "fence"
 """Journal steps: a replica that may have compaction files (server, volume_id, revision before), and the master's own
@@ -160,7 +160,7 @@ def _wishes(job: Job) -> tuple[float, bool, bool]:
     typed = job.params.HasField("vacuum_params")
     threshold = params.garbage_threshold if typed else as_float(plain.get("garbage_threshold"), 0.0)
     if threshold <= 0:
-        threshold = as_float(job.config.get("garbage_threshold"), 0.3)
+        threshold = Values(DESCRIPTOR, job.config).number("garbage_threshold")
     if threshold > 1:
         raise BadTask(f"garbage threshold {threshold} is not within 0 and 1")
     force = params.force_vacuum if typed else as_bool(plain.get("force_vacuum"), False)
