@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -422,6 +423,7 @@ def test_only_servers_before_4_44_write_blobs_into_a_frozen_volume(any_cluster: 
 def test_a_copy_is_the_same_bytes_and_known_to_the_master(any_cluster: Cluster) -> None:
     files, volume_id, source, client = one(any_cluster, collection="pictures")
     any_cluster.delete(list(files)[:3])
+    any_cluster.stamp(volume_id, [source], time.time())
     target = any_cluster.servers[1]
     pulled = list(any_cluster.volume(target).volume_copy(volume_id=volume_id, source_data_node=str(source.address)))
     assert len(pulled) == 1
