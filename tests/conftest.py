@@ -21,14 +21,20 @@ import grpc.experimental.gevent
 
 grpc.experimental.gevent.init_gevent()
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support.cluster import ERAS, Cluster, Kind, real_kinds, start_cluster
 from weed_sandbox.launcher import Launcher
+
+hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 SANDBOX_KIND = Kind()
 REAL_KINDS = real_kinds()
@@ -36,6 +42,11 @@ REAL_KINDS = real_kinds()
 
 def _params(kinds: list[Kind]) -> list[Any]:
     return [pytest.param(kind, id=str(kind), marks=[pytest.mark.real] if kind.binary else []) for kind in kinds]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Have each test draw the same each time."""
+    random.seed(item.nodeid)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_RANDOM = random.SystemRandom()
+"""For what must differ between processes that run at a time; all else that tests draw is seeded."""
+
 
 def eventually(condition: Callable[[], T], timeout: float = 10.0, pause: float = 0.02) -> T:
     """Ask until the answer is true and return it; AssertionError with the last answer after `timeout` seconds."""
@@ -28,7 +31,7 @@ def free_port(hosts: Iterable[str] = ("127.0.0.1",), beside: int = 10000) -> int
     Taken from below the range that the kernel gives to outgoing connections, so that no client takes it meanwhile.
     """
     for _attempt in range(200):
-        port = random.randrange(10100, 20000)
+        port = _RANDOM.randrange(10100, 20000)
         if all(_is_free(host, number) for host in hosts for number in (port, port + beside)):
             return port
     raise AssertionError("found no free port")
