@@ -26,7 +26,7 @@ ALL_SHARDS = tuple(range(TOTAL_SHARDS))
 ANY_REVISION = 0xFFFFFFFF
 """The compaction revision that CopyFile takes for any."""
 
-QUIET = 100.0
+SENDER_SECONDS = 100.0
 """Seconds after its last write in which a shard file may still have a sender; then the server has dropped that one.
 
 When a stream breaks, the server removes the file by its name, whoever wrote it last: shards sent over the file of a
@@ -111,6 +111,11 @@ def describe(shard_sets: Iterable[ShardSet]) -> str:
     )
 
 
+def _sender_seconds(ctx: Context) -> float:
+    wanted = ctx.options.sender_seconds
+    return SENDER_SECONDS if wanted is None else wanted
+
+
 def await_senders(ctx: Context, shard_sets: Iterable[ShardSet], volume_id: int, collection: str) -> None:
     """Wait until no unmounted shard file can still have a sender; Busy where one is being written."""
     for held in shard_sets:
@@ -120,7 +125,7 @@ def await_senders(ctx: Context, shard_sets: Iterable[ShardSet], volume_id: int, 
         # The server's clock and ours may differ: believe an age only if it is plausible, and look twice.
         latest = max(loose.values())
         age = max(0.0, time.time() - latest / 1e9) if latest else 0.0
-        left = max(0.0, QUIET - age)
+        left = max(0.0, _sender_seconds(ctx) - age)
         if left > 0:
             ctx.log(f"shard files of volume {volume_id} on {held.server} are new; waiting {left:.0f} s for a sender")
         ctx.wait(max(left, 1.0))

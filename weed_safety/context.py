@@ -30,6 +30,7 @@ class Options:
     ec_window: int = 20 << 20  # bytes of volume data that one encode may hold in memory
     data_dirs: tuple[Path, ...] | None = ()  # volume directories that may be read directly; None: servers name them
     dry_run: bool = False
+    sender_seconds: float | None = None  # in which a shard file may still have a sender; None: as SeaweedFS has it
     remembered_seconds: float | None = None  # for which servers know old replicas; None: as SeaweedFS has it
 
 

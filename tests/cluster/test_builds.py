@@ -16,7 +16,6 @@ from weed_cluster.address import Address
 from weed_cluster.builds import Build, Builds, why_unlike
 from weed_core.errors import StaleTask
 from weed_core.model import DetectionRequest, Job
-from weed_ec import shards
 from weed_safety import move
 from weed_safety.alike import BUILDS
 from weed_sandbox.launcher import Launcher
@@ -36,7 +35,7 @@ def mixed(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five servers, the last of which says that it is the build with 5-byte offsets."""
     _five.reset()
     BUILDS.forget()
-    monkeypatch.setattr(shards, "QUIET", 0.0)
+    _five.options["sender_seconds"] = 0.0
     monkeypatch.setattr(move, "QUIET", 0.2)
     monkeypatch.setattr(repair, "QUIET", 0.2)
     see_nothing_yet(_five)

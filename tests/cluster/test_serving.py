@@ -15,7 +15,7 @@ from tests.support.erasure_coding import job as encode_job
 from tests.tasks.ec_balance.test_ec_balance import job as shard_job
 from weed_core.errors import Mismatch, TaskError
 from weed_core.model import Job
-from weed_ec import proof, shards
+from weed_ec import proof
 from weed_safety import location_cache, move
 from weed_sandbox.launcher import Launcher
 from weed_tasks import balance, ec_balance, erasure_coding, replication
@@ -36,7 +36,6 @@ def _five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     _five.reset()
     for module, name, value in (
-        (shards, "QUIET", 0.0),
         (move, "QUIET", 0.2),
         (repair, "QUIET", 0.2),
         (location_cache, "CACHED_FOR", 0.0),
@@ -44,6 +43,7 @@ def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
         (ec_balance_task, "FINDS_OTHERS_WITHIN", 0.5),
     ):
         monkeypatch.setattr(module, name, value)
+    _five.options["sender_seconds"] = 0.0
     forget_calls(_five)
     return _five
 

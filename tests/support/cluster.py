@@ -285,7 +285,7 @@ def _ask(
 
 @dataclass
 class Cluster:
-    """A running cluster. Server i has the address 127.0.0.(11+i)."""
+    """A running cluster. Server i has the address 127.0.0.(11+i). `options` are what every context of it is given."""
 
     kind: str
     era: str
@@ -294,6 +294,7 @@ class Cluster:
     directory: Path
     _kind: Kind
     _launcher: Launcher
+    options: dict[str, Any] = field(default_factory=dict)
     _admins: list[Process] = field(default_factory=list)
     _filers: list[Process] = field(default_factory=list)
     _channels: Channels = field(default_factory=Channels)
@@ -326,11 +327,11 @@ class Cluster:
         return VolumeServerStub(self._channels.to(server.address))  # type: ignore[no-untyped-call]
 
     def context(self, journal: Entry | None = None, timeout: float | None = None, **options: Any) -> Context:
-        """What a task gets, in the test process. `options` are those of weed_safety.context.Options."""
+        """What a task gets, in the test process. `options` are those of weed_safety.context.Options, beside our own."""
         from weed_safety.context import Context, Options
         from weed_safety.journal import Journal
 
-        return Context(self.clients(timeout), journal or Journal.memory(), options=Options(**options))
+        return Context(self.clients(timeout), journal or Journal.memory(), options=Options(**self.options | options))
 
     def topology(self) -> Topology:
         """What the master knows now."""

@@ -13,7 +13,7 @@ shards at its start, and one that holds the volume itself removes them.
 
 Two workers. Only one works on a volume at a time, by a lease at the master (weed_safety.lease). One that lost its lease
 changes nothing any more, nor does it undo: the other found all of it. Files of an upload that may still be under way
-are waited for (weed_ec.shards.QUIET). Shards are removed only where the volume itself was just seen whole.
+are waited for (weed_ec.shards.SENDER_SECONDS). Shards are removed only where the volume itself was just seen whole.
 """
 
 from __future__ import annotations

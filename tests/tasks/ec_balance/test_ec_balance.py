@@ -47,18 +47,18 @@ def _sandbox_four(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def four(_four: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+def four(_four: Cluster) -> Cluster:
     """Four empty servers in two racks: the 4.44 sandbox, and each real `weed` that new."""
     _four.reset()
-    monkeypatch.setattr(ec_shards, "QUIET", 0.0)  # no sender outlives its test
+    _four.options["sender_seconds"] = 0.0  # no sender outlives its test
     return _four
 
 
 @pytest.fixture
-def sandbox_four(_sandbox_four: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+def sandbox_four(_sandbox_four: Cluster) -> Cluster:
     """Four empty servers of the sandbox."""
     _sandbox_four.reset()
-    monkeypatch.setattr(ec_shards, "QUIET", 0.0)
+    _sandbox_four.options["sender_seconds"] = 0.0
     return _sandbox_four
 
 

@@ -49,18 +49,18 @@ def _sandbox_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+def five(_five: Cluster) -> Cluster:
     """Five empty servers: the sandbox of each era, and each real `weed`."""
     fresh(_five)
-    monkeypatch.setattr(shards, "QUIET", 0.0)  # no sender outlives its test
+    _five.options["sender_seconds"] = 0.0  # no sender outlives its test
     return _five
 
 
 @pytest.fixture
-def sandbox_five(_sandbox_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+def sandbox_five(_sandbox_five: Cluster) -> Cluster:
     """Five empty servers of the 4.44 sandbox."""
     fresh(_sandbox_five)
-    monkeypatch.setattr(shards, "QUIET", 0.0)
+    _sandbox_five.options["sender_seconds"] = 0.0
     return _sandbox_five
 
 

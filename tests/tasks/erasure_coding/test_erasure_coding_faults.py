@@ -11,7 +11,6 @@ from tests.support import eventually
 from tests.support.cluster import Cluster, start_cluster
 from tests.support.erasure_coding import answers, assert_as_before, assert_encoded, fresh, job
 from weed_core.errors import TaskError
-from weed_ec import shards
 from weed_sandbox.launcher import Launcher
 from weed_tasks import erasure_coding
 from weed_tasks.erasure_coding import commit, task
@@ -59,7 +58,7 @@ def _module_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -
 def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
     fresh(_module_five)
-    monkeypatch.setattr(shards, "QUIET", 0.0)
+    _module_five.options["sender_seconds"] = 0.0
     for module in (commit, task):
         monkeypatch.setattr(module, "STILL", 0.05)
     return _module_five

@@ -24,7 +24,6 @@ from tests.support.dying import Death, DyingWorker, Event, at_event, never
 from tests.support.erasure_coding import assert_as_before, assert_encoded, fresh, job
 from tests.support.rpcs import CHANGING
 from weed_core.errors import TaskError
-from weed_ec import shards
 from weed_sandbox.launcher import Launcher
 from weed_tasks import erasure_coding
 from weed_tasks.erasure_coding import commit, task
@@ -44,7 +43,7 @@ def _module_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -
 def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
     fresh(_module_five)
-    monkeypatch.setattr(shards, "QUIET", 0.0)
+    _module_five.options["sender_seconds"] = 0.0
     for module in (commit, task):
         monkeypatch.setattr(module, "STILL", 0.05)
     return _module_five
@@ -60,10 +59,10 @@ def _module_either(
 
 
 @pytest.fixture
-def either(_module_either: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+def either(_module_either: Cluster) -> Cluster:
     """Five empty servers of the sandbox, or of each real `weed`."""
     fresh(_module_either)
-    monkeypatch.setattr(shards, "QUIET", 0.0)
+    _module_either.options["sender_seconds"] = 0.0
     return _module_either
 
 
