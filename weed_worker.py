@@ -520,7 +520,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     gevent.signal_handler(signal.SIGINT, worker.stop, "SIGINT")
     gevent.signal_handler(signal.SIGHUP, reload)
     gevent.signal_handler(signal.SIGUSR1, lambda: print(worker.stacks().decode(), file=sys.stderr))
-    return worker.run()
+    status = worker.run()
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)  # what is still amid a call, as looks for holds are, would be taken apart with tracebacks
 
 
 if __name__ == "__main__":
