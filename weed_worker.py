@@ -83,6 +83,8 @@ DISK_THREADS = 4
 RECOVERY_TIME = 600.0
 """Seconds for undoing what one killed job left behind, before it is tried again."""
 
+HAND_BACK = 1.0  # seconds before a job that cannot start is handed back
+
 SHORTEST_BEAT = 0.05
 """Seconds between heartbeats, at least: what changes in between is told by one."""
 
@@ -261,8 +263,11 @@ class Worker:
             known = ", ".join(self.tasks)
             self._finish(work, error=command.problem or f"no task type {job.type!r} here; this worker does {known}")
             return
-        if reason := self.why_not(job.type) or full:
+        if reason := self.why_not(job.type):
             self._finish(work, error=f"not started: {reason}", at_capacity=True)
+            return
+        if full:  # stays so for a while, and the admin gives the job again 200 ms after the answer
+            gevent.spawn_later(HAND_BACK, self._finish, work, error=f"not started: {full}", at_capacity=True)
             return
         log.info("took %s", work.name)
         self.hand.wait(work)

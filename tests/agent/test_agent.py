@@ -148,7 +148,7 @@ def test_a_second_job_on_the_same_volume_never_runs_beside_the_first(
     sandbox_cluster: Cluster, driver: Driver, agent: Agent, dialect: str
 ) -> None:
     (volume_id,) = garbage(sandbox_cluster).volume_ids
-    hold(sandbox_cluster, volume_id, 1.5)
+    hold(sandbox_cluster, volume_id, 4.0)
     server = server_of(sandbox_cluster, volume_id)
     driver.give("j1", "vacuum", volume_id, server)
     eventually(lambda: compactions(sandbox_cluster) == 1)
