@@ -182,7 +182,7 @@ def test_a_fault_that_was_seen_for_ten_minutes_is_repaired_without_a_wait(
 def test_a_worker_killed_while_servers_may_write_past_a_new_copy_opens_the_volume_only_when_they_do_not(
     make_cluster: Callable[..., Cluster], start_agent: Start, hurried: pytest.MonkeyPatch
 ) -> None:
-    hurried.setenv("CACHED_FOR", "8")
+    hurried.setenv("CACHED_FOR", "20")  # longer than a dead worker keeps its lease
     cluster = make_cluster(era="4.13")
     files = cluster.fill(5, replication="001", servers=cluster.servers[:1])
     (volume_id,) = files.volume_ids
