@@ -130,11 +130,31 @@ def prove_serves(ctx: Context, volume_id: int, witness: Address, holders: Sequen
     ctx.each(lambda holder: prove_answers(ctx, volume_id, holder, known), holders)
 
 
-def asked_of(ctx: Context, volume_id: int, witness: Address, sample: Sample) -> dict[int, tuple[int, int]]:
-    """Ask the witness for the needles that it still has: id to cookie and checksum."""
-    ids = [needle_id for needle_id, _offset, size in sample if size]
-    found = ctx.each(lambda needle_id: _needle(ctx, volume_id, witness, needle_id), ids)
-    return {needle_id: needle for needle_id, needle in zip(ids, found) if needle is not None}
+def asked_of(
+    ctx: Context, volume_id: int, witness: Address, sample: Sample, within: float = 0.0
+) -> dict[int, tuple[int, int]]:
+    """Ask the witness for the needles that it still has: id to cookie and checksum.
+
+    One that cannot answer is asked again for so many seconds, then ServerFailed: with shards, it may have to learn
+    first where others of the volume went.
+    """
+    answers: dict[int, tuple[int, int] | None] = {}
+    failures: list[ServerFailed] = []
+
+    def ask(needle_id: int) -> None:
+        try:
+            answers[needle_id] = _needle(ctx, volume_id, witness, needle_id)
+        except ServerFailed as error:
+            failures.append(error)
+
+    def answered() -> bool:
+        failures.clear()
+        ctx.each(ask, [needle_id for needle_id, _offset, size in sample if size and needle_id not in answers])
+        return not failures
+
+    if not ctx.until(answered, within, pause=0.5):
+        raise failures[-1]
+    return {needle_id: needle for needle_id, needle in answers.items() if needle is not None}
 
 
 def prove_answers(
@@ -143,24 +163,30 @@ def prove_answers(
     """Mismatch unless a holder finds these needles, within so many seconds: one with shards first learns of the others.
 
     ServerFailed is answered with a Mismatch, too: whatever keeps it from answering would keep clients from reading.
+    All that fail are asked for in turn. A server of 4.44 forgets where a shard was when it wants it to recover another
+    one, not when it wants it for itself, and asks the master anew, after 11 s, only when it knows fewer than ten.
     """
-    for needle_id, wanted in known.items():
-        reasons: list[str] = []
+    reasons: dict[int, str] = {}
+    open_ids = list(known)
 
-        def finds(needle_id: int = needle_id, wanted: tuple[int, int] = wanted, reasons: list[str] = reasons) -> bool:
-            try:
-                found = _needle(ctx, volume_id, holder, needle_id)
-            except ServerFailed as error:
-                reasons.append(str(error))
-                return False
-            reasons.append("it says there is none" if found is None else "it reads another one")
-            return found == wanted
+    def finds(needle_id: int) -> bool:
+        try:
+            found = _needle(ctx, volume_id, holder, needle_id)
+        except ServerFailed as error:
+            reasons[needle_id] = str(error)
+            return False
+        reasons[needle_id] = "it says there is none" if found is None else "it reads another one"
+        return found == known[needle_id]
 
-        if not ctx.until(finds, within, pause=0.5):
-            raise Mismatch(
-                f"{holder} does not serve volume {volume_id}: asked for needle {needle_id:x}, {reasons[-1]}; nothing "
-                "was deleted"
-            )
+    def finds_all() -> bool:
+        open_ids[:] = [needle_id for needle_id in open_ids if not finds(needle_id)]
+        return not open_ids
+
+    if not ctx.until(finds_all, within, pause=0.5):
+        raise Mismatch(
+            f"{holder} does not serve volume {volume_id}: asked for needle {open_ids[0]:x}, {reasons[open_ids[0]]}; "
+            "nothing was deleted"
+        )
 
 
 def _needle(ctx: Context, volume_id: int, server: Address, needle_id: int) -> tuple[int, int] | None:

@@ -25,9 +25,11 @@ from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
 from weed_safety.lease import Lease, volume_lease
 from weed_safety.parameters import server_named, text_of, volume_id_of
-from weed_safety.proof import SERVED, asked_of, prove_answers, sample_of
+from weed_safety.proof import SERVED, Sample, asked_of, prove_answers, sample_of
 from weed_safety.readiness import close_refusing
-from weed_storage.index import entries, fold, read_ecj
+from weed_storage.ec_layout import locate
+from weed_storage.index import Live, entries, fold, read_ecj
+from weed_storage.needle import actual_size
 from weed_tasks.ec_balance.spread import refused_shards, why_refused
 
 COPY, REMOVE = "ec_shard_copy", "ec_shard_remove"
@@ -35,6 +37,9 @@ COPY, REMOVE = "ec_shard_copy", "ec_shard_remove"
 
 SAMPLED = 8
 """Pieces of a shard that are read back from both servers and compared."""
+
+LOCATED = 256
+"""Needles among which one in each shard of data is looked for."""
 
 SLOWEST = 10 << 20
 """Bytes per second that a copy must reach before its deadline gives it up."""
@@ -177,7 +182,7 @@ def _shard(order: ShardOrder, shard: int, ctx: Context, lease: Lease) -> str:
         _prove(order, shard, ctx)
         if copied is not None:
             _await_master(order, shard, ctx)
-        _prove_served(order, source, ctx)
+        known = _prove_served(order, source, ctx)
         with ctx.cluster.leash.shielded():
             _remove(order, shard, ctx, lease)
     except BaseException:
@@ -187,6 +192,7 @@ def _shard(order: ShardOrder, shard: int, ctx: Context, lease: Lease) -> str:
         raise
     if copied is not None:
         ctx.journal.settle(copied)
+    _teach(order, shard, known, ctx)
     return f"shard {shard} " + ("moved" if copied else "removed, a proved copy stays")
 
 
@@ -311,13 +317,50 @@ def _pass_on_deletions(order: ShardOrder, target: ShardSet, ctx: Context) -> Non
         )
 
 
-def _prove_served(order: ShardOrder, source: ShardSet, ctx: Context) -> None:
-    """Mismatch unless the target finds files of the volume by itself, as the source does."""
+def _prove_served(order: ShardOrder, source: ShardSet, ctx: Context) -> dict[int, tuple[int, int]]:
+    """Mismatch unless the target finds files of the volume by itself, as the source does; return what it found."""
     index = fetch(ctx.volume(order.source), order.volume_id, order.collection, ".ecx")
     offset_bytes = (source.vif.bytes_offset if source.vif else 0) or 4
     live = ctx.compute(fold, index or b"", offset_bytes)
-    known = asked_of(ctx, order.volume_id, order.source, sample_of(live, SERVED))
+    known = asked_of(ctx, order.volume_id, order.source, _one_in_each(live, source), FINDS_OTHERS_WITHIN)
     prove_answers(ctx, order.volume_id, order.target, known, FINDS_OTHERS_WITHIN)
+    return known
+
+
+def _one_in_each(live: Live, source: ShardSet) -> Sample:
+    """Choose a needle in each shard of data, as far as a sample has one there."""
+    size = source.vif.dat_file_size if source.vif is not None else 0
+    if source.vif is None or not size:
+        return sample_of(live, SERVED)
+    version, strict = source.vif.version or 3, source.generation.strict_rows
+    chosen = {
+        locate(offset, actual_size(length, version), size, strict)[0].shard: (needle_id, offset, length)
+        for needle_id, offset, length in sample_of(live, LOCATED)
+        if length > 0
+    }
+    return list(chosen.values())
+
+
+def _teach(order: ShardOrder, shard: int, known: dict[int, tuple[int, int]], ctx: Context) -> None:
+    """Have every holder find files without the place that the shard left, before another shard goes.
+
+    A server looks for shards where they were when it last asked, for up to seven minutes: with more than four of them
+    gone from there it reads nothing, unless it is made to notice.
+    """
+    holders = {server for servers in ec_locations(ctx.master(), order.volume_id).values() for server in servers}
+
+    def learn(server: Address) -> None:
+        try:
+            prove_answers(ctx, order.volume_id, server, known, FINDS_OTHERS_WITHIN)
+        except Mismatch as error:
+            reason = str(error).partition(": ")[2].partition("; nothing")[0]
+            ctx.log(
+                f"reads of volume {order.volume_id} through {server} may fail for up to seven minutes, until it looks "
+                f"anew for shard {shard}: {reason}"
+            )
+
+    ctx.progress(0.9, "having every holder find the shard's new place")
+    ctx.each(learn, sorted(holders, key=str))
 
 
 def _both(order: ShardOrder) -> tuple[Address, Address]:
