@@ -21,7 +21,7 @@ from weed_sandbox.launcher import Launcher
 
 SHARES = (7, 1, 1)  # volumes by server
 VOLUMES = sum(SHARES)
-PATIENCE = 120.0  # seconds for all tasks
+PATIENCE = 240.0  # seconds for all tasks: what a vacuum has just written refuses writes for a minute before it moves
 
 
 def say(text: str) -> None:

@@ -23,6 +23,7 @@ Start = Callable[..., Agent]
 MakeCluster = Callable[..., Cluster]
 
 
+@pytest.mark.timeout(360)  # a 4.13 admin is restarted after each scan, and what was vacuumed waits a minute to move
 def test_the_admin_s_own_work_puts_a_cluster_right(make_cluster: MakeCluster, start_agent: Start) -> None:
     cluster = make_cluster()
     files = demo.prepare(cluster)
