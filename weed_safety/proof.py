@@ -163,6 +163,16 @@ def prove_answers(
     """Mismatch unless a holder finds these needles, within so many seconds: one with shards first learns of the others.
 
     ServerFailed is answered with a Mismatch, too: whatever keeps it from answering would keep clients from reading.
+    """
+    if reason := why_unanswered(ctx, volume_id, holder, known, within):
+        raise Mismatch(f"{holder} does not serve volume {volume_id}: {reason}; nothing was deleted")
+
+
+def why_unanswered(
+    ctx: Context, volume_id: int, holder: Address, known: Mapping[int, tuple[int, int]], within: float
+) -> str:
+    """Say what a holder answers when asked for these needles, where it is still wrong after so many seconds; else "".
+
     All that fail are asked for in turn. A server of 4.44 forgets where a shard was when it wants it to recover another
     one, not when it wants it for itself, and asks the master anew, after 11 s, only when it knows fewer than ten.
     """
@@ -182,11 +192,9 @@ def prove_answers(
         open_ids[:] = [needle_id for needle_id in open_ids if not finds(needle_id)]
         return not open_ids
 
-    if not ctx.until(finds_all, within, pause=0.5):
-        raise Mismatch(
-            f"{holder} does not serve volume {volume_id}: asked for needle {open_ids[0]:x}, {reasons[open_ids[0]]}; "
-            "nothing was deleted"
-        )
+    if ctx.until(finds_all, within, pause=0.5):
+        return ""
+    return f"asked for needle {open_ids[0]:x}, {reasons[open_ids[0]]}"
 
 
 def _needle(ctx: Context, volume_id: int, server: Address, needle_id: int) -> tuple[int, int] | None:

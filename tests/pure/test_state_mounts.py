@@ -21,7 +21,7 @@ a torn line
 @pytest.mark.parametrize(
     ("directory", "says"),
     [
-        ("/root/work", "on a container's own layer (overlay): it goes with the container"),
+        ("/srv/work", "on a container's own layer (overlay): it goes with the container"),
         ("/var/lib/fast/weed", "in memory (tmpfs)"),
         ("/data", "an emptyDir: it goes with the pod"),
         ("/with blank/x", "in memory (tmpfs)"),

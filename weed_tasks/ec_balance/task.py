@@ -25,7 +25,7 @@ from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
 from weed_safety.lease import Lease, volume_lease
 from weed_safety.parameters import server_named, text_of, volume_id_of
-from weed_safety.proof import SERVED, Sample, asked_of, prove_answers, sample_of
+from weed_safety.proof import SERVED, Sample, asked_of, prove_answers, sample_of, why_unanswered
 from weed_safety.readiness import close_refusing
 from weed_storage.ec_layout import locate
 from weed_storage.index import Live, entries, fold, read_ecj
@@ -347,19 +347,20 @@ def _teach(order: ShardOrder, shard: int, known: dict[int, tuple[int, int]], ctx
     A server looks for shards where they were when it last asked, for up to seven minutes: with more than four of them
     gone from there it reads nothing, unless it is made to notice.
     """
-    holders = {server for servers in ec_locations(ctx.master(), order.volume_id).values() for server in servers}
 
     def learn(server: Address) -> None:
-        try:
-            prove_answers(ctx, order.volume_id, server, known, FINDS_OTHERS_WITHIN)
-        except Mismatch as error:
-            reason = str(error).partition(": ")[2].partition("; nothing")[0]
+        if reason := why_unanswered(ctx, order.volume_id, server, known, FINDS_OTHERS_WITHIN):
             ctx.log(
                 f"reads of volume {order.volume_id} through {server} may fail for up to seven minutes, until it looks "
                 f"anew for shard {shard}: {reason}"
             )
 
     ctx.progress(0.9, "having every holder find the shard's new place")
+    try:
+        holders = {server for servers in ec_locations(ctx.master(), order.volume_id).values() for server in servers}
+    except ServerFailed as error:  # the shard has moved all the same
+        ctx.log(f"the holders of volume {order.volume_id} were not asked to find shard {shard} anew: {error}")
+        return
     ctx.each(learn, sorted(holders, key=str))
 
 
