@@ -334,6 +334,26 @@ class VolumeListResponse(_message.Message):
     volume_size_limit_mb: int
     def __init__(self, topology_info: _Optional[_Union[TopologyInfo, _Mapping]] = ..., volume_size_limit_mb: _Optional[int] = ...) -> None: ...
 
+class Collection(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class CollectionListRequest(_message.Message):
+    __slots__ = ("include_normal_volumes", "include_ec_volumes")
+    INCLUDE_NORMAL_VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_EC_VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    include_normal_volumes: bool
+    include_ec_volumes: bool
+    def __init__(self, include_normal_volumes: _Optional[bool] = ..., include_ec_volumes: _Optional[bool] = ...) -> None: ...
+
+class CollectionListResponse(_message.Message):
+    __slots__ = ("collections",)
+    COLLECTIONS_FIELD_NUMBER: _ClassVar[int]
+    collections: _containers.RepeatedCompositeFieldContainer[Collection]
+    def __init__(self, collections: _Optional[_Iterable[_Union[Collection, _Mapping]]] = ...) -> None: ...
+
 class TopologyInfo(_message.Message):
     __slots__ = ("id", "data_center_infos", "diskInfos")
     class DiskInfosEntry(_message.Message):

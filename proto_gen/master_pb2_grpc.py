@@ -64,6 +64,11 @@ class SeaweedStub:
                 request_serializer=master__pb2.VolumeListRequest.SerializeToString,
                 response_deserializer=master__pb2.VolumeListStreamResponse.FromString,
                 _registered_method=True)
+        self.CollectionList = channel.unary_unary(
+                '/master_pb.Seaweed/CollectionList',
+                request_serializer=master__pb2.CollectionListRequest.SerializeToString,
+                response_deserializer=master__pb2.CollectionListResponse.FromString,
+                _registered_method=True)
         self.LookupEcVolume = channel.unary_unary(
                 '/master_pb.Seaweed/LookupEcVolume',
                 request_serializer=master__pb2.LookupEcVolumeRequest.SerializeToString,
@@ -150,6 +155,12 @@ class SeaweedServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VolumeListStream(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectionList(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +258,11 @@ def add_SeaweedServicer_to_server(servicer, server):
                     servicer.VolumeListStream,
                     request_deserializer=master__pb2.VolumeListRequest.FromString,
                     response_serializer=master__pb2.VolumeListStreamResponse.SerializeToString,
+            ),
+            'CollectionList': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectionList,
+                    request_deserializer=master__pb2.CollectionListRequest.FromString,
+                    response_serializer=master__pb2.CollectionListResponse.SerializeToString,
             ),
             'LookupEcVolume': grpc.unary_unary_rpc_method_handler(
                     servicer.LookupEcVolume,
@@ -461,6 +477,33 @@ class Seaweed:
             '/master_pb.Seaweed/VolumeListStream',
             master__pb2.VolumeListRequest.SerializeToString,
             master__pb2.VolumeListStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectionList(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/master_pb.Seaweed/CollectionList',
+            master__pb2.CollectionListRequest.SerializeToString,
+            master__pb2.CollectionListResponse.FromString,
             options,
             channel_credentials,
             insecure,

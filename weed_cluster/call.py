@@ -66,21 +66,43 @@ def upload_message(content: bytes | memoryview) -> bytes:
     return b"".join((_FILE_CONTENT_SENT, _varint(len(content)), content))
 
 
+def file_content_message(content: bytes | memoryview, modified_ts_ns: int = 0) -> bytes:
+    """One message of a CopyFile that is answered: bytes of the file and, in its first one, when it was written."""
+    time = b"" if not modified_ts_ns else b"\x10" + _varint(modified_ts_ns)
+    return b"".join((b"\x0a", _varint(len(content)), content, time))
+
+
+def _first_field(message: bytes) -> memoryview | None:
+    """The bytes of a message's field 1, where they lie in it; None where it begins otherwise."""
+    if message[:1] != b"\x0a":
+        return None
+    length = shift = 0
+    for at in range(1, 11):
+        length |= (message[at] & 0x7F) << shift
+        shift += 7
+        if message[at] < 0x80:
+            break
+    return memoryview(message)[at + 1 : at + 1 + length]
+
+
 class FileContent:
     """The file_content of a CopyFileResponse, where it lies in the message."""
 
     @staticmethod
     def FromString(message: bytes) -> memoryview:  # noqa: N802
         """Take the content out of a message; a message that begins otherwise is left to protobuf."""
-        if message[:1] != b"\x0a":
-            return memoryview(v.CopyFileResponse.FromString(message).file_content)
-        length = shift = 0
-        for at in range(1, 11):
-            length |= (message[at] & 0x7F) << shift
-            shift += 7
-            if message[at] < 0x80:
-                break
-        return memoryview(message)[at + 1 : at + 1 + length]
+        found = _first_field(message)
+        return memoryview(v.CopyFileResponse.FromString(message).file_content) if found is None else found
+
+
+class ShardContent:
+    """The data of a VolumeEcShardReadResponse, where it lies in the message."""
+
+    @staticmethod
+    def FromString(message: bytes) -> memoryview:  # noqa: N802
+        """Take the data out of a message; a message that begins otherwise is left to protobuf."""
+        found = _first_field(message)
+        return memoryview(v.VolumeEcShardReadResponse.FromString(message).data) if found is None else found
 
 
 class Client:

@@ -64,7 +64,8 @@ def open_channel(
 class Channels:
     """One cached channel per server.
 
-    `credentials` and `options` are asked for each new channel; both are a Security's methods of these names.
+    `credentials` and `options` are asked for each new channel, `server_credentials` where this process offers a file;
+    all are a Security's methods of these names.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Channels:
         options: Callable[[Address], Iterable[tuple[str, Any]]] = _no_options,
         observe: Observer = _ignore,
         uploads: Uploads | None = None,
+        server_credentials: Callable[[], grpc.ServerCredentials | None] = _plaintext,
     ) -> None:
         self.observe = observe
+        self.server_credentials = server_credentials
         self.uploads = uploads or Uploads()
         self._credentials = credentials
         self._options = options

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from weed_cluster.address import Address
 from weed_cluster.bounded import Dial, within
@@ -32,11 +32,15 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Page:
-    """What a server answered. `location` is where a redirect leads that was not followed, "" for none."""
+    """What a server answered. `location` is where a redirect leads that was not followed, "" for none.
+
+    `cookies` are those that it set, as a request's Cookie header has them.
+    """
 
     status: int
     body: bytes
     location: str = ""
+    cookies: str = ""
 
 
 def get(
@@ -47,13 +51,24 @@ def get(
     context: ssl.SSLContext | None = None,
     seconds: float = SECONDS,
     largest: int = LARGEST,
+    cookies: str = "",
 ) -> Page:
     """The page at a path, whatever its status; HttpFailed where none came within the bounds.
 
     By https the server's certificate is checked as `context` says, else against the host's authorities and its name.
     """
+    url, order = f"{scheme}://{address.http}{path}", _Order("GET", None, {"Cookie": cookies} if cookies else {})
+    return _bounded(seconds, address, url, lambda dial: _follow(dial, address, url, context, largest, order))
+
+
+def post_form(
+    address: Address, path: str, fields: Mapping[str, str], *, scheme: str = "http", cookies: str = ""
+) -> Page:
+    """What a server answers to a form that is sent to it; as get(), but no redirect is followed."""
     url = f"{scheme}://{address.http}{path}"
-    return _bounded(seconds, address, url, lambda dial: _follow(dial, address, url, context, largest))
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": cookies}
+    order = _Order("POST", urlencode(fields).encode(), headers)
+    return _bounded(SECONDS, address, url, lambda dial: _ask(dial, address, url, None, LARGEST, order))
 
 
 def put(
@@ -69,13 +84,14 @@ def put(
 ) -> Page:
     """What a server answers to an upload; as get(), but no redirect is followed."""
     url = f"{scheme}://{address.http}{path}"
-    upload = _Upload(body, headers)
-    return _bounded(seconds, address, url, lambda dial: _ask(dial, address, url, context, largest, upload))
+    order = _Order("PUT", body, headers)
+    return _bounded(seconds, address, url, lambda dial: _ask(dial, address, url, context, largest, order))
 
 
 @dataclass(frozen=True)
-class _Upload:
-    body: bytes
+class _Order:
+    method: str
+    body: bytes | None
     headers: Mapping[str, str]
 
 
@@ -88,14 +104,16 @@ def _bounded(seconds: float, address: Address, url: str, ask: Callable[[Dial], P
         raise HttpFailed(f"{url}: {error or type(error).__name__}") from None
 
 
-def _follow(dial: Dial, address: Address, url: str, context: ssl.SSLContext | None, largest: int) -> Page:
+def _follow(
+    dial: Dial, address: Address, url: str, context: ssl.SSLContext | None, largest: int, order: _Order
+) -> Page:
     """Ask for a page, and follow redirects that stay with the server."""
-    page = _ask(dial, address, url, context, largest)
+    page = _ask(dial, address, url, context, largest, order)
     for _redirect in range(REDIRECTS):
         if not _may_follow(address, url, page.location):
             break
         url = page.location
-        page = _ask(dial, address, url, context, largest)
+        page = _ask(dial, address, url, context, largest, order)
     return page
 
 
@@ -105,7 +123,7 @@ def _ask(
     url: str,
     context: ssl.SSLContext | None,
     largest: int,
-    upload: _Upload | None = None,
+    order: _Order,
 ) -> Page:
     parts = urlsplit(url)
     host = address.host.strip("[]")
@@ -114,11 +132,8 @@ def _ask(
         if parts.scheme == "https":
             line = (context or ssl.create_default_context()).wrap_socket(line, server_hostname=host)
         connection.sock = line
-        headers = {"Host": parts.netloc, "Connection": "close"}
-        if upload is None:
-            connection.request("GET", target, headers=headers)
-        else:
-            connection.request("PUT", target, upload.body, {**upload.headers, **headers})
+        headers = {**order.headers, "Host": parts.netloc, "Connection": "close"}
+        connection.request(order.method, target, order.body, headers)
         return _read(connection.getresponse(), url, largest)
 
 
@@ -131,7 +146,8 @@ def _read(reply: http.client.HTTPResponse, url: str, largest: int) -> Page:
     if reply.length:  # read() with a size does not say so
         raise ValueError(f"it was cut short by {reply.length} bytes")
     location = reply.headers.get("Location", "") if 300 <= reply.status < 400 else ""
-    return Page(reply.status, body, urljoin(url, location) if location else "")
+    cookies = "; ".join(cookie.partition(";")[0].strip() for cookie in reply.headers.get_all("Set-Cookie", []))
+    return Page(reply.status, body, urljoin(url, location) if location else "", cookies)
 
 
 def _may_follow(address: Address, before: str, location: str) -> bool:

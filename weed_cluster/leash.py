@@ -28,6 +28,7 @@ class Leash:
         self._shields = 0
         self._calls: set[Any] = set()
         self.read = self.written = 0  # bytes of the job's calls, from and to servers
+        self.moved = 0  # bytes that servers moved among themselves, or went through, for the job
 
     @property
     def reason(self) -> BaseException | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weed_cluster.address import Address
+from weed_cluster.ec_sets import faults_of
 from weed_cluster.topology import Topology
 from weed_core.errors import BadTask
 from weed_storage.ec_layout import DATA_SHARDS, TOTAL_SHARDS
@@ -48,6 +49,19 @@ class Short:
 
 
 @dataclass(frozen=True)
+class Shut:
+    """A volume that is not full and refuses writes on some server; times are Unix seconds."""
+
+    open: float  # the last look at which it took them, 0 where there was none
+    since: float  # the first look at which it did not
+
+    def text(self) -> str:
+        """Since when, as far as it is known."""
+        took = f"it took writes at {_clock(self.open)} and did not at" if self.open else "it was so at the first look,"
+        return f"{took} {_clock(self.since)}"
+
+
+@dataclass(frozen=True)
 class Loss:
     """What a missed server leaves behind: volumes without any copy or too few shards now, and those with fewer."""
 
@@ -56,6 +70,7 @@ class Loss:
     missed: float
     gone: tuple[int, ...]
     fewer: tuple[int, ...]
+    by: str = ""  # who tells of it; "" are our own looks
 
     def text(self) -> str:
         """What is known of it, in words that follow its name."""
@@ -65,7 +80,9 @@ class Loss:
             if ids
         ]
         told = "; ".join(lacks) or "nothing of it is missing: all its volumes are complete elsewhere"
-        return f"was here at {time.strftime('%F %T UTC', time.gmtime(self.seen))} and is gone; {told}"
+        if self.by:
+            told += f" (as {self.by} tells, which knows neither all of its volumes nor which were deleted since)"
+        return f"was here at {_clock(self.seen)} and is gone; {told}"
 
 
 @dataclass
@@ -75,6 +92,9 @@ class Past:
     looked: float = 0.0
     servers: dict[str, Server] = field(default_factory=dict)
     short: dict[int, Short] = field(default_factory=dict)
+    ec: dict[int, dict[str, float]] = field(default_factory=dict)  # faults of shards by volume, since when
+    shut: dict[int, Shut] = field(default_factory=dict)
+    forgotten: dict[str, float] = field(default_factory=dict)  # servers, and when they were given up
     lost: list[Loss] = field(default_factory=list, compare=False)  # as of the last look of this very object
     is_first: bool = field(default=False, compare=False)  # whether that was the first one ever
 
@@ -86,11 +106,20 @@ class Past:
                 server.missed = now
         for name, (volumes, shards) in held.items():
             self.servers[name] = Server(now, 0.0, ranges(volumes), shards)
-        short = {}
+        short, shut = {}, {}
+        limit = topology.volume_size_limit
         for volume_id, replicas in topology.volumes.items():
             if len(replicas) < replicas[0].placement.copies:
                 short[volume_id] = self.short.get(volume_id) or Short(self.looked, now)
+            if any(replica.read_only and replica.size < limit for replica in replicas):
+                shut[volume_id] = self.shut.get(volume_id) or Shut(self.looked, now)
+        self.forgotten = {name: when for name, when in self.forgotten.items() if now - when < KEPT}
         self.short = dict(sorted(short.items(), key=lambda item: item[1].since)[-MOST:])
+        self.ec = {
+            volume_id: {code: self.ec.get(volume_id, {}).get(code, now) for code in faults.codes}
+            for (volume_id, _collection), faults in sorted(faults_of(topology).items())[:MOST]
+        }
+        self.shut = dict(sorted(shut.items(), key=lambda item: item[1].since)[-MOST:])
         self.is_first, self.looked = not self.looked, now
         needed = {loss.server for loss in self.losses(topology) if loss.gone or loss.fewer}
         for name, server in list(self.servers.items()):
@@ -106,32 +135,37 @@ class Past:
         short = self.short.get(volume_id)
         return max(0.0, now - short.since) if short else 0.0
 
+    def faulty_for(self, volume_id: int, code: str, now: float) -> float:
+        """Seconds for which a fault of a volume's shards has been seen at least; 0 where it was not."""
+        since = self.ec.get(volume_id, {}).get(code)
+        return max(0.0, now - since) if since is not None else 0.0
+
     def knows(self, topology: Topology) -> bool:
         """Whether this is the past of that cluster: some server is in both."""
         return any(str(node.address) in self.servers for node in topology.nodes.values())
 
     def losses(self, topology: Topology) -> list[Loss]:
         """What each missed server leaves behind, as the cluster looks now: the worst first."""
-        shards: dict[int, int] = defaultdict(int)
-        for (volume_id, _collection), holdings in topology.ec.items():
-            for holding in holdings:
-                shards[volume_id] |= holding.info.ec_index_bits
-        losses = []
-        for name in self._missed():
-            server = self.servers[name]
-            gone, fewer = set(), set()
-            for volume_id in members(server.volumes):
-                replicas = topology.replicas(volume_id)
-                if not replicas and bin(shards[volume_id]).count("1") < DATA_SHARDS:
-                    gone.add(volume_id)
-                elif replicas and len(replicas) < replicas[0].placement.copies:
-                    fewer.add(volume_id)
-            for volume_id in server.shards:
-                left = bin(shards[volume_id]).count("1")
-                if left < TOTAL_SHARDS and not topology.replicas(volume_id):
-                    (gone if left < DATA_SHARDS else fewer).add(volume_id)
-            losses.append(Loss(name, server.seen, server.missed, tuple(sorted(gone)), tuple(sorted(fewer))))
-        return sorted(losses, key=lambda loss: (-len(loss.gone), -len(loss.fewer), loss.server))
+        return _losses({name: self.servers[name] for name in self._missed()}, topology)
+
+    def heard(self, told: Mapping[Address, Server], by: str, topology: Topology) -> list[Loss]:
+        """What others tell of servers that are not there, were not seen by us and were not given up: the worst first.
+
+        A server that leaves nothing behind is not told: it was taken away in order.
+        """
+        known = {Address.parse(name).http for name in self.servers}
+        known |= {node.address.http for node in topology.nodes.values()}
+        given_up = {Address.parse(name).http: when for name, when in self.forgotten.items()}
+        strange = {
+            str(address): server
+            for address, server in told.items()
+            if address.http not in known and server.seen > given_up.get(address.http, 0.0)
+        }
+        return [replace(loss, by=by) for loss in _losses(strange, topology) if loss.gone or loss.fewer]
+
+    def give_up(self, server: str, now: float) -> None:
+        """Hear no more of a server that only others tell of."""
+        self.forgotten[server] = now
 
     def forget(self, server: str) -> bool:
         """Forget a missed server; False where no such one is missed."""
@@ -150,6 +184,17 @@ class Past:
             mine = self.short.get(volume_id)
             if self.looked < other.looked or (mine and short.since < mine.since):
                 self.short[volume_id] = short
+        for volume_id, faults in other.ec.items():
+            ours_too = self.ec.setdefault(volume_id, {}) if self.looked < other.looked else self.ec.get(volume_id, {})
+            for code, since in faults.items():
+                if self.looked < other.looked or code in ours_too:
+                    ours_too[code] = min(since, ours_too.get(code, since))
+        for volume_id, theirs_shut in other.shut.items():
+            ours_shut = self.shut.get(volume_id)
+            if ours_shut is None or theirs_shut.since < ours_shut.since:
+                self.shut[volume_id] = theirs_shut
+        for name, when in other.forgotten.items():
+            self.forgotten[name] = max(when, self.forgotten.get(name, 0.0))
         self.looked = max(self.looked, other.looked)
 
     def _missed(self) -> list[str]:
@@ -169,6 +214,9 @@ class Past:
                 for name, server in self.servers.items()
             },
             "short": {str(volume_id): [short.complete, short.since] for volume_id, short in self.short.items()},
+            "ec": {str(volume_id): faults for volume_id, faults in self.ec.items()},
+            "shut": {str(volume_id): [shut.open, shut.since] for volume_id, shut in self.shut.items()},
+            "forgotten": self.forgotten,
         }
 
     @classmethod
@@ -180,9 +228,43 @@ class Past:
                 int(volume_id): Short(_moment(complete), _moment(since))
                 for volume_id, (complete, since) in document["short"].items()
             }
-            return cls(_moment(document["looked"]), servers, short)
+            ec = {  # of earlier releases there is none
+                int(volume_id): {str(code): _moment(since) for code, since in faults.items()}
+                for volume_id, faults in document.get("ec", {}).items()
+            }
+            shut = {
+                int(volume_id): Shut(_moment(opened), _moment(since))
+                for volume_id, (opened, since) in document.get("shut", {}).items()  # 0.1 did not keep it
+            }
+            forgotten = {
+                str(Address.parse(name)): _moment(when) for name, when in document.get("forgotten", {}).items()
+            }
+            return cls(_moment(document["looked"]), servers, short, ec, shut, forgotten)
         except (KeyError, TypeError, AttributeError, BadTask) as error:
             raise ValueError(f"no memory of a cluster: {error!r}") from None
+
+
+def _losses(servers: Mapping[str, Server], topology: Topology) -> list[Loss]:
+    """What these servers, which are not there, leave behind: the worst first."""
+    shards: dict[int, int] = defaultdict(int)
+    for (volume_id, _collection), holdings in topology.ec.items():
+        for holding in holdings:
+            shards[volume_id] |= holding.info.ec_index_bits
+    losses = []
+    for name, server in servers.items():
+        gone, fewer = set(), set()
+        for volume_id in members(server.volumes):
+            replicas = topology.replicas(volume_id)
+            if not replicas and bin(shards[volume_id]).count("1") < DATA_SHARDS:
+                gone.add(volume_id)
+            elif replicas and len(replicas) < replicas[0].placement.copies:
+                fewer.add(volume_id)
+        for volume_id in server.shards:
+            left = bin(shards[volume_id]).count("1")
+            if left < TOTAL_SHARDS and not topology.replicas(volume_id):
+                (gone if left < DATA_SHARDS else fewer).add(volume_id)
+        losses.append(Loss(name, server.seen, server.missed, tuple(sorted(gone)), tuple(sorted(fewer))))
+    return sorted(losses, key=lambda loss: (-len(loss.gone), -len(loss.fewer), loss.server))
 
 
 def _held(topology: Topology) -> dict[str, tuple[list[int], dict[int, int]]]:
@@ -205,6 +287,10 @@ def _server(entry: Mapping[str, Any]) -> Server:
     members(entry["volumes"])
     shards = {int(volume_id): int(bits) for volume_id, bits in entry["shards"].items()}
     return Server(_moment(entry["seen"]), _moment(entry["missed"]), entry["volumes"], shards)
+
+
+def _clock(when: float) -> str:
+    return time.strftime("%F %T UTC", time.gmtime(when))
 
 
 def _moment(value: Any) -> float:

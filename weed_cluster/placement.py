@@ -57,6 +57,44 @@ def why_not_move(placement: ReplicaPlacement, source: Node, others: Sequence[Nod
     return reason
 
 
+Rack = tuple[str, str]
+"""A data center and a rack in it."""
+
+
+class Beside:
+    """What a placement says of a copy that moves beside some others; worked out once for all targets in a rack.
+
+    `known` keeps that for all volumes of a look whose copies stand in the same racks.
+    """
+
+    def __init__(
+        self,
+        placement: ReplicaPlacement,
+        source: Node,
+        others: Sequence[Node],
+        known: dict[tuple[ReplicaPlacement, tuple[Rack, ...]], dict[Rack, str]],
+    ) -> None:
+        self._placement = placement
+        self._source = source
+        self._others = others
+        self._hosts = {other.host for other in others}
+        racks = tuple((other.data_center, other.rack) for other in others)
+        self._by_rack = known.setdefault((placement, racks), {})
+
+    def shares_host(self, target: Node) -> bool:
+        """Whether the target's machine has a copy on one of its servers."""
+        return target.host in self._hosts
+
+    def why_not_move(self, target: Node) -> str:
+        """As the function of this name."""
+        if self.shares_host(target):
+            return why_not_move(self._placement, self._source, self._others, target)
+        rack = (target.data_center, target.rack)
+        if rack not in self._by_rack:
+            self._by_rack[rack] = why_not_move(self._placement, self._source, self._others, target)
+        return self._by_rack[rack]
+
+
 def is_misplaced(placement: ReplicaPlacement, holders: Sequence[Node]) -> bool:
     """Tell whether some copy stands where it may not, seen from the others."""
     return any(

@@ -71,6 +71,8 @@ class Security:
         self._source = source
         self._names: dict[Address, str] = {}
         self._expires = ""
+        self.ends = 0.0
+        """When our certificate ends, in unix seconds; 0 where there is none, or that is not known."""
         self._material: _Material | None = None
         self._find: Callable[[], Security] | None = None  # looks for the configuration anew
         if config.get("ca"):
@@ -86,6 +88,13 @@ class Security:
         if self._material is None:
             return None
         return grpc.ssl_channel_credentials(self._material.ca, self._material.key, self._material.certificate)
+
+    def server_credentials(self) -> grpc.ServerCredentials | None:
+        """What this worker serves with: only those are answered that show a certificate of our CA. None: plaintext."""
+        if self._material is None:
+            return None
+        pair = (self._material.key, self._material.certificate)
+        return grpc.ssl_server_credentials([pair], self._material.ca, require_client_auth=True)
 
     def options(self, address: Address) -> list[tuple[str, Any]]:
         """What a channel to this server must be told besides.
@@ -112,7 +121,7 @@ class Security:
         if self.is_on and not fresh.is_on:
             raise ConfigError(f"{fresh._source}: no certificates are configured there any more")
         self._config, self._source, self._material = fresh._config, fresh._source, fresh._material
-        self._expires = fresh._expires
+        self._expires, self.ends = fresh._expires, fresh.ends
         self._names.clear()
 
     def _read_files(self) -> None:
@@ -120,10 +129,12 @@ class Security:
             return
         try:
             material = _Material(*(_read(self._config, key) for key in ("ca", "cert", "key")))
-            self._expires = _check(self._config)
+            shown = _check(self._config)
         except ConfigError as error:
             raise ConfigError(f"{self._source}: {error}") from None
         self._material = material
+        self._expires = " ".join(shown.split()[:2] + shown.split()[3:4])
+        self.ends = float(ssl.cert_time_to_seconds(shown)) if shown else 0.0
         self._names.clear()
 
     def describe(self) -> str:
@@ -255,9 +266,10 @@ def _read(config: Mapping[str, str], key: str) -> bytes:
 
 
 def _check(config: Mapping[str, str]) -> str:
-    """Try the certificate out on ourselves; return the day it ends, raise ConfigError where servers would refuse it.
+    """Try the certificate out on ourselves; return when it ends, raise ConfigError where servers would refuse it.
 
-    The day is "" for a certificate that another CA has signed: servers may trust that one, so it is not refused.
+    The time is as OpenSSL writes it, "" for a certificate that another CA has signed: servers may trust that one, so it
+    is not refused.
     """
     ca, certificate, key = config["ca"], config["cert"], config["key"]
     ours = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -287,7 +299,7 @@ def _check(config: Mapping[str, str]) -> str:
 
 
 def _handshake(ours: ssl.SSLContext, theirs: ssl.SSLContext) -> str:
-    """Shake hands in memory, the far side verifying our certificate; return the day it ends."""
+    """Shake hands in memory, the far side verifying our certificate; return when it ends."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = ours.wrap_bio(to_client, to_server)
     server = theirs.wrap_bio(to_server, to_client, server_side=True)
@@ -299,7 +311,7 @@ def _handshake(ours: ssl.SSLContext, theirs: ssl.SSLContext) -> str:
         except ssl.SSLWantReadError:
             todo.append(end)
     shown: Any = server.getpeercert()
-    return " ".join(str(shown["notAfter"]).split()[:2] + str(shown["notAfter"]).split()[3:4])
+    return str(shown["notAfter"])
 
 
 def _name_of(address: Address, context: ssl.SSLContext) -> str:

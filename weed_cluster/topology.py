@@ -258,6 +258,8 @@ class Topology:
     volume_size_limit: int = 0  # bytes
     default_replication: str = ""
     nodes: dict[str, Node] = field(default_factory=dict)  # by node id
+    twins: dict[str, list[str]] = field(default_factory=dict)  # addresses of several servers under one node id
+    empty_racks: list[str] = field(default_factory=list)  # "data center/rack": the master saw servers there before
     volumes: dict[int, list[Replica]] = field(default_factory=dict)
     ec: dict[tuple[int, str], list[EcHolding]] = field(default_factory=dict)  # by volume id and collection
     barred: dict[int, str] = field(default_factory=dict)  # volumes that wait because jobs on them failed, and the words
@@ -302,6 +304,15 @@ class Topology:
         node = self.node_at(address)
         for disk in node.disks.values() if node else ():
             disk.closed, disk.silent = why, silent
+
+    def forget_notes(self) -> None:
+        """Be as the master told it: without what was noted since of servers, volumes and builds."""
+        self.barred.clear()
+        self.late.clear()
+        self.builds = {}
+        for node in self.nodes.values():
+            for disk in node.disks.values():
+                disk.closed, disk.silent, disk.free_by_disk = "", False, {}
 
     def unlike(self, a: Node, b: Node) -> str:
         """Say why files of one node must not go to the other; "" where they may, or where neither was asked."""
@@ -393,8 +404,12 @@ def read(
             topology.volume_size_limit = chunk.header.volume_size_limit_mb << 20
             for center in chunk.header.topology_info.data_center_infos:
                 for rack in center.rack_infos:
+                    if not rack.data_node_infos:
+                        topology.empty_racks.append(f"{center.id}/{rack.id}")
                     for info in rack.data_node_infos:
                         node = _node(info, center.id, rack.id)
+                        if (other := topology.nodes.get(node.id)) and other.address != node.address:
+                            topology.twins.setdefault(node.id, [str(other)]).append(str(node))
                         topology.nodes[node.id] = seen[center.id, rack.id, node.id] = node
                         for disk_type, disk in info.diskInfos.items():
                             keep(node, disk_type, disk.volume_infos, disk.ec_shard_infos)

@@ -7,7 +7,7 @@ from typing import cast
 
 from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
-from weed_cluster.call import LONG, SHORT, Client, FileContent, Upload
+from weed_cluster.call import LONG, SHORT, Client, FileContent, ShardContent, Upload
 from weed_core.errors import ServerFailed
 
 
@@ -47,6 +47,18 @@ class MasterAt(Client):
                 collection=collection, volume_id=volume_id, default_collection_only=default_collection_only
             ),
             m.VolumeListStreamResponse,
+            timeout,
+        )
+
+    def collection_list(
+        self, *, include_normal_volumes: bool = False, include_ec_volumes: bool = False, timeout: float = SHORT
+    ) -> m.CollectionListResponse:
+        return self._look(
+            "CollectionList",
+            m.CollectionListRequest(
+                include_normal_volumes=include_normal_volumes, include_ec_volumes=include_ec_volumes
+            ),
+            m.CollectionListResponse,
             timeout,
         )
 
@@ -447,6 +459,18 @@ class VolumeServer(Client):
             timeout,
         )
 
+    def volume_ec_shard_content(
+        self, *, volume_id: int, shard_id: int, offset: int, size: int, encode_ts_ns: int = 0, timeout: float = LONG
+    ) -> Iterator[memoryview]:
+        """VolumeEcShardRead for bulk: yields the bytes alone, without copying them.
+
+        N.B. a range that reaches past the end of the shard gives fewer bytes without an error: count them.
+        """
+        request = v.VolumeEcShardReadRequest(
+            volume_id=volume_id, shard_id=shard_id, offset=offset, size=size, encode_ts_ns=encode_ts_ns
+        )
+        return cast("Iterator[memoryview]", self._stream("VolumeEcShardRead", request, ShardContent, timeout))
+
     def volume_ec_blob_delete(
         self, *, volume_id: int, collection: str = "", file_key: int, version: int, timeout: float = SHORT
     ) -> v.VolumeEcBlobDeleteResponse:
@@ -516,6 +540,13 @@ class VolumeServer(Client):
             ),
             v.ScrubVolumeResponse,
             timeout,
+        )
+
+    def scrub_ec_volume(
+        self, *, mode: v.VolumeScrubMode, volume_ids: Iterable[int], timeout: float = LONG
+    ) -> v.ScrubEcVolumeResponse:
+        return self._unary(
+            "ScrubEcVolume", v.ScrubEcVolumeRequest(mode=mode, volume_ids=volume_ids), v.ScrubEcVolumeResponse, timeout
         )
 
     def volume_needle_status(

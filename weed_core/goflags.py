@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from weed_core.errors import ConfigError
+from weed_core.guess import meant
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -44,7 +46,9 @@ def normalise(argv: Sequence[str], usage: str, others: Mapping[str, str] | None 
         name, equals, value = word.lstrip("-").partition("=")
         name = "help" if name == "h" else name
         if name not in takes_value:
-            raise ConfigError(f"unknown flag -{name}; -h lists the flags")
+            guess = "dryRun" if name in ("n", "dry") and "dryRun" in takes_value else meant(name, takes_value)
+            hint = f"did you mean -{guess}?" if guess else "-h lists the flags"
+            raise ConfigError(f"unknown flag -{name}; {hint}")
         if not takes_value[name]:
             if value not in ("", *_TRUE, *_FALSE):
                 raise ConfigError(f"flag -{name} is either given or not; {value!r} is neither true nor false")
@@ -57,6 +61,41 @@ def normalise(argv: Sequence[str], usage: str, others: Mapping[str, str] | None 
                 raise ConfigError(f"flag -{name} needs a value: -{name}=...")
         out.append(f"--{name}={value}")
     return out
+
+
+def variable(name: str) -> str:
+    """The environment variable that stands in for a flag: -volumeId is WEED_WORKER_VOLUME_ID."""
+    return "WEED_WORKER_" + re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace(".", "_").upper()
+
+
+def from_environment(usage: str, environment: Mapping[str, str]) -> Iterator[str]:
+    """The flags that the environment gives, to stand before all others; empty variables give none."""
+    for name, takes_value in re.findall(r"^  -([\w.]+)(=)?", usage, re.M):
+        value = environment.get(variable(name), "") if name not in ("h", "help", "version") else ""
+        if value:
+            if not takes_value and value not in (*_TRUE, *_FALSE):
+                raise ConfigError(f"{variable(name)}={value} is neither true nor false")
+            yield f"-{name}={value}"
+
+
+@dataclass(frozen=True)
+class Described:
+    """A flag as a usage text lists it; `value` is what it takes, "" for nothing."""
+
+    name: str
+    value: str
+    text: str
+
+
+def described(usage: str) -> list[Described]:
+    """The flags of a usage text, each with what it says of it, on one line."""
+    parts = re.split(r"^  -(?=[\w.])", usage.partition("\n\nFlags of")[0], flags=re.M)[1:]
+    found = []
+    for part in parts:
+        match = re.match(r"([\w.]+)(?:=<([^>]*)>)?(?:, -\w+)?\s*(.*)", part, re.S)
+        assert match is not None  # the text is ours
+        found.append(Described(match[1], match[2] or "", " ".join(match[3].split())))
+    return found
 
 
 def parse_data_dirs(text: str) -> tuple[Path, ...] | None:

@@ -13,13 +13,26 @@ class JobType:
     aliases: tuple[str, ...] = ()  # what -capabilities, -jobType and the console understand, too
     job_type: str = ""  # the plugin dialect's name, where that is another one
     is_heavy: bool = False  # moves whole volumes; else it belongs to the default types
+    short: str = ""  # the alias that help texts show
+    seconds_per_gib: int = 300  # how long a job may take for each GiB of volume data begun, as admins estimate it
+    names_collections: bool = False  # its collection filter may be a list of names with wildcards
+    goes_on: bool = False  # for what a person names: no plan of all jobs has it, and a run ends when nothing is left
 
 
 JOB_TYPES = (
     JobType("vacuum", ("vol.vacuum", "volume.vacuum")),
-    JobType("erasure_coding", ("ec", "erasure-coding", "erasure.coding"), is_heavy=True),
+    JobType(
+        "erasure_coding",
+        ("ec", "erasure-coding", "erasure.coding"),
+        is_heavy=True,
+        short="ec",
+        seconds_per_gib=600,
+        names_collections=True,
+    ),
     JobType("balance", ("volume_balance", "volume.balance", "volume-balance"), job_type="volume_balance"),
     JobType("ec_balance", ("ec-balance", "ec.balance", "ec_shard_balance")),
+    JobType("ec_repair", ("ec-repair", "ec.repair", "ec.rebuild", "ec_rebuild", "ec-rebuild")),
+    JobType("scrub", ("volume.scrub", "volume_scrub", "ec.scrub", "ec_scrub", "volume-scrub", "ec-scrub")),
     JobType(
         "replication",
         (
@@ -34,12 +47,33 @@ JOB_TYPES = (
         "remote_upload",
         ("remote", "remote-upload", "remote.upload", "tier.upload", "volume.tier.upload", "volume_tier_upload"),
         is_heavy=True,
+        short="remote",
+        seconds_per_gib=600,
     ),
+    JobType(
+        "evacuate",
+        ("volumeServer.evacuate", "volume_server.evacuate", "volume-server-evacuate", "volumeserver_evacuate"),
+        goes_on=True,
+    ),
+    JobType("tier_move", ("tier-move", "tier.move", "volume.tier.move", "volume_tier_move"), is_heavy=True),
+    JobType("delete_empty", ("delete-empty", "delete.empty", "volume.deleteEmpty", "volume.delete_empty")),
 )
+
+BY_NAME = {row.name: row for row in JOB_TYPES}
 
 TASK_TYPES = tuple(row.name for row in JOB_TYPES)
 
-ALIASES = {alias: row.name for row in JOB_TYPES for alias in row.aliases}
+ALIASES = {alias.lower(): row.name for row in JOB_TYPES for alias in row.aliases}
+"""Names by what else they are called, in lower case: all are compared so."""
+
+
+def named(word: str) -> str:
+    """The type of this name or alias, in whatever case; where there is none, the word itself in lower case."""
+    return ALIASES.get(word.lower(), word.lower())
+
+
+SHOWN = ", ".join(f"{row.name} ({row.short})" if row.short else row.name for row in JOB_TYPES)
+"""All types as help texts list them."""
 
 CATEGORIES = {
     "all": TASK_TYPES,

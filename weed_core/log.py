@@ -1,4 +1,4 @@
-"""Log lines on stderr: one sentence a line, as text or JSON, with SeaweedFS's -v levels."""
+"""Log lines on stderr: one sentence a line, as text or JSON, with SeaweedFS's -v levels and the time in UTC."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ LONGEST = 8000
 
 
 class _Form(logging.Formatter):
-    """Names from others neither end a line nor begin one: what follows a line is indented."""
+    """Names from others neither end a line nor begin one: what follows a line is indented. Times are UTC."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         return "\n".join("    " + _shown(line) for line in super().formatException(ei).splitlines())
@@ -26,10 +29,11 @@ class _Form(logging.Formatter):
 class _Json(_Form):
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "time": self.formatTime(record),
             "level": _name(record.levelno),
             "logger": record.name,
             "message": _shown(record.getMessage()),
+            **{name: _shown(fact) if isinstance(fact, str) else fact for name, fact in _facts(record).items()},
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -50,7 +54,19 @@ def _shown(text: str) -> str:
 
 
 def _name(level: int) -> str:
-    return "INFO" if logging.INFO - 4 <= level <= logging.INFO else logging.getLevelName(level)
+    """INFO up to -v=2, DEBUG for -v=3 and 4."""
+    if logging.DEBUG < level <= logging.INFO:
+        return "INFO" if level >= logging.INFO - 2 else "DEBUG"
+    return logging.getLevelName(level)
+
+
+def with_facts(**facts: Any) -> dict[str, Any]:
+    """What a line tells beside its sentence, as the `extra` of a log call: keys of their own where lines are JSON."""
+    return {"facts": facts}
+
+
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    return getattr(record, "facts", {})
 
 
 def set_up(form: str, verbosity: int, directory: Path | None = None, size: int = 0, files: int = 1) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proto_gen import worker_pb2
+from weed_core.scrub_ledger import Coverage
 from weed_core.values import Value, as_int, as_list, clamp, to_bool, to_float, to_int, to_text
 
 LOW, NORMAL, HIGH = "low", "normal", "high"
@@ -34,11 +35,15 @@ class Job:
 
     @property
     def volume_ids(self) -> tuple[int, ...]:
-        """The volumes this job touches: the unit of the worker's locks (several for a batch of moves)."""
+        """The volumes this job touches, the unit of the worker's locks: none, one or several.
+
+        Several are the moves of a batch, or a plain parameter `volume_ids`, a list or a text with commas.
+        """
         ids = {self.params.volume_id}
         ids |= {move.volume_id for move in self.params.balance_params.moves}
         ids |= {move.volume_id for move in self.params.ec_balance_params.moves}
         ids.add(as_int(self.parameters.get("volume_id"), 0, 0))
+        ids |= {as_int(text, 0, 0) for text in as_list(self.parameters.get("volume_ids"), [])}
         return tuple(sorted(ids - {0}))
 
 
@@ -48,6 +53,22 @@ class Result:
 
     summary: str
     outputs: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def gains(self) -> dict[str, int]:
+        """Bytes by what was done with them, as GAINS has it; what is 0 is left out."""
+        figures = {word: as_int(self.outputs.get(name), 0, 0) for name, word in GAINS.items()}
+        return {word: figure for word, figure in figures.items() if figure}
+
+
+GAINS = {
+    "reclaimed_bytes": "freed",
+    "moved_bytes": "moved",
+    "encoded_bytes": "encoded",
+    "restored_bytes": "restored",
+}
+"""What a task's outputs may name, and the word for it: bytes of disk space given back, of volumes and shards brought to
+another place, of volumes turned into shards, of lost shards and copies made anew."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,7 @@ class DetectionRequest:
     sequence: int = 0  # the admin's clock in nanoseconds, stamped into encodes
     volume_id: int = 0  # 0: all; the console narrows a plan to one volume
     is_single: bool = False  # whether no later look follows, as in the console's
+    target: str = ""  # the server to which a person wants the one volume moved
     setbacks: Mapping[int, Setback] = field(default_factory=dict)  # what failed before, by volume
     avoided: Mapping[str, str] = field(default_factory=dict)  # servers at which much failed, and the words for it
 
@@ -94,6 +116,12 @@ class Proposal:
     labels: Mapping[str, str] = field(default_factory=dict)
     estimated_seconds: int = 0
     bytes_to_move: int = 0
+    frees: int = 0
+    """Bytes of disk space that it gives back, on all servers together."""
+
+    waits: int = 0
+    """Seconds of its time in which it only waits, with its volume read-only."""
+
     shut: Mapping[int, str] = field(default_factory=dict)
     """Volumes that refuse writes for about ten minutes after the change, and why each has to."""
 
@@ -119,6 +147,7 @@ class Detection:
     has_more: bool = False
     seen: int = 0
     summary: str = ""
+    coverage: Coverage | None = None  # how much is verified, where that was looked at
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,14 @@ def share_one_heap() -> None:
         pass  # another C library
 
 
+def give_memory_back() -> None:
+    """Have the heap return what is free to the host, as after a transfer: else the next one is put beside the holes."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        pass  # another C library
+
+
 def allow_many() -> int:
     """Raise the limit as far as this user may, as Go's runtime does; return it, with a warning where it is small."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

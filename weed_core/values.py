@@ -9,6 +9,7 @@ Pure. Knows neither the wire nor what a value means.
 from __future__ import annotations
 
 import math
+from datetime import datetime, timezone
 from typing import TypeVar
 
 Number = TypeVar("Number", int, float)
@@ -104,3 +105,11 @@ def clamp(number: Number, minimum: Number | None, maximum: Number | None) -> Num
     if maximum is not None and number > maximum:
         return maximum
     return number
+
+
+def unix_seconds(moment: str) -> float:
+    """Unix seconds of a moment; SeaweedFS writes nanoseconds, which older Pythons cannot read. ValueError."""
+    whole, dot, rest = moment.partition(".")
+    zone = rest.lstrip("0123456789") if dot else ""
+    when = datetime.fromisoformat((whole + zone).replace("Z", "+00:00"))
+    return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()

@@ -38,7 +38,7 @@ class LastTopology:
     def look(self, topology: Topology, is_whole: bool = True) -> Past:
         """Take in a look at the cluster, and return what it was; a look at a part only reads."""
         known = load(self._directory)
-        if not known.knows(topology):
+        if known.servers and not known.knows(topology):
             known = Past()  # the directory served another cluster before
         for directory in self._others:
             other = load(directory)
@@ -61,6 +61,14 @@ class LastTopology:
             if past.forget(server):
                 forgotten = LastTopology(directory)._save(past) or forgotten
         return forgotten
+
+    def give_up(self, server: str) -> bool:
+        """Hear no more of a server that only others tell of; False where it is there."""
+        past = load(self._directory)
+        if server in past.servers:
+            return False
+        past.give_up(server, self._clock())
+        return self._save(past)
 
     def _save(self, past: Past) -> bool:
         """Write it, unless another process does so right now."""
