@@ -208,7 +208,10 @@ class Detected:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is. `fraction` is 0..1, `figures` plain numbers such as bytes sent."""
+    """How far a job is. `fraction` is 0..1, `figures` plain numbers such as bytes sent.
+
+    `is_new` says that the stage has just begun: an admin that keeps a list of what happened is told of each stage once.
+    """
 
     request_id: str
     job_id: str
@@ -217,6 +220,7 @@ class Progress:
     stage: str
     message: str = ""
     figures: Mapping[str, Value] = field(default_factory=dict)
+    is_new: bool = True
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _field(field: Field) -> plugin_pb2.ConfigField:
         name=field.name,
         label=field.label,
         description=field.help,
-        placeholder=field.placeholder,
+        placeholder=field.placeholder or ("" if field.kind in ("bool", "enum") else str(field.default)),
         field_type=field_type,
         widget=widget,
         required=field.required,

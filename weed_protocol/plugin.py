@@ -287,9 +287,7 @@ def _detected(report: Detected, identity: Identity, at: Timestamp) -> Iterator[p
                 request_id=report.request_id,
                 job_type=job_type,
                 state=plugin_pb2.JOB_STATE_RUNNING,
-                stage=decisions[0].stage,
-                message=decisions[0].message,
-                activities=decisions,
+                activities=decisions,  # with words of its own, the admin would list the first one twice
                 updated_at=at,
             )
         )
@@ -344,7 +342,8 @@ def _decisions(found: Detection, at: Timestamp) -> list[plugin_pb2.ActivityEvent
 
 
 def _skip_text(skip: Skipped) -> str:
-    return f"volume {skip.volume_id}: {skip.reason}"
+    name = f"volume {skip.volume_id}"
+    return skip.reason if skip.reason.startswith((f"{name} ", f"{name}:")) else f"{name}: {skip.reason}"
 
 
 def _skip_figures(skip: Skipped) -> dict[str, Value]:
@@ -379,17 +378,18 @@ def _proposal(proposal: Proposal, job_type: str) -> plugin_pb2.JobProposal:
 
 
 def _progress(report: Progress, at: Timestamp) -> plugin_pb2.JobProgressUpdate:
-    text = report.message or report.stage
+    # The admin makes an activity of each update that has words, and of each end: with activities of ours, too, every
+    # stage would be listed twice, and with words in every update once a second.
+    text = (report.message or report.stage) if report.is_new else ""
     return plugin_pb2.JobProgressUpdate(
         request_id=report.request_id,
         job_id=report.job_id,
         job_type=job_type_of(report.job_type),
         state=plugin_pb2.JOB_STATE_RUNNING,
         progress_percent=_percent(report.fraction),
-        stage=printable(report.stage),
+        stage=printable(report.stage) if report.is_new else "",
         message=printable(text),
         metrics=forms.config_values(report.figures),
-        activities=[_activity(at, text, report.stage, report.figures, plugin_pb2.ACTIVITY_SOURCE_EXECUTOR)],
         updated_at=at,
     )
 
@@ -404,14 +404,11 @@ def _completed(report: Completed) -> plugin_pb2.JobCompleted:
         completed_at=at,
     )
     if report.result is not None:
-        text, stage, figures = report.result.summary, "completed", report.result.outputs
-        message.result.summary = printable(text)
-        for key, value in forms.config_values(figures).items():
+        message.result.summary = printable(report.result.summary)
+        for key, value in forms.config_values(report.result.outputs).items():
             message.result.output_values[key].CopyFrom(value)
     else:
-        text, stage, figures = _failure(report), "cancelled" if report.cancelled else "failed", {}
-        message.error_message = printable(text)
-    message.activities.append(_activity(at, text, stage, figures, plugin_pb2.ACTIVITY_SOURCE_EXECUTOR))
+        message.error_message = printable(_failure(report))
     return message
 
 

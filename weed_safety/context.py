@@ -16,6 +16,8 @@ from weed_cluster.past import Past
 from weed_cluster.rates import Rates
 from weed_cluster.topology import Topology, snapshot
 from weed_cluster.volume_server import VolumeServer
+from weed_core import scrub_ledger
+from weed_core.findings import Memory, Shelf
 from weed_core.values import Value
 from weed_safety.journal import Entry
 
@@ -30,8 +32,14 @@ class Options:
     ec_window: int = 20 << 20  # bytes of volume data that one encode may hold in memory
     data_dirs: tuple[Path, ...] | None = ()  # volume directories that may be read directly; None: servers name them
     dry_run: bool = False
+    volume_metrics_port: int = 0  # where volume servers count the writes that they refuse; 0: not asked
     sender_seconds: float | None = None  # in which a shard file may still have a sender; None: as SeaweedFS has it
     remembered_seconds: float | None = None  # for which servers know old replicas; None: as SeaweedFS has it
+    still_seconds: float | None = None  # in which a frozen volume must not change; None: as the task has it
+    copy_begins_seconds: float = 2.0  # without any trace of a copy after which a target is not about to begin it
+    copy_stalls_seconds: float = 30.0  # without a change after which an unfinished copy counts as broken off
+    compaction_rests_seconds: float = 3.0  # without a change in a compaction's files after which nobody writes them
+    look_again_seconds: float = 10.0  # after which what seems empty is looked at once more: servers tell by heartbeats
 
 
 def _run_here(function: Callable[..., R], *args: Any) -> R:
@@ -67,6 +75,12 @@ class Context:
     past: Past = field(default_factory=Past)
     seen: Topology | None = None
     """What the cluster was before, and what it is, as of the last look of `topology`."""
+
+    findings: Shelf = field(default_factory=Memory)
+    """Where this process keeps what was found wrong and is not mended; see weed_safety/findings.py."""
+
+    scrubbed: scrub_ledger.Shelf = field(default_factory=scrub_ledger.Memory)
+    """Where this process keeps when everything was last read through; see weed_core/scrub_ledger.py."""
 
     def topology(self, volume_id: int = 0) -> Topology:
         """The cluster, or what it has of one volume, as the master sees it now. Raises as snapshot does."""

@@ -23,6 +23,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from weed_cluster.address import Address
@@ -35,10 +36,7 @@ from weed_core.release import Generation, server_generation
 from weed_safety import records
 from weed_safety.context import Context
 from weed_safety.freeze import Frozen, seal
-from weed_safety.journal import Step
-
-STEP = "configure"
-"""Journal step of a placement to be set back; its facts are server, volume_id and replication, the right one."""
+from weed_safety.steps import Planned, kind, of_kind, plan
 
 WITHIN = 240.0
 """Seconds in which all of it must be done: what holders remember by then lasts for ten minutes."""
@@ -58,6 +56,17 @@ REMEMBERED = 610.0
 
 MOVED = f"{records.ROOT}/moved"
 """Where filers tell all workers of such servers, a file for each volume: {"until": unix seconds}."""
+
+
+@kind("configure")
+@dataclass(frozen=True)
+class SetBack:
+    """Journal step of a placement to be set back; `replication` is the right one."""
+
+    server: Address
+    volume_id: int
+    replication: str
+
 
 _lately: WeakKeyDictionary[Channels, dict[int, float]] = WeakKeyDictionary()
 """Until when, by volume, a server that has lost its replica since keeps to the list that it was made to have."""
@@ -190,14 +199,30 @@ def restore(ctx: Context, volume_id: int) -> None:
         raise failed[0]
 
 
-def _steps(ctx: Context, volume_id: int) -> list[Step]:
-    return [step for step in ctx.journal.open if step.what == STEP and int(step.facts["volume_id"]) == volume_id]
+def recover(ctx: Context, volume_id: int) -> None:
+    """Restore what a killed run left, and wait for a while until the master, by which jobs are planned, shows it."""
+    wanted = {step.change.server: step.change.replication for step in _steps(ctx, volume_id)}
+    restore(ctx, volume_id)
 
+    def is_shown() -> bool:
+        replicas = snapshot(ctx.master(), volume_id).replicas(volume_id)
+        return all(str(one.placement) == wanted.get(one.server, str(one.placement)) for one in replicas)
 
-def _set_back(ctx: Context, step: Step) -> None:
-    server, volume_id = Address.parse(step.facts["server"]), int(step.facts["volume_id"])
     try:
-        ctx.volume(server).volume_configure(volume_id=volume_id, replication=step.facts["replication"])
+        if wanted and not ctx.until(is_shown, SHOWN_WITHIN, 0.05):
+            ctx.log(f"the master does not show yet that volume {volume_id} has its own placement again")
+    except TaskError as error:
+        ctx.log(f"whether the master shows the placement of volume {volume_id} cannot be told: {error}")
+
+
+def _steps(ctx: Context, volume_id: int) -> list[Planned[SetBack]]:
+    return of_kind(ctx.journal, SetBack, volume_id)
+
+
+def _set_back(ctx: Context, step: Planned[SetBack]) -> None:
+    server, volume_id = step.change.server, step.change.volume_id
+    try:
+        ctx.volume(server).volume_configure(volume_id=volume_id, replication=step.change.replication)
     except ServerFailed as error:
         if not error.says_absent:
             raise
@@ -210,7 +235,7 @@ def _forget(ctx: Context, volume_id: int, holders: Sequence[Frozen], own: Replic
     # The last one is then alone in having its own placement: it must have a list, which this write gives it.
     _write(ctx, holders[-1].server, volume_id)
     for frozen in holders:
-        ctx.journal.plan(STEP, server=str(frozen.server), volume_id=volume_id, replication=str(own))
+        plan(ctx.journal, SetBack(frozen.server, volume_id, str(own)))
         _give(ctx, frozen, FAR)
     _await_shown(ctx, volume_id, holders, FAR)
     for frozen in holders:

@@ -16,12 +16,20 @@ from weed_core.release import Generation
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Step
 from weed_safety.look import file_status, generation_of, same_files
-
-STEP = "freeze"
-"""The journal step of one frozen volume; its facts are server, volume_id and persist."""
+from weed_safety.steps import kind, plan, read
 
 STILL_WITHIN = 60.0
 """Seconds in which the last writes admitted before a freeze must have ended."""
+
+
+@kind("freeze")
+@dataclass(frozen=True)
+class Freeze:
+    """The journal step of one frozen volume."""
+
+    server: Address
+    volume_id: int
+    persist: bool
 
 
 @dataclass
@@ -41,10 +49,13 @@ class Frozen:
     @classmethod
     def of(cls, step: Step) -> Frozen | None:
         """Read it back from a journal step; None if the step is of another kind."""
-        if step.what != STEP:
-            return None
-        facts = step.facts
-        return cls(Address.parse(facts["server"]), int(facts["volume_id"]), bool(facts["persist"]), step)
+        one = read(step, Freeze)
+        return None if one is None else cls(one.change.server, one.change.volume_id, one.change.persist, one)
+
+    @classmethod
+    def plan(cls, entry: Entry, server: Address, volume_id: int, persist: bool) -> Frozen:
+        """Write down that a volume is frozen, before it is, or when this job answers for one that is already."""
+        return cls(server, volume_id, persist, plan(entry, Freeze(server, volume_id, persist)))
 
     def keep(self, entry: Entry) -> None:
         """Settle it as frozen for good: the volume is gone, or another owner answers for it now."""
@@ -66,8 +77,7 @@ def freeze(ctx: Context, server: Address, volume_id: int, persist: bool) -> Froz
     elif ctx.volume(server).volume_status(volume_id=volume_id).is_read_only:
         return Frozen(server, volume_id, False, None)
     else:
-        step = ctx.journal.plan(STEP, server=str(server), volume_id=volume_id, persist=persist)
-        frozen = Frozen(server, volume_id, persist, step)
+        frozen = Frozen.plan(ctx.journal, server, volume_id, persist)
     try:
         seal(ctx, frozen)
     except BaseException:
@@ -136,16 +146,20 @@ def open_freeze(entry: Entry, server: Address, volume_id: int) -> Frozen | None:
 
 
 def wait_still(
-    ctx: Context, server: Address, volume_id: int, quiet_seconds: float, within: float = STILL_WITHIN
+    ctx: Context, server: Address, volume_id: int, still_for: float, within: float = STILL_WITHIN
 ) -> ReadVolumeFileStatusResponse:
-    """Wait until a frozen volume's files have not changed for `quiet_seconds`; return their status.
+    """Wait until a frozen volume's files have not changed for `still_for` seconds (or as ctx.options has it for all).
+
+    Returns their status.
 
     TimedOut if they change for longer than `within` seconds; Mismatch if the volume is not healthy.
     """
+    wanted = ctx.options.still_seconds
+    still_for = still_for if wanted is None else wanted
     before = file_status(ctx, server, volume_id)
     began = since = time.monotonic()
     while True:
-        left = quiet_seconds - (time.monotonic() - since)
+        left = still_for - (time.monotonic() - since)
         ctx.wait(max(0.0, min(left, 0.5)))
         now = file_status(ctx, server, volume_id)
         if not same_files(before, now):

@@ -23,13 +23,11 @@ from weed_core.errors import BadTask, TaskError
 from weed_core.text import escaped
 from weed_safety import records
 from weed_safety.context import Context
-from weed_safety.journal import Entry, Step
+from weed_safety.journal import Entry
+from weed_safety.steps import Planned, kind, of_kind, plan
 
 DIRECTORY = f"{records.ROOT}/holds"
 """Where filers show the records, one file per volume."""
-
-STEP = "hold"
-"""The journal step of a record; its facts are volume_id, token, until, and written: whether a filer has it."""
 
 SLACK = 10.0
 """Seconds after its end at which others end a hold: its maker comes first, and clocks differ a little."""
@@ -37,6 +35,17 @@ SLACK = 10.0
 LARGEST = 64 << 10  # bytes of a record
 FILERLESS = 3600.0
 """Seconds after the end of a hold that its maker waits for a filer, if the cluster has none any more."""
+
+
+@kind("hold")
+@dataclass(frozen=True)
+class Recorded:
+    """The journal step of a record, `written` once a filer has it; `until` in unix seconds."""
+
+    volume_id: int
+    token: str
+    until: float
+    written: bool
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ def record(ctx: Context, volume_id: int, until: float, replicas: Mapping[Address
     """
     earlier = _steps(ctx.journal, volume_id)
     token = secrets.token_hex(8)
-    step = ctx.journal.plan(STEP, volume_id=volume_id, token=token, until=until, written=False)
+    step = plan(ctx.journal, Recorded(volume_id, token, until, written=False))
     entry = ctx.journal
     who = f"weed_worker {socket.gethostname()} {os.getpid()}"
     hold = Hold(
@@ -122,7 +131,7 @@ def record(ctx: Context, volume_id: int, until: float, replicas: Mapping[Address
         ctx.log(f"no filer keeps the record that volume {volume_id} stays read-only: {error}")
         return False  # it may have been written: the step stays
     if is_written:
-        entry.plan(STEP, volume_id=volume_id, token=token, until=until, written=True)
+        plan(entry, Recorded(volume_id, token, until, written=True))
     for old in (*earlier, step):
         entry.settle(old)
     return is_written
@@ -158,7 +167,7 @@ def is_ours(ctx: Context, volume_id: int) -> bool:
     hold = read(ctx, volume_id)
     if hold is not None:
         return hold.token in _tokens(steps)
-    written = [float(step.facts["until"]) for step in steps if step.facts["written"]]
+    written = [step.change.until for step in steps if step.change.written]
     if written and not records.filers(ctx):
         if time.time() < max(written) + FILERLESS:
             raise TaskError(
@@ -175,19 +184,19 @@ def remove(ctx: Context, hold: Hold) -> None:
 
 def is_recorded(entry: Entry, volume_ids: Iterable[int]) -> bool:
     """Whether a filer has records of all these volumes, by what the journal says."""
-    return all(any(step.facts["written"] for step in _steps(entry, volume_id)) for volume_id in volume_ids)
+    return all(any(step.change.written for step in _steps(entry, volume_id)) for volume_id in volume_ids)
 
 
 def _name(volume_id: int) -> str:
     return f"{volume_id}.json"
 
 
-def _steps(entry: Entry, volume_id: int) -> list[Step]:
-    return [step for step in entry.open if step.what == STEP and int(step.facts["volume_id"]) == volume_id]
+def _steps(entry: Entry, volume_id: int) -> list[Planned[Recorded]]:
+    return of_kind(entry, Recorded, volume_id)
 
 
-def _tokens(steps: Iterable[Step]) -> set[str]:
-    return {str(step.facts["token"]) for step in steps}
+def _tokens(steps: Iterable[Planned[Recorded]]) -> set[str]:
+    return {step.change.token for step in steps}
 
 
 def _clock(when: float) -> str:

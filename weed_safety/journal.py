@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ class Step:
     number: int
     what: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    at: float = field(default=0.0, compare=False)  # unix seconds, whole, when it was planned; 0 where nobody knows
 
 
 class Entry:
@@ -64,11 +66,17 @@ class Entry:
         ids = {self.volume_id, *(int(step.facts.get("volume_id", 0)) for step in self.open)}
         return tuple(sorted(ids - {0}))
 
+    @property
+    def where(self) -> str:
+        """Where its changes are, for people: "on volume 3", "on volumes 3, 5", or "in the cluster" without a volume."""
+        ids = ", ".join(map(str, self.volume_ids))
+        return f"on volume{'s' if len(self.volume_ids) > 1 else ''} {ids}" if ids else "in the cluster"
+
     def plan(self, what: str, **facts: Any) -> Step:
         """Write down a change before it is made; TaskError if that fails, and then it must not be made."""
         with self._lock:
-            step = Step(self._last + 1, what, facts)
-            self._append({"plan": step.number, "what": what, "facts": facts})
+            step = Step(self._last + 1, what, facts, int(time.time()))
+            self._append({"plan": step.number, "what": what, "at": step.at, "facts": facts})
             self._last = step.number
             self._open[step.number] = step
         return step
@@ -79,6 +87,10 @@ class Entry:
             if step.number in self._open:
                 self._append({"settle": step.number})
                 del self._open[step.number]
+
+    def is_open(self, step: Step) -> bool:
+        """Whether a step of this entry is not settled yet."""
+        return step.number in self._open
 
     def fact(self, **facts: Any) -> None:
         """Remember something beside the steps."""
@@ -135,7 +147,7 @@ class Entry:
             line = _record(json.loads(text))
             if "plan" in line:
                 self._last = _whole(line["plan"])
-                self._open[self._last] = Step(self._last, _text(line["what"]), _facts(line["facts"]))
+                self._open[self._last] = Step(self._last, _text(line["what"]), _facts(line["facts"]), _moment(line))
             elif "settle" in line:
                 self._open.pop(_whole(line["settle"]), None)
             else:
@@ -251,6 +263,14 @@ def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 32:
         raise ValueError(f"{value!r} is no number of a step or a volume")
     return value
+
+
+def _moment(line: Mapping[str, Any]) -> float:
+    """When a step was planned; older versions did not write that."""
+    at = line.get("at", 0.0)
+    if not isinstance(at, (int, float)) or not 0 <= at < 1 << 40:
+        raise ValueError(f"{at!r} is no time")
+    return float(at)
 
 
 def _facts(value: Any) -> dict[str, Any]:

@@ -16,22 +16,33 @@ from weed_cluster.address import Address
 from weed_core.errors import Cancelled, StillShut, TaskError
 from weed_safety import holds
 from weed_safety.context import Context
-from weed_safety.journal import Entry, Step
-
-STEP = "shut"
-"""The journal step of a volume that must stay read-only; its facts are volume_id, until (unix seconds), and renewed:
-whether its holders were made to forget where its replicas were, and so may not know of one that stays after all."""
+from weed_safety.journal import Entry
+from weed_safety.steps import Planned, kind, of_kind, plan
 
 CACHED_FOR = 610.0
 """Seconds for which volume servers remember where a volume's replicas were (SeaweedFS 4.44, weed/operation/lookup.go),
 and ten for luck."""
 
 
+@kind("shut")
+@dataclass(frozen=True)
+class StayShut:
+    """The journal step of a volume that must stay read-only until then, in unix seconds.
+
+    `renewed`: its holders were made to forget where its replicas were, and so may not know of one that stays after all;
+    the oldest journals do not tell.
+    """
+
+    volume_id: int
+    until: float
+    renewed: bool = False
+
+
 @dataclass
 class Shut:
     """A volume that stays read-only until `ends`, by the monotonic clock."""
 
-    step: Step
+    step: Planned[StayShut]
     ends: float
 
 
@@ -54,7 +65,7 @@ def keep_shut(
     A kill prolongs that by `margin` at most. `replicas`: on which servers it is, and whether it was writable there.
     """
     until = time.time() + seconds + margin
-    step = ctx.journal.plan(STEP, volume_id=volume_id, until=until, renewed=renewed)
+    step = plan(ctx.journal, StayShut(volume_id, until, renewed))
     holds.record(ctx, volume_id, until, replicas)
     return Shut(step, time.monotonic() + seconds)
 
@@ -76,10 +87,10 @@ def outlast(ctx: Context, volume: Shut, tell: Callable[[float], None]) -> None:
 
 def left_shut(entry: Entry) -> str:
     """Say which volumes a job that ended leaves read-only, until when, and who opens them then; "" for none."""
-    steps = [step for step in entry.open if step.what == STEP]
+    steps = of_kind(entry, StayShut)
     if not steps:
         return ""
-    ids = sorted({int(step.facts["volume_id"]) for step in steps})
+    ids = sorted({step.change.volume_id for step in steps})
     many, slack, opener = len(ids) > 1, 0.0, "the next run or worker with the same -workingDir"
     if holds.is_recorded(entry, ids):
         slack, opener = holds.SLACK, "any run of weed_worker against this cluster"
@@ -92,31 +103,31 @@ def left_shut(entry: Entry) -> str:
 def until(volume: Shut) -> str:
     """Say to others what keeps a volume that is being waited for, and until when."""
     ends = time.strftime("%H:%M:%S", time.gmtime(time.time() + volume.ends - time.monotonic()))
-    return f"volume {volume.step.facts['volume_id']} has its new copy; read-only until {ends} UTC, then opened"
+    return f"volume {volume.step.change.volume_id} has its new copy; read-only until {ends} UTC, then opened"
 
 
-def shut_steps(entry: Entry, volume_id: int) -> list[Step]:
+def shut_steps(entry: Entry, volume_id: int) -> list[Planned[StayShut]]:
     """The open steps that keep a volume read-only."""
-    return [step for step in entry.open if step.what == STEP and int(step.facts["volume_id"]) == volume_id]
+    return of_kind(entry, StayShut, volume_id)
 
 
 def forget(entry: Entry, volume_id: int) -> None:
     """Settle them before their time: the replicas are where servers remember them, if they still remember that."""
     for step in shut_steps(entry, volume_id):
-        if not step.facts.get("renewed"):
+        if not step.change.renewed:
             entry.settle(step)
 
 
 def check_over(entry: Entry, volume_id: int) -> None:
     """Settle what is over for a volume; raise TaskError, saying until when, where it must stay read-only."""
     for step in shut_steps(entry, volume_id):
-        if time.time() > float(step.facts["until"]):
+        if time.time() > step.change.until:
             entry.settle(step)
     if still := shut_steps(entry, volume_id):
         raise TaskError(words(volume_id, still))
 
 
-def words(volume_id: int, steps: Iterable[Step]) -> str:
+def words(volume_id: int, steps: Iterable[Planned[StayShut]]) -> str:
     """Say until when a volume stays read-only."""
     return (
         f"volume {volume_id} stays read-only until {_ends(steps)} UTC: before that, volume servers may still write "
@@ -124,5 +135,5 @@ def words(volume_id: int, steps: Iterable[Step]) -> str:
     )
 
 
-def _ends(steps: Iterable[Step], slack: float = 0.0) -> str:
-    return time.strftime("%H:%M:%S", time.gmtime(max(float(step.facts["until"]) for step in steps) + slack + 1))
+def _ends(steps: Iterable[Planned[StayShut]], slack: float = 0.0) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(max(step.change.until for step in steps) + slack + 1))

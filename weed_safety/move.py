@@ -16,37 +16,50 @@ from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_cluster.master import Master
 from weed_cluster.placement import Reserved, no_room, why_not_move
+from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology, locations, snapshot
 from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_core.release import Generation
+from weed_core.text import size_text
 from weed_safety import forget as safety_forget
 from weed_safety import holds
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
 from weed_safety.copy import (
-    COPY,
-    DELETE,
     Copied,
+    Copying,
+    Deleting,
     Progress,
+    Wishes,
     arrive,
     copy_volume,
     drop_copy,
-    parts_of,
     steps_of,
     undo_copy,
 )
 from weed_safety.freeze import Frozen, freeze, freeze_for_long, open_freeze, seal, thaw, wait_still
-from weed_safety.journal import Entry, Step
+from weed_safety.journal import Entry
 from weed_safety.late_writes import Refusal
 from weed_safety.lease import LEASE_PATIENCE, Lease, hold, known_master
-from weed_safety.location_cache import Shut, check_over, forget, keep_shut, outlast, remembered, until, words
+from weed_safety.location_cache import (
+    Shut,
+    check_over,
+    forget,
+    keep_shut,
+    outlast,
+    remembered,
+    shut_steps,
+    until,
+    words,
+)
 from weed_safety.look import file_status, probe, prove_unchanged
 from weed_safety.proof import prove_copy
 from weed_safety.readiness import check_ready, close_refusing
 from weed_safety.remains import DELETE_TIMEOUT, REGISTERED_WITHIN, clear_remains, has_files, is_remains
+from weed_safety.steps import Planned, of_kind, plan
 from weed_safety.untold import check_told
 
-QUIET = 2.0
+STILL_FOR = 2.0
 """Seconds without a change after which a frozen volume counts as still."""
 
 
@@ -75,138 +88,206 @@ class Moved:
     def __str__(self) -> str:
         if self.already:
             return f"volume {self.volume_id} is on {self.target} already and no longer on {self.source}"
-        return f"volume {self.volume_id} moved from {self.source} to {self.target} ({self.size} bytes)"
+        return f"volume {self.volume_id} moved from {self.source} to {self.target} ({size_text(self.size)})"
 
 
-def move_volume(
-    ctx: Context,
-    volume_id: int,
-    source: Address,
-    target: Address,
-    *,
-    collection: str | None = None,
-    disk_type: str = "",
-    io_bytes_per_second: int = 0,
-    timeout: float = 0.0,
-    quiet: float | None = None,
-    progress: Progress | None = None,
-    lease: Lease | None = None,
-    refuse: float = 0.0,
-) -> Moved:
-    """Move a volume; with a dry run only look. Where replicas elsewhere are still frozen, open_moved() thaws them.
+@dataclass(frozen=True)
+class MoveOrder:
+    """One move as it is asked for. `disk_type` is the target's ("" for the same as now).
 
     The volume refuses writes for `refuse` seconds before its source is deleted, if it was written to in that time.
-    `disk_type` is the target's ("" for the same as now), `timeout` the least seconds that the copying is given; more
-    where the size asks for it. Raises BadTask or StaleTask where nothing was touched. After any other failure the
-    source is as it was and the target holds nothing of it; or, where a server could not be asked, the error says what
-    is left for recovery. With a lease that was lost on the way nothing further is changed, not even to undo: the
-    volume is another worker's then.
+    `timeout` is the least seconds that the copying is given; more where the size asks for it. A frozen source counts as
+    still when its files have not changed for `quiet` seconds.
     """
-    tell = progress or (lambda fraction, stage: ctx.progress(fraction, stage))
-    if source == target:
-        raise BadTask(f"volume {volume_id} cannot move from {source} to {target}: both are the same server")
-    tell(0.01, "looking at the cluster")
-    _finish_earlier(ctx, volume_id)
-    master = known_master(ctx)
-    topology = snapshot(master, volume_id) if master else None
-    original, copy = probe(ctx, source, volume_id), probe(ctx, target, volume_id)
-    if original is None and copy is not None:
-        file_status(ctx, target, volume_id)
-        if not copy.volume_info.files and not has_files(ctx, target, volume_id):
-            raise Mismatch(
-                f"volume {volume_id} is no longer on {source}, and {target} has it only as long as that server runs: "
-                "its files are gone from the disk. Copy its data away before that server is restarted"
-            )
-        return Moved(volume_id, source, target, copy.dat_file_size, already=True)
-    if original is not None and copy is not None and is_remains(ctx, source, target, original, copy):
-        check_told(ctx, volume_id, [source])
-        if ctx.options.dry_run:
-            return Moved(volume_id, source, target, original.dat_file_size)
-        if lease is not None:
-            clear_remains(ctx, volume_id, target)
-            copy, topology = None, snapshot(ctx.master(), volume_id)
-    replicas = topology.replicas(volume_id) if topology else []
-    others = [replica.server for replica in replicas if replica.server != source]
-    if topology is not None and original is not None and copy is None:
-        close_refusing(ctx, topology, (source, target, *others))
-    _check_plan(topology, volume_id, source, target, collection, disk_type, original, copy)
-    assert original is not None
-    _check_others(ctx, volume_id, others)
-    check_told(ctx, volume_id, [source, *others])
-    generation = min(check_ready(ctx, server) for server in (source, target))
-    check_alike(ctx, [source, target], f"volume {volume_id} cannot move from {source} to {target}")
-    why_shut = safety_forget.why_not(ctx, volume_id, [source, target, *others]) if others else ""
-    if topology is None:
-        ctx.log(f"no master is known, so free slots and placement of volume {volume_id}'s target are not checked")
-    if ctx.options.dry_run:
-        return Moved(volume_id, source, target, original.dat_file_size, why_shut=why_shut)
 
-    tell(0.03, "freezing the source")
-    # A persistent freeze travels with the copy: it comes up read-only, and no client writes to it before the source
-    # is gone. Older servers would open such a copy wrongly.
-    frozen = [freeze(ctx, source, volume_id, persist=generation >= Generation.V4_44)]
-    copied: Copied | None = None
-    try:
-        tell(0.05, "waiting until the source is still")
-        refusal = Refusal(ctx, volume_id, [source], refuse)
-        if not frozen[0].persist:
-            # The copy will take writes at once: no time may pass in which readers of the source miss them.
-            refusal.outlast(lambda stage: tell(0.07, stage))
-        still = wait_still(ctx, source, volume_id, QUIET if quiet is None else quiet)
-        copied = copy_volume(
-            ctx,
-            volume_id,
-            source,
-            target,
-            still=still,
-            persist=frozen[0].persist,
-            disk_type=disk_type,
-            io_bytes_per_second=io_bytes_per_second,
-            timeout=timeout,
-            progress=lambda fraction, stage: tell(0.1 + 0.8 * fraction, stage),
-        )
-        refusal.outlast(lambda stage: tell(0.91, stage))
-        tell(0.92, "looking again before the source is deleted")
-        if master is not None:
-            _check_registered(ctx, master, volume_id, target)
-        for other in others:
-            frozen.append(freeze_for_long(ctx, other, volume_id))
-        for replica in frozen:
-            if replica is frozen[0] or replica.was_writable:
-                seal(ctx, replica)
-        if others and not frozen[0].persist:
-            # Its replicas take writes together or not at all: such a copy came up writable.
-            frozen.append(freeze_for_long(ctx, target, volume_id))
-        closed = _shut(ctx, volume_id, source, target, renewed=not why_shut)
-        if closed is not None and not why_shut:
-            tell(0.95, "having the holders forget where the replicas were")
-            why_shut = _renew(ctx, topology, volume_id, target, frozen)
-            if not why_shut:
-                ctx.journal.settle(closed.step)
-                closed = None
-        prove_unchanged(ctx, source, volume_id, still)
-        prove_unchanged(ctx, target, volume_id, copied.status, may_grow=not frozen[0].persist)
-        if lease is not None:
-            lease.check()
-        ctx.cluster.leash.check()
-    except BaseException as error:
-        if lease is not None and lease.is_lost:
-            ctx.log(f"volume {volume_id} is another worker's now; nothing is undone here")
+    volume_id: int
+    source: Address
+    target: Address
+    collection: str | None = None
+    disk_type: str = ""
+    io_bytes_per_second: int = 0
+    timeout: float = 0.0
+    refuse: float = 0.0
+    quiet: float | None = None
+
+    def __str__(self) -> str:
+        return f"volume {self.volume_id} cannot move from {self.source} to {self.target}"
+
+
+def move_volume(ctx: Context, order: MoveOrder, progress: Progress | None = None, lease: Lease | None = None) -> Moved:
+    """Move a volume; with a dry run only look. Where replicas elsewhere are still frozen, open_moved() thaws them.
+
+    Raises BadTask or StaleTask where nothing was touched. After any other failure the source is as it was and the
+    target holds nothing of it; or, where a server could not be asked, the error says what is left for recovery. With a
+    lease that was lost on the way nothing further is changed, not even to undo: the volume is another worker's then.
+    """
+    if order.source == order.target:
+        raise BadTask(f"{order}: both are the same server")
+    tell = progress or (lambda fraction, stage: ctx.progress(fraction, stage))
+    tell(0.01, "looking at the cluster")
+    _finish_earlier(ctx, order.volume_id)
+    move = _Move(ctx, order, tell, lease)
+    told = move.look()
+    if told is not None:
+        return told
+    move.prepare()
+    return move.delete()
+
+
+class _Move:
+    """One move under way: look(), then prepare(), then delete()."""
+
+    def __init__(self, ctx: Context, order: MoveOrder, tell: Progress, lease: Lease | None) -> None:
+        self.tell = tell
+        self._ctx = ctx
+        self._order = order
+        self._lease = lease
+        self._master = known_master(ctx)
+        self._topology = snapshot(self._master, order.volume_id) if self._master else None
+        self._others: list[Address] = []  # that hold replicas, too
+        self._generation = Generation.V3_97
+        self._why_shut = ""
+        self._frozen: list[Frozen] = []
+        self._still = ReadVolumeFileStatusResponse()
+        self._copied: Copied | None = None
+        self._closed: Shut | None = None
+
+    def look(self) -> Moved | None:
+        """Look whether the move makes sense; what there is to tell where nothing is to be done, else None."""
+        ctx, order = self._ctx, self._order
+        volume_id, source, target = order.volume_id, order.source, order.target
+        original, copy = probe(ctx, source, volume_id), probe(ctx, target, volume_id)
+        if original is None and copy is not None:
+            return self._already(copy)
+        if original is not None and copy is not None and is_remains(ctx, source, target, original, copy):
+            check_told(ctx, volume_id, [source])
+            if ctx.options.dry_run:
+                return Moved(volume_id, source, target, original.dat_file_size)
+            if self._lease is not None:
+                clear_remains(ctx, volume_id, target)
+                copy, self._topology = None, snapshot(ctx.master(), volume_id)
+        replicas = self._topology.replicas(volume_id) if self._topology else []
+        self._others = [replica.server for replica in replicas if replica.server != source]
+        if self._topology is not None and original is not None and copy is None:
+            close_refusing(ctx, self._topology, (source, target, *self._others))
+        _check_plan(self._topology, order, original, copy)
+        assert original is not None
+        _check_others(ctx, volume_id, self._others)
+        check_told(ctx, volume_id, [source, *self._others])
+        self._generation = min(check_ready(ctx, server) for server in (source, target))
+        check_alike(ctx, [source, target], str(order))
+        if self._others:
+            self._why_shut = safety_forget.why_not(ctx, volume_id, [source, target, *self._others])
+        if self._topology is None:
+            ctx.log(f"no master is known, so free slots and placement of volume {volume_id}'s target are not checked")
+        if ctx.options.dry_run:
+            return Moved(volume_id, source, target, original.dat_file_size, why_shut=self._why_shut)
+        return None
+
+    def _already(self, copy: ReadVolumeFileStatusResponse) -> Moved:
+        """The move was made before; Mismatch where the target has the volume only as long as it runs."""
+        ctx, order = self._ctx, self._order
+        file_status(ctx, order.target, order.volume_id)
+        if not copy.volume_info.files and not has_files(ctx, order.target, order.volume_id):
+            raise Mismatch(
+                f"volume {order.volume_id} is no longer on {order.source}, and {order.target} has it only as long as "
+                "that server runs: its files are gone from the disk. Copy its data away before that server is restarted"
+            )
+        return Moved(order.volume_id, order.source, order.target, copy.dat_file_size, already=True)
+
+    def prepare(self) -> None:
+        """Freeze, copy, prove, and close all replicas, so that the source may go; on any failure all is undone."""
+        ctx, order = self._ctx, self._order
+        self.tell(0.03, "freezing the source")
+        # A persistent freeze travels with the copy: it comes up read-only, and no client writes to it before the source
+        # is gone. Older servers would open such a copy wrongly.
+        persist = self._generation >= Generation.V4_44
+        self._frozen.append(freeze(ctx, order.source, order.volume_id, persist=persist))
+        try:
+            self._copy()
+            self._close_others()
+            self._look_again()
+        except BaseException as error:
+            if self._lease is not None and self._lease.is_lost:
+                ctx.log(f"volume {order.volume_id} is another worker's now; nothing is undone here")
+                raise
+            with ctx.cluster.leash.shielded():
+                undo_copy(ctx, error, self._copied.step if self._copied else None, self._frozen)
             raise
+
+    @property
+    def _comes_up_frozen(self) -> bool:
+        return self._frozen[0].persist
+
+    def _copy(self) -> None:
+        ctx, order = self._ctx, self._order
+        self.tell(0.05, "waiting until the source is still")
+        refusal = Refusal(ctx, order.volume_id, [order.source], order.refuse)
+        if not self._comes_up_frozen:
+            # The copy will take writes at once: no time may pass in which readers of the source miss them.
+            refusal.outlast(lambda stage: self.tell(0.07, stage))
+        self._still = wait_still(ctx, order.source, order.volume_id, STILL_FOR if order.quiet is None else order.quiet)
+        wishes = Wishes(self._comes_up_frozen, order.disk_type, order.io_bytes_per_second, order.timeout)
+        self._copied = copy_volume(
+            ctx,
+            order.volume_id,
+            order.source,
+            order.target,
+            still=self._still,
+            wishes=wishes,
+            progress=lambda fraction, stage: self.tell(0.1 + 0.8 * fraction, stage),
+        )
+        refusal.outlast(lambda stage: self.tell(0.91, stage))
+
+    def _close_others(self) -> None:
+        """Freeze the other replicas, too; have all holders know of the new copy, or plan to outlast what they know."""
+        ctx, order = self._ctx, self._order
+        volume_id = order.volume_id
+        self.tell(0.92, "looking again before the source is deleted")
+        if self._master is not None:
+            _check_registered(ctx, self._master, volume_id, order.target)
+        self._frozen += [freeze_for_long(ctx, other, volume_id) for other in self._others]
+        for replica in self._frozen:
+            if replica is self._frozen[0] or replica.was_writable:
+                seal(ctx, replica)
+        if self._others and not self._comes_up_frozen:
+            # Its replicas take writes together or not at all: such a copy came up writable.
+            self._frozen.append(freeze_for_long(ctx, order.target, volume_id))
+        self._closed = _shut(ctx, volume_id, order.source, order.target, renewed=not self._why_shut)
+        if self._closed is not None and not self._why_shut:
+            self.tell(0.95, "having the holders forget where the replicas were")
+            self._why_shut = _renew(ctx, self._topology, volume_id, order.target, self._frozen)
+            if not self._why_shut:
+                ctx.journal.settle(self._closed.step)
+                self._closed = None
+
+    def _look_again(self) -> None:
+        """Mismatch unless both copies are what they were; Busy where the volume is another worker's now."""
+        ctx, order = self._ctx, self._order
+        assert self._copied is not None
+        prove_unchanged(ctx, order.source, order.volume_id, self._still)
+        may_grow = not self._comes_up_frozen
+        prove_unchanged(ctx, order.target, order.volume_id, self._copied.status, may_grow=may_grow)
+        if self._lease is not None:
+            self._lease.check()
+        ctx.cluster.leash.check()
+
+    def delete(self) -> Moved:
+        """Delete the source, and thaw the replicas unless they have to stay shut for a while."""
+        ctx, order, closed = self._ctx, self._order, self._closed
+        assert self._copied is not None
         with ctx.cluster.leash.shielded():
-            undo_copy(ctx, error, copied.step if copied else None, frozen)
-        raise
-    with ctx.cluster.leash.shielded():
-        delete = ctx.journal.plan(DELETE, **copied.step.facts)
-        _delete_source(ctx, delete, copied.step, frozen)
-        arrive(ctx, delete)
-        if closed is None:
-            _thaw_all(ctx, volume_id)
-        if master is not None:
-            _wait_registered(ctx, master, volume_id, source, target)
-    if closed is not None:
-        closed.ends = time.monotonic() + remembered(ctx)
-    return Moved(volume_id, source, target, still.dat_file_size, shut=closed, why_shut=why_shut if closed else "")
+            delete = plan(ctx.journal, Deleting(**vars(self._copied.step.change)))
+            _delete_source(ctx, delete, self._copied.step, self._frozen)
+            arrive(ctx, delete.change)
+            if closed is None:
+                _thaw_all(ctx, order.volume_id)
+            if self._master is not None:
+                _wait_registered(ctx, self._master, order.volume_id, order.source, order.target)
+        if closed is not None:
+            closed.ends = time.monotonic() + remembered(ctx)
+        size, why_shut = self._still.dat_file_size, self._why_shut if closed else ""
+        return Moved(order.volume_id, order.source, order.target, size, shut=closed, why_shut=why_shut)
 
 
 def open_moved(ctx: Context, moved: Moved, progress: Progress | None = None, lease: Lease | None = None) -> None:
@@ -255,16 +336,12 @@ def recover_moves(entry: Entry, ctx: Context) -> None:
 
 def _check_plan(
     topology: Topology | None,
-    volume_id: int,
-    source: Address,
-    target: Address,
-    collection: str | None,
-    disk_type: str,
+    order: MoveOrder,
     original: ReadVolumeFileStatusResponse | None,
     copy: ReadVolumeFileStatusResponse | None,
 ) -> None:
     """Raise StaleTask, saying why, unless the move still makes sense; nothing was touched yet."""
-    plan = f"volume {volume_id} cannot move from {source} to {target}"
+    volume_id, source, target, plan = order.volume_id, order.source, order.target, str(order)
     if original is None:
         raise StaleTask(f"{plan}: {source} no longer holds it")
     if copy is not None:
@@ -272,8 +349,8 @@ def _check_plan(
             f"{plan}: {target} already holds a copy; where that is one too many, replication with delete_surplus "
             "removes what is proved equal"
         )
-    if collection is not None and original.collection != collection:
-        raise StaleTask(f"{plan}: it belongs to collection {original.collection!r}, not {collection!r}")
+    if order.collection is not None and original.collection != order.collection:
+        raise StaleTask(f"{plan}: it belongs to collection {original.collection!r}, not {order.collection!r}")
     if original.volume_info.files:
         raise StaleTask(f"{plan}: its data is in remote storage; moving such volumes is not supported")
     if topology is None:
@@ -286,7 +363,7 @@ def _check_plan(
     if ours is None:
         raise StaleTask(f"{plan}: the master does not list it on {source}")
     reason = why_unmovable(ours, topology) or why_not_there(
-        ours, node, topology, disk_type or ours.disk_type, original.dat_file_size
+        ours, node, topology, order.disk_type or ours.disk_type, original.dat_file_size
     )
     if reason:
         raise StaleTask(stays(ours, reason))
@@ -365,9 +442,9 @@ def _check_registered(ctx: Context, master: Master, volume_id: int, target: Addr
         raise Mismatch(f"the master does not list the copy of volume {volume_id} on {target}")
 
 
-def _delete_source(ctx: Context, delete: Step, copy: Step, frozen: Sequence[Frozen]) -> None:
+def _delete_source(ctx: Context, delete: Planned[Deleting], copy: Planned[Copying], frozen: Sequence[Frozen]) -> None:
     """Delete the source of a proved copy, and look until it is gone; where the server refuses, undo the move."""
-    volume_id, source, target = parts_of(delete)
+    volume_id, source, target = delete.change.way
     reason: object = ""
     for attempt in range(DELETE_TRIES):
         ctx.wait(attempt)
@@ -379,7 +456,7 @@ def _delete_source(ctx: Context, delete: Step, copy: Step, frozen: Sequence[Froz
         try:
             # Whatever was answered, only what the server holds now counts.
             if probe(ctx, source, volume_id) is None:
-                ctx.log(f"deleted volume {volume_id} on {source} ({delete.facts['dat']} bytes), proved on {target}")
+                ctx.log(f"deleted volume {volume_id} on {source} ({delete.change.dat} bytes), proved on {target}")
                 return
         except ServerFailed as error:
             raise TaskError(
@@ -418,13 +495,15 @@ def _recover(ctx: Context, volume_id: int) -> None:
 
     TaskError as long as the volume must stay read-only.
     """
-    safety_forget.restore(ctx, volume_id)
-    for step in steps_of(ctx.journal, volume_id):
-        if step.what == DELETE:
-            _finish_or_undo(ctx, step)
-    for step in steps_of(ctx.journal, volume_id):
-        if step.what == COPY:
-            drop_copy(ctx, step)
+    safety_forget.recover(ctx, volume_id)
+    for delete in of_kind(ctx.journal, Deleting, volume_id):
+        _finish_or_undo(ctx, delete)
+    for copy in of_kind(ctx.journal, Copying, volume_id):
+        drop_copy(ctx, copy)
+    try:
+        _forget_instead(ctx, volume_id)
+    except TaskError as error:
+        ctx.log(f"volume {volume_id} has to outlast what servers remember: {error}")
     check_over(ctx.journal, volume_id)
     if not holds.is_ours(ctx, volume_id):
         ctx.log(f"others have ended the hold of volume {volume_id}, or hold it now; nothing is opened here")
@@ -433,12 +512,48 @@ def _recover(ctx: Context, volume_id: int) -> None:
     _thaw_all(ctx, volume_id)
 
 
-def _finish_or_undo(ctx: Context, delete: Step) -> None:
+def _forget_instead(ctx: Context, volume_id: int) -> None:
+    """Have the holders forget where replicas were, where a killed job did not come to that: nothing is to be outlasted.
+
+    Only where all that the master lists were frozen by this job and are still its own to open.
+    """
+    shut = shut_steps(ctx.journal, volume_id)
+    master = known_master(ctx)
+    if not shut or master is None or not holds.is_ours(ctx, volume_id):
+        return
+    frozen = {one.server: one for one in filter(None, map(Frozen.of, steps_of(ctx.journal, volume_id)))}
+    replicas = snapshot(master, volume_id).replicas(volume_id)
+    servers = [replica.server for replica in replicas]
+    own = _own_placement(ctx, replicas)
+    if own is None or set(servers) != set(frozen) or len(servers) != own.copies:
+        return
+    if not all(ctx.volume(server).volume_status(volume_id=volume_id).is_read_only for server in servers):
+        return
+    if safety_forget.why_not(ctx, volume_id, servers):
+        return
+    if not safety_forget.renew(ctx, volume_id, [frozen[server] for server in servers], own):
+        for step in shut:
+            ctx.journal.settle(step)
+
+
+def _own_placement(ctx: Context, replicas: Sequence[Replica]) -> ReplicaPlacement | None:
+    """The placement that the master shows of all replicas and none of their servers contradicts; None without one.
+
+    The master's list lags behind a placement that was only for the while, and it must not become the volume's own.
+    """
+    shown = {str(replica.placement) for replica in replicas}
+    for replica in replicas:
+        info = ctx.volume(replica.server).read_volume_file_status(volume_id=replica.volume_id).volume_info
+        shown |= {info.replication} - {""}  # it tells none that was never changed
+    return ReplicaPlacement.parse(shown.pop()) if len(shown) == 1 else None
+
+
+def _finish_or_undo(ctx: Context, delete: Planned[Deleting]) -> None:
     """A killed run had proved the copy and begun to delete the source: finish where that still holds, else go back.
 
     The copy may have been written to since; then it holds more than the source, never less.
     """
-    volume_id, source, target = parts_of(delete)
+    volume_id, source, target = delete.change.way
     if probe(ctx, source, volume_id) is not None:
         try:
             before = file_status(ctx, source, volume_id)
@@ -458,4 +573,4 @@ def _finish_or_undo(ctx: Context, delete: Step) -> None:
             ctx.journal.settle(delete)
             return
         ctx.log(f"deleted volume {volume_id} on {source} ({before.dat_file_size} bytes), proved on {target}")
-    arrive(ctx, delete)
+    arrive(ctx, delete.change)

@@ -236,46 +236,57 @@ def prove_copy(
     """
     names = f"the copy of volume {volume_id} on {target}", f"the original on {source}"
     of_source, of_target = still or file_status(ctx, source, volume_id), file_status(ctx, target, volume_id)
-    sizes = [(status.dat_file_size, status.idx_file_size) for status in (of_source, of_target)]
-    if of_source.compaction_revision != of_target.compaction_revision:
-        raise Mismatch(
-            f"{names[0]} has compaction revision {of_target.compaction_revision}, "
-            f"{names[1]} has {of_source.compaction_revision}"
-        )
-    shorter, longer = (0, 1) if may_grow else (1, 0)
-    if sizes[shorter] != sizes[longer] and (
-        (still is not None and not may_grow)
-        or sizes[shorter][0] > sizes[longer][0]
-        or sizes[shorter][1] > sizes[longer][1]
-    ):
-        raise Mismatch(
-            f"{names[0]} has {sizes[1][0]} bytes of data and {sizes[1][1]} of index, "
-            f"{names[1]} has {sizes[0][0]} and {sizes[0][1]}"
-        )
-    common = sizes[shorter][1]
+    _prove_sizes(names, of_source, of_target, is_still=still is not None, may_grow=may_grow)
+    common = (of_source if may_grow else of_target).idx_file_size
     indexes = ctx.each(
         lambda side: fetch_index(ctx, side[0], volume_id, side[1], common),
         [(source, of_source), (target, of_target)],
     )
     if indexes[0].digest != indexes[1].digest:
         raise Mismatch(f"{names[0]} has another index than {names[1]}")
-    budget = 0
-    for needle_id, offset, size in sample_of(indexes[0].live):
-        if budget > SAMPLE_BYTES:
-            break
-        budget += size
-        blobs = [
-            _read(ctx, server, volume_id, needle_id, offset, size, of_source.version or 3)
-            for server in (target, source)
-        ]
-        if blobs[0] != blobs[1]:
-            raise Mismatch(f"needle {needle_id:x} of {names[0]} differs from {names[1]}")
+    _prove_needles(ctx, volume_id, (source, target), names, sample_of(indexes[0].live), of_source.version or 3)
     sample = sample_of(indexes[0].live, SERVED)
-    if may_grow and sizes[1][1] > common:
+    if may_grow and of_target.idx_file_size > common:
         now = live_index(ctx, target, volume_id, of_target)  # what clients changed there is no longer the source's
         sample = [needle for needle in sample if now.get(needle[0]) == needle[1:]]
     prove_serves(ctx, volume_id, source, [target], sample)
     return of_target
+
+
+Status = ReadVolumeFileStatusResponse
+Names = tuple[str, str]
+"""The copy and the original, in words."""
+
+
+def _prove_sizes(names: Names, of_source: Status, of_target: Status, is_still: bool, may_grow: bool) -> None:
+    """Mismatch unless revisions are equal, and sizes too, but for the side that may have gone on since the copy."""
+    if of_source.compaction_revision != of_target.compaction_revision:
+        raise Mismatch(
+            f"{names[0]} has compaction revision {of_target.compaction_revision}, "
+            f"{names[1]} has {of_source.compaction_revision}"
+        )
+    sizes = [(status.dat_file_size, status.idx_file_size) for status in (of_source, of_target)]
+    shorter, longer = sizes if may_grow else sizes[::-1]
+    is_shorter = shorter[0] <= longer[0] and shorter[1] <= longer[1]
+    if shorter != longer and ((is_still and not may_grow) or not is_shorter):
+        raise Mismatch(
+            f"{names[0]} has {sizes[1][0]} bytes of data and {sizes[1][1]} of index, "
+            f"{names[1]} has {sizes[0][0]} and {sizes[0][1]}"
+        )
+
+
+def _prove_needles(
+    ctx: Context, volume_id: int, ends: tuple[Address, Address], names: Names, sample: Sample, version: int
+) -> None:
+    """Mismatch unless a sample of needles is the same, byte for byte, at the source and the target."""
+    budget = 0
+    for needle_id, offset, size in sample:
+        if budget > SAMPLE_BYTES:
+            return
+        budget += size
+        blobs = [_read(ctx, server, volume_id, needle_id, offset, size, version) for server in ends]
+        if blobs[0] != blobs[1]:
+            raise Mismatch(f"needle {needle_id:x} of {names[0]} differs from {names[1]}")
 
 
 def compare_replicas(

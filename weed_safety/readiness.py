@@ -18,7 +18,9 @@ from weed_core.errors import ServerFailed, StaleTask, TaskError
 from weed_core.model import Detection, DetectionRequest, Job, Proposal, Skipped
 from weed_core.release import Generation, server_generation
 from weed_safety.context import Context
+from weed_safety.lease import holders_of
 from weed_safety.parameters import servers_known
+from weed_safety.untold import KEY
 
 ASK = 5.0
 """Deadline in seconds of each question of a detection."""
@@ -31,6 +33,12 @@ BUDGET = 30.0
 
 SETBACK = "failed before"
 """The key of volumes passed over because jobs on them failed."""
+
+HELD = "held by a job"
+"""The key of volumes passed over because another worker's job holds them."""
+
+MOST_LEASES = 50
+"""Read-only volumes of one detection whose leases are asked for."""
 
 ROUNDS = 8
 """Plans made anew because servers of the one before refuse; then what is left of it is passed over."""
@@ -139,7 +147,22 @@ def settle(
         }
         if not objections or not fresh:
             break
-    return _without(found, job_type, objections)
+    return _with_holders(ctx, _without(found, job_type, objections))
+
+
+def _with_holders(ctx: Context, found: Detection) -> Detection:
+    """Say of volumes that are read-only for no known reason whose job holds them now, where masters tell one."""
+    untold = [skip.volume_id for skip in found.skipped if skip.key == KEY]
+    held = holders_of(ctx.cluster, untold[:MOST_LEASES])
+    if not held:
+        return found
+    skipped = [
+        replace(skip, reason=f"volume {skip.volume_id} is read-only while {held[skip.volume_id]} works on it", key=HELD)
+        if skip.key == KEY and skip.volume_id in held
+        else skip
+        for skip in found.skipped
+    ]
+    return replace(found, skipped=skipped)
 
 
 def _heed(request: DetectionRequest, topology: Topology) -> None:
@@ -165,7 +188,8 @@ def _parties(proposal: Proposal, job_type: str, topology: Topology) -> list[Addr
     """The servers that a proposal names, and those that hold its volumes."""
     params = proposal.params
     names = [row.node for row in params.sources] + [row.node for row in params.targets]
-    names += [name for move in params.balance_params.moves for name in (move.source_node, move.target_node)]
+    for moves in (params.balance_params.moves, params.ec_balance_params.moves):
+        names += [name for move in moves for name in (move.source_node, move.target_node)]
     names.append(params.ec_balance_params.dedup_keep_node)
     named = [Address.parse(name) for name in dict.fromkeys(names) if name]
     holders = [

@@ -24,12 +24,12 @@ Disk = tuple[str, str, int]
 
 def closed_disks(topology: Topology) -> frozenset[Disk]:
     """The disks of which every volume, more than one, refuses writes: the disk is the reason."""
-    shut, all_of = Counter[Disk](), Counter[Disk]()
-    for replicas in topology.volumes.values():
-        for replica in replicas:
-            all_of[_disk(replica)] += 1
-            shut[_disk(replica)] += replica.read_only
-    return frozenset(disk for disk, count in shut.items() if count > 1 and count == all_of[disk])
+    replicas = [replica for held in topology.volumes.values() for replica in held]
+    shut = Counter(_disk(replica) for replica in replicas if replica.read_only)
+    if not shut:
+        return frozenset()
+    open_ones = {_disk(replica) for replica in replicas if not replica.read_only}
+    return frozenset(disk for disk, count in shut.items() if count > 1 and disk not in open_ones)
 
 
 def why_untold(replicas: Iterable[Replica], closed: Collection[Disk]) -> str:
@@ -37,7 +37,8 @@ def why_untold(replicas: Iterable[Replica], closed: Collection[Disk]) -> str:
     found = list(replicas)
     if any(replica.remote_name for replica in found):
         return ""
-    return _words([one.server for one in found if one.read_only and _disk(one) not in closed])
+    shut = [one.server for one in found if one.read_only and _disk(one) not in closed]
+    return _words(found[0].volume_id, shut) if shut else ""
 
 
 def check_told(ctx: Context, volume_id: int, servers: Iterable[Address]) -> None:
@@ -58,14 +59,14 @@ def check_told(ctx: Context, volume_id: int, servers: Iterable[Address]) -> None
         told = {replica.server for replica in replicas if _disk(replica) in closed}
         shut = [server for server in shut if server not in told]
     if shut:
-        raise StaleTask(f"volume {volume_id} {_words(shut)}; nothing was touched")
+        raise StaleTask(f"volume {volume_id} {_words(volume_id, shut)}; nothing was touched")
 
 
-def _words(servers: Iterable[Address]) -> str:
+def _words(volume_id: int, servers: Iterable[Address]) -> str:
     names = ", ".join(sorted(map(str, servers)))
     return names and (
-        f"is read-only on {names}, and nobody can tell why: the job of another worker may hold it, even a killed one; "
-        "weed_worker doctor shows what there is"
+        f"is read-only on {names}, and nobody can tell why: the job of another worker may hold it, even a killed one. "
+        f"weed_worker doctor shows what there is, weed_worker undo -volumeId={volume_id} compares replicas and opens it"
     )
 
 
