@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from weed_cluster.address import Address
-from weed_core.errors import Mismatch, ServerFailed
+from weed_core.errors import Mismatch
 from weed_core.release import Generation
-from weed_ec.shards import ANY_REVISION, ShardSet, fetch, look
+from weed_ec.shards import ShardSet, digest, fetch, look
 from weed_ec.source import Source
 from weed_ec.stream import PIECE, ShardSums, piece_crcs, read_piece
 from weed_safety.context import Context
@@ -57,12 +57,12 @@ class Claim:
 def prove(ctx: Context, claim: Claim, live: Live, sums: Sequence[ShardSums]) -> None:
     """Prove what was just encoded and sent: place, size, run, index and sampled bytes; Mismatch says what is wrong."""
     shard_sets = _prove_places(ctx, claim)
-    digest = ctx.compute(_digest, live.ecx())
+    expected = ctx.compute(_digest, live.ecx())
     for server, ecx_digest in zip(
         claim.places, ctx.each(lambda server: _index_digest(ctx, claim, server), claim.places)
     ):
         # A needle that was deleted since the mount is marked so in the .ecx.
-        if ecx_digest != digest and not ctx.compute(_is_index_of, _index(ctx, claim, server), live):
+        if ecx_digest != expected and not ctx.compute(_is_index_of, _index(ctx, claim, server), live):
             raise Mismatch(f"the .ecx of {claim.name} on {server} does not name the needles of the volume")
     for piece in _sampled(claim):
         got = _read_pieces(ctx, claim, shard_sets, piece, range(TOTAL_SHARDS), crc32c)
@@ -162,23 +162,10 @@ def _digest(pieces: Iterable[bytes]) -> bytes:
 
 
 def _index_digest(ctx: Context, claim: Claim, server: Address) -> bytes:
-    source = claim.source
-    try:
-        return _digest(
-            message.file_content
-            for message in ctx.volume(server).copy_file(
-                volume_id=source.volume_id,
-                collection=source.collection,
-                ext=".ecx",
-                is_ec_volume=True,
-                compaction_revision=ANY_REVISION,
-                stop_offset=1 << 62,
-            )
-        )
-    except ServerFailed as error:
-        if error.says_absent:
-            raise Mismatch(f"the .ecx of {claim.name} on {server} is gone") from None
-        raise
+    found = digest(ctx.volume(server), claim.source.volume_id, claim.source.collection, ".ecx")
+    if found is None:
+        raise Mismatch(f"the .ecx of {claim.name} on {server} is gone")
+    return found
 
 
 def _index(ctx: Context, claim: Claim, server: Address) -> bytes:

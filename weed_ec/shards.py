@@ -6,11 +6,12 @@ of why shards are there or must go; whether removing them is safe is the caller'
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from proto_gen.volume_server_pb2 import ReceiveFileInfo, VolumeInfo
+from proto_gen.volume_server_pb2 import ReceiveFileInfo, ReceiveFileResponse, VolumeInfo
 from weed_cluster.address import Address
 from weed_cluster.call import upload_message
 from weed_cluster.volume_server import VolumeServer
@@ -159,12 +160,23 @@ def remove(ctx: Context, held: ShardSet, volume_id: int, collection: str, run: i
         if held.run > run:
             raise Busy(f"{held.server} holds shards of volume {volume_id} of a newer encode; they were left alone")
         wanted = sorted({*wanted} & {*held.shards})
-    if wanted:
-        volume.volume_ec_shards_unmount(volume_id=volume_id, shard_ids=wanted)
+    remove_some(ctx, held, volume_id, collection, wanted)
+
+
+def remove_some(ctx: Context, held: ShardSet, volume_id: int, collection: str, wanted: Collection[int]) -> None:
+    """Remove some of a server's shards, whatever run they are of; its others stay. Mismatch if one is there after it.
+
+    With its last shard of the volume a server drops the index, too. Only to be called where these very files are
+    proved to be redundant, or to be nothing.
+    """
+    volume = ctx.volume(held.server)
+    chosen = sorted({*wanted})
+    if chosen:
+        volume.volume_ec_shards_unmount(volume_id=volume_id, shard_ids=chosen)
         if not held.generation.knows_ecsum and file_time(volume, volume_id, collection, ".ecx") is None:
             send(volume, volume_id, collection, ".ecx", b"")  # without one, servers before 4.44 delete nothing
-        volume.volume_ec_shards_delete(volume_id=volume_id, collection=collection, shard_ids=wanted)
-    left = {*wanted} & {*look(ctx, held.server, volume_id, collection).shards}
+        volume.volume_ec_shards_delete(volume_id=volume_id, collection=collection, shard_ids=chosen)
+    left = {*chosen} & {*look(ctx, held.server, volume_id, collection).shards}
     if left:
         raise Mismatch(f"{held.server} still holds shards {sorted(left)} of volume {volume_id} after deleting them")
 
@@ -193,21 +205,50 @@ def file_time(volume: VolumeServer, volume_id: int, collection: str, ext: str) -
 def fetch(volume: VolumeServer, volume_id: int, collection: str, ext: str) -> bytes | None:
     """Read a whole file beside the shards; None if the server has none."""
     try:
-        return b"".join(
-            message.file_content
-            for message in volume.copy_file(
-                volume_id=volume_id,
-                collection=collection,
-                ext=ext,
-                is_ec_volume=True,
-                compaction_revision=ANY_REVISION,
-                stop_offset=1 << 62,
-            )
-        )
+        return b"".join(_content(volume, volume_id, collection, ext))
     except ServerFailed as error:
         if error.says_absent:
             return None
         raise
+
+
+def digest(volume: VolumeServer, volume_id: int, collection: str, ext: str) -> bytes | None:
+    """The SHA-256 of a whole file beside the shards, which is not kept; None if the server has none."""
+    found = hashlib.sha256()
+    try:
+        for content in _content(volume, volume_id, collection, ext):
+            found.update(content)
+    except ServerFailed as error:
+        if error.says_absent:
+            return None
+        raise
+    return found.digest()
+
+
+def _content(volume: VolumeServer, volume_id: int, collection: str, ext: str) -> Iterator[bytes]:
+    for message in volume.copy_file(
+        volume_id=volume_id,
+        collection=collection,
+        ext=ext,
+        is_ec_volume=True,
+        compaction_revision=ANY_REVISION,
+        stop_offset=1 << 62,
+    ):
+        yield message.file_content
+
+
+def check_taken(server: Address, what: str, answer: ReceiveFileResponse, size: int) -> None:
+    """TaskError or Mismatch where a server did not take all of a file of `size` bytes that was sent to it."""
+    if answer.error:
+        raise TaskError(f"{server} did not take {what}: {answer.error}")
+    if answer.bytes_written != size:
+        raise Mismatch(f"{server} wrote {answer.bytes_written} of {size} bytes of {what}")
+
+
+def stopped_reading(server: Address, what: str, answer: ReceiveFileResponse) -> TaskError:
+    """The error of a server that ended a file's stream before all of it was sent."""
+    why = answer.error or f"it stopped reading after {answer.bytes_written} bytes"
+    return TaskError(f"{server} did not take {what}: {why}")
 
 
 def send(
@@ -236,7 +277,4 @@ def send(
             yield upload_message(chunk)
 
     answer = volume.receive_file(info=info, messages=messages()).done()
-    if answer.error:
-        raise TaskError(f"{volume.address} did not take {ext} of volume {volume_id}: {answer.error}")
-    if answer.bytes_written != sent:
-        raise Mismatch(f"{volume.address} wrote {answer.bytes_written} of {sent} bytes of {ext} of volume {volume_id}")
+    check_taken(volume.address, f"{ext} of volume {volume_id}", answer, sent)

@@ -22,7 +22,8 @@ from weed_cluster.call import Upload, upload_message
 from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
 from weed_cluster.volume_server import VolumeServer
-from weed_core.errors import Cancelled, Mismatch, ServerTimedOut, TaskError
+from weed_core.errors import Cancelled, Mismatch, ServerTimedOut
+from weed_ec.shards import check_taken, stopped_reading
 from weed_ec.source import FOREVER, Local, Ranged, Reader, Source, Streamed, open_local
 from weed_safety.context import Context
 from weed_storage.checksums import BlockChecksums, ShardChecksums, crc32c
@@ -201,20 +202,11 @@ class Pipeline:
         while not lane.upload.ended:
             self._check_stall()
             self._ctx.wait(0.01)
-        answer = lane.upload.done()
-        if answer.error:
-            raise TaskError(f"{lane.server} did not take shard {lane.shard_id}: {answer.error}")
-        if answer.bytes_written != self._shard_size:
-            raise Mismatch(
-                f"{lane.server} wrote {answer.bytes_written} of {self._shard_size} bytes of shard {lane.shard_id}"
-            )
+        check_taken(lane.server, f"shard {lane.shard_id}", lane.upload.done(), self._shard_size)
 
     def _raise_ended(self, lane: _Lane) -> None:
-        answer = lane.upload.done()
-        raise TaskError(
-            f"{lane.server} did not take shard {lane.shard_id} of volume {self._source.volume_id}: "
-            f"{answer.error or f'it stopped reading after {answer.bytes_written} bytes'}"
-        )
+        what = f"shard {lane.shard_id} of volume {self._source.volume_id}"
+        raise stopped_reading(lane.server, what, lane.upload.done())
 
     def _check_stall(self) -> None:
         """Raise where the job must end, or nothing has moved for too long: name who holds it up."""
