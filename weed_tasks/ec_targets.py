@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping
 
 from weed_cluster.address import Address
 from weed_core.release import Generation
+from weed_ec.places import RESERVE
 from weed_safety.readiness import Answer
 from weed_storage.ec_layout import shard_size
-
-RESERVE = 1 << 30
-"""Bytes that must stay free on a target's disk."""
 
 Need = Mapping[tuple[Address, int], int]
 """Shards by server and disk id; disk 0 is any of the server's disks."""

@@ -18,6 +18,7 @@ from weed_core.model import Job, Result
 from weed_core.values import as_int
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Journal
+from weed_safety.steps import check_known
 from weed_tasks import NAMES, load
 from weed_tasks.proposal import seconds_for
 
@@ -116,6 +117,7 @@ def run(
         open_entry = journal.open_entry if journal else Journal.memory
         volume = next(iter(job.volume_ids), 0)
         ctx.journal = open_entry(job.id, job.type, volume, masters=list(prepared.masters))
+        check_known(ctx.journal)  # what an earlier run left is this run's to settle
         begin()
         result: Result = task.run(prepared, ctx)
         return result
@@ -133,11 +135,13 @@ def undo(entry: Entry, ctx: Context) -> Outcome:
         if entry.job_type not in NAMES:
             raise TaskError(f"this version knows no task type {entry.job_type!r}; start the one that ran it")
         ctx.cluster.masters.hear(map(Address.parse, entry.facts.get("masters", ())))
-        load([entry.job_type])[entry.job_type].recover(entry, ctx)
+        task = load([entry.job_type])[entry.job_type]
+        check_known(entry)
+        task.recover(entry, ctx)
         return Result("undone")
 
     ctx.journal = entry
-    what = f"undoing what {entry.job_type} {entry.job_id} left behind on volume {entry.volume_id}"
+    what = f"undoing what {entry.job_type} {entry.job_id} left behind {entry.where}"
     return attempt(work, ctx, what)
 
 

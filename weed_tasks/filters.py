@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from types import ModuleType
 
 from weed_cluster.past import ranges
@@ -24,13 +23,13 @@ from weed_cluster.topology import (
     names_filter,
     wildcard_filter,
 )
+from weed_core.guess import meant
+from weed_core.job_types import BY_NAME
 from weed_core.model import Detection, DetectionRequest
+from weed_core.text import first_of
 from weed_core.values import Value, as_str
 from weed_safety.context import Context
 from weed_tasks.scope import FULL_FROM
-
-NAMES_FIRST = frozenset({"erasure_coding"})
-"""Job types whose collection filter may be a list of names with wildcards; that of others is a regular expression."""
 
 PLACES: Mapping[str, tuple[str, Callable[[Node], str]]] = {
     "data_center_filter": ("data center", lambda node: node.data_center),
@@ -46,7 +45,7 @@ def unmatched(job_type: str, config: Mapping[str, Value], topology: Topology) ->
     """Say which filters of a job's settings match nothing that there is, or nothing together; one sentence each."""
     said = []
     text = as_str(config.get("collection_filter"), "").strip()
-    by_collection = (either_filter if job_type in NAMES_FIRST else collection_filter)(text)
+    by_collection = (either_filter if BY_NAME[job_type].names_collections else collection_filter)(text)
     there = collections_of(topology)
     if text not in EVERY_COLLECTION and not any(map(by_collection, there)):
         said.append(nothing("collection", text, there))
@@ -97,8 +96,7 @@ def unknown(ids: Iterable[int], collections: Sequence[str], topology: Topology) 
     for volume_id in sorted(ids):
         if volume_id not in there:
             known = ranges(there).split(",")
-            more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
-            said.append(f"no volume {volume_id}; there are {', '.join(known[:MOST_NAMES]) or 'none'}{more}")
+            said.append(f"no volume {volume_id}; there are {first_of(known, MOST_NAMES) or 'none'}")
         elif not is_wanted(there[volume_id]):
             said.append(f"volume {volume_id} is of collection {_shown(there[volume_id])}")
     return said
@@ -119,10 +117,9 @@ def missing(kind: str, words: Iterable[str], there: Collection[str]) -> list[str
 def nothing(what: str, word: str, there: Collection[str]) -> str:
     """One sentence: what is not there, what is, and what may have been meant."""
     names = sorted(map(_shown, there))
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    listed = f"there {'is' if len(names) < 2 else 'are'} {', '.join(names[:MOST_NAMES]) or 'none'}{more}"
-    close = get_close_matches(word, names, 1)
-    return f"no {what} {word!r}; {listed}" + (f". Did you mean {close[0]}?" if close else "")
+    listed = f"there {'is' if len(names) < 2 else 'are'} {first_of(names, MOST_NAMES) or 'none'}"
+    close = meant(word, names, 0.6)  # such names are short: dc1, dc2
+    return f"no {what} {word!r}; {listed}" + (f". Did you mean {close}?" if close else "")
 
 
 def _shown(name: str) -> str:

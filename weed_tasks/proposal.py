@@ -9,18 +9,14 @@ from collections.abc import Iterable, Mapping
 
 from proto_gen.worker_pb2 import TaskParams, TaskSource, TaskTarget
 from weed_cluster.topology import Node, Replica
+from weed_core.job_types import BY_NAME
 from weed_core.model import NORMAL, Proposal
 from weed_core.values import Value
-
-SECONDS_PER_GIB = {"erasure_coding": 600, "remote_upload": 600}
-"""How long a job may take for each GiB of volume data begun, as admins estimate it; others: PER_GIB."""
-
-PER_GIB = 300
 
 
 def seconds_for(job_type: str, size: int) -> int:
     """Seconds that a job may take for so many bytes of a volume."""
-    return (size // 2**30 + 1) * SECONDS_PER_GIB.get(job_type, PER_GIB)
+    return (size // 2**30 + 1) * BY_NAME[job_type].seconds_per_gib
 
 
 def source(replica: Replica) -> TaskSource:
@@ -72,11 +68,14 @@ def of_volume(
     parameters: Mapping[str, Value] | None = None,
     labels: Mapping[str, str] | None = None,
     why_shut: str = "",
+    frees: int = 0,
+    waits: int = 0,
 ) -> Proposal:
     """A proposal for one volume, of which the typed parameters name the job, the volume and its collection.
 
     `seconds` is the longest it should take. `prefix` begins the key where that is not the task type. `why_shut`, where
-    it says anything, is why the volume refuses writes for a while after the change.
+    it says anything, is why the volume refuses writes for a while after the change. `frees` is the bytes of disk space
+    that it gives back, `waits` the seconds in which it only waits.
     """
     volume_id, collection = params.volume_id, params.collection
     return Proposal(
@@ -100,5 +99,7 @@ def of_volume(
         },
         estimated_seconds=seconds,
         bytes_to_move=bytes_to_move,
+        frees=max(0, frees),
+        waits=waits,
         shut={volume_id: why_shut} if why_shut else {},
     )

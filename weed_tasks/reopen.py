@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from weed_cluster.topology import snapshot
 from weed_core.errors import Busy, Mismatch, StaleTask, TaskError
@@ -12,14 +12,19 @@ from weed_safety.context import Context
 from weed_safety.freeze import Frozen, freeze_for_long, thaw, wait_still
 from weed_safety.holds import Hold
 from weed_safety.journal import Entry, Journal
-from weed_safety.lease import Lease
+from weed_safety.lease import Lease, holder_of
 from weed_safety.lease import hold as lease_of
-from weed_safety.move import QUIET
+from weed_safety.move import STILL_FOR
 from weed_safety.proof import CHECKSUMS, compare_all, names
+from weed_safety.untold import closed_disks, why_untold
 from weed_tasks.scope import unfit
 
 ABSENT = 86400.0
 """Seconds after which the record of a volume that no server has any more is removed."""
+
+
+MOST_STRANGE = 100
+"""Volumes that are read-only for no known reason of which each is looked at."""
 
 
 def end_holds(
@@ -87,6 +92,22 @@ def _end(ctx: Context, hold: Hold, lease: Lease | None) -> str:
     return said
 
 
+def strange(ctx: Context, known: Collection[int]) -> dict[int, str]:
+    """The volumes that are read-only, by the masters, and neither known nor explained: who holds each, or what to do.
+
+    Masters list no leases; they tell of one volume's to whoever asks for it. ServerFailed where none answers.
+    """
+    topology = snapshot(ctx.master())
+    closed = closed_disks(topology)
+    found: dict[int, str] = {}
+    for volume_id, replicas in sorted(topology.volumes.items()):
+        words = "" if volume_id in known else why_untold(replicas, closed)
+        if words and len(found) < MOST_STRANGE:
+            holder = holder_of(ctx.cluster, volume_id)
+            found[volume_id] = f"read-only while {holder} works on it" if holder else words
+    return found
+
+
 def reopen(ctx: Context, volume_id: int, lease: Lease | None, is_over: bool = False) -> str:
     """Compare a volume's replicas while all are read-only, then make them writable; return what was done.
 
@@ -117,7 +138,7 @@ def reopen(ctx: Context, volume_id: int, lease: Lease | None, is_over: bool = Fa
     frozen = [freeze_for_long(ctx, server, volume_id) for server in servers]
     try:
         for server in servers:
-            wait_still(ctx, server, volume_id, QUIET)
+            wait_still(ctx, server, volume_id, STILL_FOR)
         found = compare_all(ctx, volume_id, servers, CHECKSUMS)
         if found.ids:
             raise Mismatch(

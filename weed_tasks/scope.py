@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from weed_cluster.topology import Node, Replica, Topology, collection_filter, wildcard_filter
-from weed_core.model import Field, Values
+from weed_core.model import Values
 
-VOLUME_STATES = (("ALL", "All volumes"), ("ACTIVE", "Active, not full"), ("FULL", "Full"))
 FULL_FROM = 1.01
 """Size by the volume size limit from which on a volume counts as full."""
-
-SCOPE = (
-    Field("collection_filter", "Collections", "string", "", "Regular expression; empty for all.", scope="admin"),
-    Field("volume_state", "Volume state", "enum", "ALL", "Which volumes.", options=VOLUME_STATES, scope="admin"),
-    Field("data_center_filter", "Data centers", "string", "", "Names with * and ?, by commas.", scope="admin"),
-    Field("rack_filter", "Racks", "string", "", "Names with * and ?, by commas.", scope="admin"),
-    Field("node_filter", "Nodes", "string", "", "Node ids with * and ?, by commas.", scope="admin"),
-)
-"""The fields by which an operator narrows where a task looks for work; shared with balance."""
 
 
 def scope_of(values: Values, topology: Topology) -> Callable[[Replica], bool]:

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 
 from proto_gen import worker_pb2
-from weed_cluster.address import Address
-from weed_cluster.placement import Reserved, no_room
-from weed_cluster.replica_placement import plain_type
+from weed_cluster.placement import Beside, Rack, Reserved, no_room
+from weed_cluster.replica_placement import ReplicaPlacement, plain_type
 from weed_cluster.topology import Node, Replica, Topology
+from weed_core.errors import ConfigError
 from weed_core.model import Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Values
-from weed_safety import forget, late_writes, location_cache
+from weed_core.text import some
+from weed_safety import forget, late_writes
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
-from weed_safety.move import stays, why_not_there, why_unmovable
+from weed_safety.move import stays, why_unmovable
 from weed_safety.readiness import settle
 from weed_safety.untold import KEY, closed_disks, why_untold
-from weed_tasks import proposal
-from weed_tasks.scope import FULL_FROM, SCOPE, node_scope, scope_of
+from weed_tasks import forms, proposal
+from weed_tasks.balance.scale import Scale
+from weed_tasks.moving import TIMEOUT_SECONDS, PlannedMove, WhyShut, nothing_shut, passed_over, proposal_of
+from weed_tasks.scope import FULL_FROM, node_scope, scope_of
 
 MOST_MOVES = 100
 MOST_CONCURRENT = 50
@@ -38,36 +40,11 @@ DESCRIPTOR = Descriptor(
     description="Moves volumes from full servers to emptier ones",
     icon="fas fa-balance-scale",
     fields=(
-        *SCOPE,
-        Field(
-            "imbalance_threshold",
-            "Imbalance threshold",
-            "double",
-            0.2,
-            "Difference between the fullest and the emptiest server, by their mean, from which on volumes move.",
-            minimum=0.0,
-            maximum=1.0,
-            required=True,
-        ),
-        Field(
-            "min_server_count",
-            "Minimum servers",
-            "int",
-            2,
-            "Fewer servers than this are not balanced.",
-            minimum=2,
-            required=True,
-        ),
+        *forms.WHICH,
+        forms.IMBALANCE,
+        forms.FEWEST_SERVERS,
         late_writes.FIELD,
-        Field(
-            "io_byte_per_second",
-            "Bytes per second",
-            "int",
-            0,
-            "Rate of each copy; 0 for the server's own limit.",
-            minimum=0,
-            section="Execution",
-        ),
+        forms.RATE,
         Field(
             "max_concurrent_moves",
             "Concurrent moves",
@@ -76,7 +53,7 @@ DESCRIPTOR = Descriptor(
             "Moves of one batch at a time; of these, two per server.",
             minimum=1,
             maximum=MOST_CONCURRENT,
-            section="Execution",
+            section=forms.LIMITS,
         ),
         Field(
             "batch_size",
@@ -86,7 +63,7 @@ DESCRIPTOR = Descriptor(
             "Moves in one job; 1 for a job of its own for each.",
             minimum=1,
             maximum=MOST_MOVES,
-            section="Execution",
+            section=forms.LIMITS,
         ),
     ),
     runtime=Runtime(
@@ -105,41 +82,24 @@ DESCRIPTOR = Descriptor(
 
 EACH_COLLECTION = "EACH_COLLECTION"
 
-TIMEOUT_SECONDS = 600
-"""What is written into the parameters of a job; moves take longer where a volume's size asks for it."""
-
 
 # ---- detection ----------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Move:
-    replica: Replica
-    target: Node
-    why_shut: str = ""  # why the volume must refuse writes for a while after it
-
-    @property
-    def shut_for(self) -> int:
-        """Seconds of that."""
-        return int(location_cache.CACHED_FOR) if self.why_shut else 0
 
 
 def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """Find moves that level the servers; changes nothing."""
     topology, why_shut = know_builds(ctx, ctx.topology()), forget.asker(ctx)
-    return settle(ctx, request, topology, DESCRIPTOR.name, lambda: plan(request, topology, why_shut=why_shut))
+    make = by_hand if request.target else plan
+    return settle(ctx, request, topology, DESCRIPTOR.name, lambda: make(request, topology, why_shut=why_shut))
 
 
 def plan(
     request: DetectionRequest,
     topology: Topology,
     now_ns: int = 0,
-    why_shut: Callable[[int, list[Address]], str] = lambda _volume_id, _servers: "",
+    why_shut: WhyShut = nothing_shut,
 ) -> Detection:
-    """Choose moves from a topology, and say of each disk type how level it is. ConfigError for bad filters.
-
-    `why_shut` says why these servers cannot be made to forget where a volume's replicas are, "" where they can.
-    """
+    """Choose moves from a topology, and say of each disk type how level it is. ConfigError for bad filters."""
     values = Values(DESCRIPTOR, request.config)
     in_scope = scope_of(values, topology)
     nodes = [node for node in topology.nodes.values() if node_scope(values)(node)]
@@ -161,20 +121,56 @@ def plan(
         for disk_type in sorted({plain_type(replica.disk_type) for replica in group}):
             planner.level(disk_type, [replica for replica in group if plain_type(replica.disk_type) == disk_type])
     for move in planner.moves:
-        replica = move.replica
-        if replica.placement.copies > 1:
-            holders = [other.server for other in topology.replicas(replica.volume_id)]
-            move.why_shut = why_shut(replica.volume_id, [*holders, move.target.address])
+        move.ask_why_shut(topology, why_shut)
     proposals = _proposals(planner.moves, values, now_ns or time.time_ns())
     summary = "; ".join([*planner.verdicts, *planner.passed_over]) or "no volumes to balance"
     return Detection(proposals, planner.skipped, planner.truncated, len(topology.volumes), summary)
+
+
+def by_hand(
+    request: DetectionRequest,
+    topology: Topology,
+    now_ns: int = 0,
+    why_shut: WhyShut = nothing_shut,
+) -> Detection:
+    """Propose the one move that a person asks for, from the fullest holder, or say what is against it.
+
+    ConfigError where there is no such server. Whether the servers are level is no matter; all else is.
+    """
+    values = Values(DESCRIPTOR, request.config)
+    target = next((node for node in topology.nodes.values() if str(node.address) == request.target), None)
+    if target is None:
+        there = ", ".join(sorted(str(node.address) for node in topology.nodes.values()))
+        raise ConfigError(f"-to={request.target}: there is no such volume server; there are {there}")
+    replicas = topology.replicas(request.volume_id)
+    if not replicas:
+        return Detection([], summary=f"volume {request.volume_id} is not there, or is erasure-coded")
+    planner = _Planner(topology, list(topology.nodes.values()), values, 0, set())
+    refused: dict[str, Replica] = {}
+    for replica in sorted(replicas, key=lambda replica: -_fullness(replica)):
+        reason = planner.why_not(replica, target)
+        if not reason:
+            move = PlannedMove(replica, target)
+            move.ask_why_shut(topology, why_shut)
+            return Detection([_single(move, values, now_ns or time.time_ns())], seen=len(topology.volumes))
+        refused.setdefault(reason, replica)
+    skipped = [
+        Skipped(request.volume_id, stays(replica, reason), "no target", replica.collection, str(replica.node))
+        for reason, replica in refused.items()
+    ]
+    return Detection([], skipped, seen=len(topology.volumes), summary=f"it cannot move to {target}")
+
+
+def _fullness(replica: Replica) -> float:
+    disk = replica.node.disk(replica.disk_type)
+    return disk.volume_count / disk.max_volume_count if disk and disk.max_volume_count else 0.0
 
 
 class _Planner:
     """Moves planned in one detection, over all disk types and collections: they share slots and bytes."""
 
     def __init__(self, topology: Topology, nodes: Sequence[Node], values: Values, most: int, barred: set[int]) -> None:
-        self.moves: list[_Move] = []
+        self.moves: list[PlannedMove] = []
         self.skipped: list[Skipped] = []
         self.verdicts: list[str] = []
         self.truncated = False
@@ -186,6 +182,7 @@ class _Planner:
         self._most = most
         self._taken = barred
         self._reserved = Reserved()
+        self._by_racks: dict[tuple[ReplicaPlacement, tuple[Rack, ...]], dict[Rack, str]] = {}
         self._unlike: dict[str, str] = {}
 
     @property
@@ -195,63 +192,30 @@ class _Planner:
 
     def level(self, disk_type: str, replicas: Sequence[Replica]) -> None:
         """Plan moves between the servers that have disks of one type, until they are level or nothing can move."""
-        disks = {node.id: disk for node in self._nodes if (disk := node.disk(disk_type))}
-        nodes = sorted((node for node in self._nodes if node.id in disks), key=lambda node: node.id)
+        nodes = [node for node in self._nodes if node.disk(disk_type)]
         if len(nodes) < self._min_servers or len(replicas) < 2:
             self.verdicts.append(f"{disk_type}: {len(nodes)} servers and {len(replicas)} volumes, nothing to level")
             return
-        counts = Counter({node.id: 0 for node in nodes})
-        candidates: dict[str, list[Replica]] = defaultdict(list)
+        candidates: dict[str, list[Replica]] = {node.id: [] for node in nodes}
         for replica in replicas:
-            counts[replica.node.id] += 1
             candidates[replica.node.id].append(replica)
-        for waiting in candidates.values():
-            waiting.sort(key=self._disturbance, reverse=True)  # taken from the end
-        share = all(disk.max_volume_count > 0 for disk in disks.values())
-
-        def use(node: Node, more: int = 0) -> float:
-            count = counts[node.id] + more
-            return count / disks[node.id].max_volume_count if share else float(count)
-
-        exhausted: set[str] = set()
-        planned = 0
-        while True:
-            sources = [node for node in nodes if node.id not in exhausted]
-            source = max(sources, key=lambda node: (use(node), node.id), default=None)
-            emptiest = min(nodes, key=lambda node: (use(node), node.id))
-            spread = _imbalance(use(source), use(emptiest)) if source else 0.0
-            if source is None or spread <= self._threshold:
-                break
+        scale = Scale(disk_type, nodes, {node_id: len(held) for node_id, held in candidates.items()}, self._reserved)
+        queues = _Queues(candidates, self._disturbance)
+        before = len(self.moves)
+        while (source := scale.fullest) is not None and scale.imbalance(source) > self._threshold:
             if self._most and len(self.moves) >= self._most:
                 self.truncated = True
                 break
-            targets = sorted(
-                (
-                    node
-                    for node in nodes
-                    if node is not source
-                    and use(node, 1) <= use(source, -1)
-                    and not no_room(node, disk_type, 0, self._reserved)
-                    and not self._pass_over(source, node)
-                ),
-                key=lambda node: (use(node), node.id),
-            )
-            if not targets:
-                self._note_no_target(source, nodes, candidates[source.id], disk_type)
-            move = self._next(source, targets, candidates[source.id], disk_type) if targets else None
+            move = self._next(source, scale, queues[source], disk_type)
             if move is None:
-                exhausted.add(source.id)
+                scale.exhaust(source)
                 continue
             self.moves.append(move)
             self._taken.add(move.replica.volume_id)
-            self._reserved.add(move.target, disk_type, move.replica.size)
-            counts[source.id] -= 1
-            counts[move.target.id] += 1
-            planned += 1
-        uses = [use(node) for node in nodes]
+            scale.moved(source, move.target, move.replica.size)
         self.verdicts.append(
-            f"{disk_type}: {planned} moves planned among {len(nodes)} servers, imbalance then "
-            f"{_imbalance(max(uses), min(uses)):.2f}, threshold {self._threshold:.2f}"
+            f"{disk_type}: {len(self.moves) - before} moves planned among {len(nodes)} servers, imbalance then "
+            f"{scale.imbalance():.2f}, threshold {self._threshold:.2f}"
         )
 
     def _pass_over(self, source: Node, target: Node) -> str:
@@ -261,8 +225,12 @@ class _Planner:
             self._unlike.setdefault(target.id, f"{target} takes nothing: {reason}")
         return reason
 
-    def _next(self, source: Node, targets: Sequence[Node], waiting: list[Replica], disk_type: str) -> _Move | None:
+    def _next(self, source: Node, scale: Scale, waiting: list[Replica], disk_type: str) -> PlannedMove | None:
         """Take the next volume off a server that some target may hold; report those that none may."""
+
+        if all(self._pass_over(source, node) for node in scale.targets(source)):
+            self._note_no_target(scale, waiting)
+            return None
         while waiting:
             replica = waiting.pop()
             if replica.volume_id in self._taken:
@@ -273,35 +241,57 @@ class _Planner:
             if untold := why_untold(self._topology.replicas(replica.volume_id), self._closed):
                 self._skip(replica, f"it {untold}", KEY)
                 continue
-            hosts = {other.node.host for other in self._topology.replicas(replica.volume_id) if other is not replica}
-            reasons = []
-            for target in sorted(targets, key=lambda node: node.host in hosts):
-                reason = why_not_there(replica, target, self._topology, disk_type, replica.size, self._reserved)
-                if not reason:
-                    return _Move(replica, target)
-                reasons.append(reason)
-            self._skip(replica, "; ".join(dict.fromkeys(reasons)), "no target")
+            target, reasons = self._target(replica, scale.targets(source), disk_type)
+            if target is not None:
+                return PlannedMove(replica, target)
+            self._skip(replica, some(reasons), "no target")
         return None
 
-    def _note_no_target(self, source: Node, nodes: Sequence[Node], waiting: list[Replica], disk_type: str) -> None:
+    def why_not(self, replica: Replica, target: Node) -> str:
+        """Say why one replica may not go to one server; "" where it may."""
+        replicas = self._topology.replicas(replica.volume_id)
+        if any(other.node == target for other in replicas):
+            return f"{target} has it already"
+        untold = why_untold(replicas, self._closed)
+        return (
+            why_unmovable(replica, self._topology)
+            or (f"it {untold}" if untold else "")
+            or self._why_not_there(self._beside(replica), replica, target, plain_type(replica.disk_type))
+        )
+
+    def _beside(self, replica: Replica) -> Beside:
+        others = [other.node for other in self._topology.replicas(replica.volume_id) if other is not replica]
+        return Beside(replica.placement, replica.node, others, self._by_racks)
+
+    def _why_not_there(self, beside: Beside, replica: Replica, target: Node, disk_type: str) -> str:
+        return (
+            beside.why_not_move(target)
+            or self._pass_over(replica.node, target)
+            or no_room(target, disk_type, replica.size, self._reserved)
+        )
+
+    def _target(self, replica: Replica, targets: Iterator[Node], disk_type: str) -> tuple[Node | None, list[str]]:
+        """The first target that may hold a replica, another machine if there is one; or why each may not."""
+        beside, same_host = self._beside(replica), None
+        reasons: dict[str, None] = {}
+        for target in targets:
+            if reason := self._why_not_there(beside, replica, target, disk_type):
+                reasons[reason] = None
+            elif not beside.shares_host(target):
+                return target, []
+            else:
+                same_host = same_host or target
+        return same_host, list(reasons)
+
+    def _note_no_target(self, scale: Scale, waiting: list[Replica]) -> None:
         """Report, for the one that would have gone first, why no server may take a volume."""
         replica = next((replica for replica in reversed(waiting) if replica.volume_id not in self._taken), None)
-        full = [no_room(node, disk_type, 0, self._reserved) for node in nodes if node is not source]
-        reasons = [reason for reason in dict.fromkeys(full) if reason]
-        if replica is not None and reasons:
-            self._skip(replica, why_unmovable(replica, self._topology) or "; ".join(reasons), "no target")
+        if replica is not None and scale.full:
+            why = why_unmovable(replica, self._topology) or some(list(dict.fromkeys(scale.full.values())))
+            self._skip(replica, why, "no target")
 
     def _skip(self, replica: Replica, reason: str, key: str) -> None:
-        self.skipped.append(
-            Skipped(
-                replica.volume_id,
-                stays(replica, reason),
-                key,
-                replica.collection,
-                str(replica.node),
-                replica.size,
-            )
-        )
+        self.skipped.append(passed_over(replica, reason, key))
 
     def _disturbance(self, replica: Replica) -> tuple[bool, bool, int, int]:
         """Order volumes by how much their clients would notice a move: full, cold ones first, what failed last."""
@@ -314,12 +304,23 @@ class _Planner:
         )
 
 
-def _imbalance(most: float, least: float) -> float:
-    """The difference between two servers, by their mean."""
-    return 2 * (most - least) / (most + least) if most + least else 0.0
+class _Queues:
+    """The volumes of each server, those whose move would be noticed least at the end; ordered once asked for."""
+
+    def __init__(self, held: dict[str, list[Replica]], disturbance: Callable[[Replica], tuple[bool, bool, int, int]]):
+        self._held = held
+        self._disturbance = disturbance
+        self._ordered: set[str] = set()
+
+    def __getitem__(self, node: Node) -> list[Replica]:
+        waiting = self._held[node.id]
+        if node.id not in self._ordered:
+            self._ordered.add(node.id)
+            waiting.sort(key=self._disturbance, reverse=True)
+        return waiting
 
 
-def _proposals(moves: Sequence[_Move], values: Values, now_ns: int) -> list[Proposal]:
+def _proposals(moves: Sequence[PlannedMove], values: Values, now_ns: int) -> list[Proposal]:
     size = values.whole("batch_size")
     proposals = []
     for start in range(0, len(moves), size):
@@ -335,42 +336,24 @@ def _seconds(replica: Replica) -> int:
     return proposal.seconds_for(DESCRIPTOR.name, replica.size)
 
 
-def _key(move: _Move) -> str:
+def _key(move: PlannedMove) -> str:
     return proposal.key_of(DESCRIPTOR.job_type, move.replica.volume_id, move.replica.collection)
 
 
-def _single(move: _Move, values: Values, now_ns: int) -> Proposal:
+def _single(move: PlannedMove, values: Values, now_ns: int) -> Proposal:
     replica, target = move.replica, move.target
-    source = replica.node
-    seconds = _seconds(replica) + move.shut_for
-    late = late_writes.words([replica], values.whole(late_writes.NAME), now_ns / 1e9)
-    params = worker_pb2.TaskParams(
-        task_id=f"balance_vol_{replica.volume_id}_{now_ns}",
-        volume_id=replica.volume_id,
-        collection=replica.collection,
-        volume_size=replica.size,
-        sources=[proposal.source(replica)],
-        targets=[proposal.target(target, replica.volume_id, replica.size)],
-        balance_params=worker_pb2.BalanceTaskParams(
-            timeout_seconds=TIMEOUT_SECONDS, io_byte_per_second=values.whole("io_byte_per_second")
-        ),
-    )
-    servers = {"source_server": str(source.address), "target_server": str(target.address)}
-    return proposal.of_volume(
+    return proposal_of(
         DESCRIPTOR.name,
-        params,
-        f"Move volume {replica.volume_id} from {source} to {target}" + (f"; it {late}" if late else ""),
-        seconds,
-        replica.size,
-        detail=f"{replica.size} bytes, {plain_type(replica.disk_type)}",
+        move,
+        f"Move volume {replica.volume_id} from {replica.node} to {target}",
+        values,
+        now_ns,
         prefix=DESCRIPTOR.job_type,
-        parameters=dict(servers),
-        labels={"source_node": source.id, "target_node": target.id, **servers},
-        why_shut=move.why_shut,
+        labels={"source_server": str(replica.server), "target_server": str(target.address)},
     )
 
 
-def _batch(moves: Sequence[_Move], values: Values, now_ns: int, start: int) -> Proposal:
+def _batch(moves: Sequence[PlannedMove], values: Values, now_ns: int, start: int) -> Proposal:
     concurrent = values.whole("max_concurrent_moves")
     rounds = -(-len(moves) // concurrent)
     each = [_seconds(move.replica) for move in moves]
@@ -411,5 +394,6 @@ def _batch(moves: Sequence[_Move], values: Values, now_ns: int, start: int) -> P
         labels={"task_type": "balance", "batch": "true", "batch_size": str(len(moves))},
         estimated_seconds=seconds,
         bytes_to_move=sum(move.replica.size for move in moves),
+        waits=max(*(move.shut_for for move in moves), refuse if late else 0),
         shut={move.replica.volume_id: move.why_shut for move in moves if move.why_shut},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from proto_gen.worker_pb2 import EcBalanceTaskParams, TaskParams
 from weed_cluster.address import Address
@@ -16,17 +17,16 @@ from weed_core.model import (
     Descriptor,
     Detection,
     DetectionRequest,
-    Field,
     Proposal,
     Runtime,
     Values,
 )
+from weed_ec.shard_move import refused_shards, too_old
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.readiness import Answers, settle
-from weed_tasks import proposal
-from weed_tasks.ec_balance.spread import CROSS_RACK, DEDUP, Move, Plan, Wishes, refused_shards
-from weed_tasks.ec_balance.task import too_old
+from weed_tasks import forms, proposal
+from weed_tasks.ec_balance.spread import CROSS_RACK, DEDUP, Move, Plan, Wishes
 
 DESCRIPTOR = Descriptor(
     name="ec_balance",
@@ -35,84 +35,20 @@ DESCRIPTOR = Descriptor(
     description="Spreads the shards of erasure-coded volumes over racks, hosts and disks",
     icon="fas fa-balance-scale-left",
     fields=(
-        Field(
-            "collection_filter",
-            "Collections",
-            "string",
-            "",
-            "Regular expression; only volumes of matching collections are moved. Empty for all.",
-            placeholder="^photos$",
-            scope="admin",
-            section="scope",
-        ),
-        Field(
-            "data_center_filter",
-            "Data centers",
-            "string",
-            "",
-            "Names, separated by commas, * and ? allowed; servers elsewhere are left alone. Empty for all.",
-            scope="admin",
-            section="scope",
-        ),
-        Field(
-            "disk_type",
-            "Disk type",
-            "string",
-            "",
-            "Only disks of this type take part: hdd, ssd or your own. Empty for all.",
-            scope="admin",
-            section="scope",
-        ),
-        Field(
-            "shard_replica_placement",
-            "Shard placement",
-            "string",
-            "",
-            "Three digits like a replica placement: the second limits a volume's shards per rack, the third those per "
-            "server. 0 for no limit; empty for the master's default.",
-            placeholder="020",
-            scope="admin",
-            section="scope",
-        ),
-        Field(
-            "imbalance_threshold",
-            "Imbalance threshold",
-            "double",
-            0.2,
-            "How uneven a volume's spread, or the fill of a rack's servers, must be before anything moves: the "
+        forms.COLLECTIONS,
+        forms.DATA_CENTERS,
+        forms.DISK_TYPE,
+        replace(forms.SHARD_PLACEMENT, name="shard_replica_placement", scope="admin", section=forms.SCOPE),
+        replace(
+            forms.IMBALANCE,
+            help="How uneven a volume's spread, or the fill of a rack's servers, must be before anything moves: the "
             "difference between most and fewest, as a share of the average.",
             minimum=0.05,
             maximum=0.5,
-            required=True,
-            section="thresholds",
         ),
-        Field(
-            "min_server_count",
-            "Servers at least",
-            "int",
-            3,
-            "With fewer servers nothing is moved.",
-            minimum=2,
-            required=True,
-            section="thresholds",
-        ),
-        Field(
-            "io_byte_per_second",
-            "Bytes per second",
-            "int",
-            0,
-            "Limit of each copy; 0 leaves it to the servers and to this worker's own limits.",
-            minimum=0,
-            section="thresholds",
-        ),
-        Field(
-            "preferred_tags",
-            "Preferred tags",
-            "string",
-            "",
-            "Disk tags, separated by commas; disks with one of them are preferred among equals.",
-            section="thresholds",
-        ),
+        replace(forms.FEWEST_SERVERS, default=3),
+        forms.DISK_TAGS,
+        forms.RATE,
     ),
     runtime=Runtime(detection_interval_minutes=30),
     weight=60,

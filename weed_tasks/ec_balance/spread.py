@@ -16,6 +16,7 @@ from weed_cluster.replica_placement import ReplicaPlacement, plain_type
 from weed_cluster.topology import EcHolding, Node, Topology
 from weed_core.model import Skipped
 from weed_ec.placement import crowded
+from weed_ec.shard_move import refused_shards, why_refused
 from weed_storage.ec_layout import DATA_SHARDS, MOST_TOGETHER
 
 DEDUP, CROSS_RACK, WITHIN_RACK, GLOBAL = "dedup", "cross_rack", "within_rack", "global"
@@ -349,29 +350,6 @@ class Plan:
         source.free += 1
         self._moved[source.node.id] -= 1
         self.moves.append(Move(phase, *key, shard, self._sizes.get((key, shard), 0), source, target))
-
-
-def why_refused(topology: Topology, volume_id: int, collection: str) -> str:
-    """Say, in a sentence, why no shard of a volume may be moved; "" where they may."""
-    runs = {holding.encode_ts_ns for holding in topology.holdings(volume_id, collection)}
-    if ambiguity := topology.ambiguity(volume_id):
-        reason = f"the volume {ambiguity}"
-    elif len(runs) > 1:
-        reason = f"they come from {len(runs)} encode runs; erasure coding has to settle that first"
-    elif topology.replicas(volume_id):
-        reason = "its regular volume still exists; erasure coding has to finish first"
-    elif words := topology.barred.get(volume_id, ""):
-        reason = f"a job on them {words}"
-    elif unlike := topology.mixed(holding.node for holding in topology.holdings(volume_id, collection)):
-        reason = f"not all of them can be read where they lie: {unlike}"
-    else:
-        return ""
-    return refused_shards(volume_id, reason)
-
-
-def refused_shards(volume_id: int, reason: str) -> str:
-    """Say that a volume's shards stay where they are, and why."""
-    return f"the shards of volume {volume_id} stay where they are: {reason}"
 
 
 def _shortened(moves: Iterable[Move]) -> list[Move]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from proto_gen.volume_server_pb2 import EcShardConfig, ReadVolumeFileStatusResponse, VolumeInfo
 from weed_cluster.address import Address
@@ -19,36 +19,57 @@ from weed_ec.shards import ShardSet, fetch, file_time, look, send
 from weed_ec.source import Source
 from weed_safety.alike import check_alike
 from weed_safety.context import Context
-from weed_safety.freeze import STEP as FREEZE
-from weed_safety.freeze import Frozen, freeze, recover_freezes, wait_still
+from weed_safety.freeze import Frozen, freeze, open_freeze, recover_freezes, wait_still
 from weed_safety.journal import Step
 from weed_safety.late_writes import Refusal
 from weed_safety.lease import Lease
 from weed_safety.look import file_status, same_files
 from weed_safety.proof import SERVED, asked_of, live_index, sample_of
+from weed_safety.steps import kind, plan
 from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.index import Live
 from weed_storage.needle import ttl_seconds
 from weed_storage.volume_info import dump_vif
 from weed_tasks.erasure_coding.survey import Scene, ask
 
-SEND = "send"
-"""The journal step of shards on their way.
-
-Facts: volume_id, collection, run, sources, dat_size, and by server the shards and the replicas' own `.vif`.
-"""
-
-COMMIT = "commit"
-"""The journal step from the first deletion of a replica to the last. Facts: volume_id, collection, sources."""
-
-SWEEP = "sweep"
-"""The journal step of an empty replica's deletion. Facts: volume_id, server."""
-
-STILL = 0.5
+STILL_FOR = 0.5
 """Seconds in which a frozen volume's files must not change."""
 
 SHOWN_WITHIN = 60.0
 """Seconds within which the master must show what servers have mounted: heartbeats come every 5."""
+
+
+@kind("send")
+@dataclass(frozen=True)
+class Sending:
+    """The journal step of shards on their way: by server, and with the `.vif` that replicas there had of their own."""
+
+    volume_id: int
+    run: int
+    collection: str
+    sources: tuple[Address, ...]
+    dat_size: int
+    shards: Mapping[Address, tuple[int, ...]]
+    vifs: Mapping[Address, str]
+
+
+@kind("commit")
+@dataclass(frozen=True)
+class Committing:
+    """The journal step from the first deletion of a replica to the last."""
+
+    volume_id: int
+    collection: str
+    sources: tuple[Address, ...]
+
+
+@kind("sweep")
+@dataclass(frozen=True)
+class Sweeping:
+    """The journal step of an empty replica's deletion."""
+
+    volume_id: int
+    server: Address
 
 
 def finish(ctx: Context, scene: Scene, done: int, lease: Lease, refuse: float) -> Result:
@@ -65,7 +86,7 @@ def finish(ctx: Context, scene: Scene, done: int, lease: Lease, refuse: float) -
     try:
         Refusal(ctx, scene.volume_id, scene.regular, refuse).outlast(lambda stage: ctx.progress(0.2, stage))
         lease.check()
-        stills = ctx.each(lambda server: wait_still(ctx, server, scene.volume_id, STILL), scene.regular)
+        stills = ctx.each(lambda server: wait_still(ctx, server, scene.volume_id, STILL_FOR), scene.regular)
         scene.regular.update(zip(list(scene.regular), stills))
         claim, live = _prove_redundant(ctx, scene, done)
     except TaskError:
@@ -165,17 +186,16 @@ def freeze_replicas(ctx: Context, scene: Scene) -> dict[Address, Frozen]:
 
 def _hold(ctx: Context, server: Address, volume_id: int) -> Frozen:
     """Freeze a replica; one that an earlier attempt at this job froze is this attempt's, without freezing it again."""
-    for step in ctx.journal.open:
-        is_mine = step.what == FREEZE and Address.parse(step.facts["server"]) == server
-        if is_mine and ctx.volume(server).volume_status(volume_id=volume_id).is_read_only:
-            return Frozen(server, volume_id, True, step)
+    frozen = open_freeze(ctx.journal, server, volume_id)
+    if frozen is not None and ctx.volume(server).volume_status(volume_id=volume_id).is_read_only:
+        return replace(frozen, persist=True)
     return freeze(ctx, server, volume_id, persist=True)
 
 
 def sweep(ctx: Context, scene: Scene) -> None:
     """Delete replicas without any data: beside shards they would be taken for what was encoded."""
     for server in scene.stubs:
-        step = ctx.journal.plan(SWEEP, volume_id=scene.volume_id, server=str(server))
+        step = plan(ctx.journal, Sweeping(scene.volume_id, server))
         try:
             ctx.volume(server).volume_delete(volume_id=scene.volume_id, only_empty=True)
             ctx.log(f"deleted the empty replica of volume {scene.volume_id} on {server}")
@@ -208,12 +228,7 @@ def commit_run(
     ctx.progress(0.9, "deleting replicas")
     with ctx.cluster.leash.shielded():
         lease.check()
-        commit = ctx.journal.plan(
-            COMMIT,
-            volume_id=volume_id,
-            collection=scene.collection,
-            sources=[str(server) for server in scene.regular],
-        )
+        commit = plan(ctx.journal, Committing(volume_id, scene.collection, tuple(scene.regular)))
         for server in scene.regular:
             lease.check()
             _prove_frozen(ctx, scene, server)
@@ -237,6 +252,7 @@ def commit_run(
             "source_server": str(claim.source.server),
             "target_count": len(claim.places),
             "bytes": claim.source.dat_size,
+            "encoded_bytes": claim.source.dat_size,
         },
     )
 

@@ -16,9 +16,10 @@ from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import EcHolding, Replica, Topology, either_filter
 from weed_core.errors import BadTask, ConfigError
-from weed_core.model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Values
+from weed_core.model import LOW, Descriptor, Detection, DetectionRequest, Proposal, Runtime, Skipped, Values
 from weed_core.values import Value
 from weed_ec.placement import EcPlanner, EcTarget, crowded
+from weed_ec.places import RESERVE
 from weed_safety import late_writes
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
@@ -26,8 +27,8 @@ from weed_safety.readiness import SETBACK, Answer, Answers, close_refusing, sett
 from weed_safety.untold import KEY, closed_disks, why_untold
 from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.needle import SUPER_BLOCK_SIZE
-from weed_tasks import proposal
-from weed_tasks.ec_targets import RESERVE, unplaced, why_not_there
+from weed_tasks import forms, proposal
+from weed_tasks.ec_targets import unplaced, why_not_there
 
 DESCRIPTOR = Descriptor(
     name="erasure_coding",
@@ -36,67 +37,18 @@ DESCRIPTOR = Descriptor(
     description="Turns full, quiet volumes into 10+4 erasure-coded shards",
     icon="fas fa-shield-alt",
     fields=(
-        Field(
-            "collection_filter",
-            "Collections",
-            "string",
-            "",
-            "Names with * and ?, separated by commas, or a regular expression; only volumes of matching collections "
-            "are encoded. Empty for all.",
+        replace(
+            forms.COLLECTIONS,
+            help="Names with * and ?, separated by commas, or a regular expression; only volumes of collections that "
+            "it matches take part. Empty for all.",
             placeholder="photos*",
-            scope="admin",
-            section="Scope",
         ),
-        Field(
-            "quiet_for_seconds",
-            "Quiet for (seconds)",
-            "int",
-            3600,
-            "How long a volume must not have been written to.",
-            minimum=0,
-            required=True,
-            section="Thresholds",
-        ),
-        Field(
-            "fullness_ratio",
-            "Fullness",
-            "double",
-            0.95,
-            "How full a volume must be, as a part of the volume size limit.",
-            minimum=0.0,
-            maximum=1.0,
-            required=True,
-            section="Thresholds",
-        ),
-        Field(
-            "min_size_mb",
-            "Least size (MB)",
-            "int",
-            30,
-            "Volumes smaller than this stay as they are.",
-            minimum=1,
-            required=True,
-            section="Thresholds",
-        ),
-        replace(late_writes.FIELD, section="Thresholds"),
-        Field(
-            "preferred_tags",
-            "Preferred disk tags",
-            "string",
-            "",
-            "Disk tags in order of preference, separated by commas.",
-            placeholder="fast,ssd",
-            section="Placement",
-        ),
-        Field(
-            "replica_placement",
-            "Shard placement",
-            "string",
-            "",
-            "xyz: at most y shards in a rack and z on a server, 0 for no limit. Empty for the master's default.",
-            placeholder="020",
-            section="Placement",
-        ),
+        forms.QUIET,
+        forms.FULLNESS,
+        replace(forms.SMALLEST, default=30, minimum=1, required=True),
+        forms.DISK_TAGS,
+        forms.SHARD_PLACEMENT,
+        late_writes.FIELD,
     ),
     runtime=Runtime(per_worker_execution_concurrency=16),  # most of them only wait; the worker has slots of its own
     weight=80,
@@ -284,15 +236,17 @@ def _propose(
             summary += f"; {words}"
     else:
         summary = f"Clear away what replicas volume {volume_id} has left beside its shards"
+    coded = main.size * (DATA_SHARDS + PARITY_SHARDS) // DATA_SHARDS
     return proposal.of_volume(
         DESCRIPTOR.name,
         params,
         summary,
         proposal.seconds_for(DESCRIPTOR.name, main.size),
-        main.size * (DATA_SHARDS + PARITY_SHARDS) // DATA_SHARDS,
+        coded,
         priority=LOW,
         parameters={"source_server": str(main.server), "target_count": len(targets)},
         labels={"source_node": str(main.server), "target_count": str(len(targets))},
+        frees=sum(replica.size for replica in replicas) - (coded if targets else 0),
     )
 
 

@@ -39,6 +39,7 @@ from weed_ec.shards import (
     remove,
     send,
 )
+from weed_ec.source import Source
 from weed_ec.stream import ShardSums, encode
 from weed_safety import late_writes
 from weed_safety.alike import check_alike
@@ -51,6 +52,7 @@ from weed_safety.look import file_status, same_files
 from weed_safety.parameters import volume_id_of
 from weed_safety.proof import Index, fetch_index
 from weed_safety.readiness import answer_of
+from weed_safety.steps import is_of, plan
 from weed_safety.untold import check_told
 from weed_storage.checksums import Ecsum, dump_ecsum
 from weed_storage.ec_layout import TOTAL_SHARDS
@@ -58,9 +60,9 @@ from weed_storage.index import Live, compare, content_end
 from weed_storage.volume_info import dump_vif
 from weed_tasks.ec_targets import row_rule, unplaced, why_not_there
 from weed_tasks.erasure_coding.commit import (
-    COMMIT,
-    SEND,
-    STILL,
+    STILL_FOR,
+    Committing,
+    Sending,
     await_master,
     commit_run,
     finish,
@@ -70,7 +72,7 @@ from weed_tasks.erasure_coding.commit import (
     volume_info_of,
 )
 from weed_tasks.erasure_coding.plan import EMPTY, NO_FILE
-from weed_tasks.erasure_coding.survey import Scene, survey
+from weed_tasks.erasure_coding.survey import EncodeOrder, Scene, survey
 from weed_tasks.erasure_coding.undo import settle, undo_failed
 
 PATIENCE = 15.0
@@ -86,7 +88,7 @@ def run(job: Job, ctx: Context) -> Result:
     if ctx.options.dry_run:
         return _preview(ctx, survey(ctx, job))
     with volume_lease(ctx, volume_id, PATIENCE) as lease:
-        if any(step.what in (SEND, COMMIT) for step in ctx.journal.open):
+        if any(is_of(step, Sending, Committing) for step in ctx.journal.open):
             settle(ctx, ctx.journal, lease)
         try:
             return _carry_out(ctx, survey(ctx, job), lease, late_writes.seconds_of(job))
@@ -166,24 +168,55 @@ def _without_source(ctx: Context, scene: Scene, done: int | None) -> Result:
 
 
 def _encode(ctx: Context, scene: Scene, lease: Lease, refuse: float) -> Result:
-    volume_id, collection = scene.volume_id, scene.collection
-    order = scene.order
+    volume_id, collection, order = scene.volume_id, scene.collection, scene.order
     if not order.slots:
         raise StaleTask(unplaced(volume_id, order.no_slots))
     check_told(ctx, volume_id, scene.regular)
     biggest = max(status.dat_file_size for status in scene.regular.values())
     generations = _check_targets(ctx, scene, biggest)
-    strict = bool(row_rule(biggest, generations.values()))
     await_senders(ctx, scene.shard_sets, volume_id, collection)
 
     ctx.progress(0.05, "freezing replicas")
     frozen = freeze_replicas(ctx, scene)
     refusal = Refusal(ctx, volume_id, scene.regular, refuse)
     ctx.progress(0.1, "comparing replicas")
+    source, live = _source(ctx, scene, strict=bool(row_rule(biggest, generations.values())))
+    run = max(time.time_ns(), *(held.run + 1 for held in scene.shard_sets))
+    _remove_earlier(ctx, scene, lease, run)
+
+    places = _places(order)
+    vifs = {
+        target: dump_vif(
+            volume_info_of(source, scene.regular[source.server], scene.ttl, run, target in scene.regular),
+            generations[target],
+        )
+        for target in places
+    }
+    lease.check()
+    shards = {target: tuple(ids) for target, ids in places.items()}
+    vifs_before = _own_vifs(ctx, scene, places)
+    step = Sending(volume_id, run, collection, tuple(scene.regular), source.dat_size, shards, vifs_before)
+    sending = plan(ctx.journal, step)
+    for target, disk_id in dict.fromkeys((slot.server, slot.disk_id) for slot in order.slots.values()):
+        send(ctx.volume(target), volume_id, collection, ".vif", vifs[target], disk_id)
+    sums = encode(ctx, source, order.slots)
+    _send_indexes(ctx, scene, places, generations, sums, live)
+    _mount(ctx, scene, places, lease)
+    refusal.outlast(lambda stage: ctx.progress(0.72, stage))
+    lease.check()
+    ctx.progress(0.75, "proving shards")
+    claim = Claim(source, run, places)
+    prove(ctx, claim, live, sums)
+    return commit_run(ctx, scene, claim, live, frozen, lease, sending, vifs)
+
+
+def _source(ctx: Context, scene: Scene, strict: bool) -> tuple[Source, Live]:
+    """The replica to encode from, and what lives in it; BadTask where nothing does, Mismatch for a wrong index."""
+    volume_id = scene.volume_id
     indexes = _read_still(ctx, scene)
     server = _choose(ctx, scene, {server: index.live for server, index in indexes.items()})
-    status, live = scene.regular[server], indexes[server].live
-    source = replace(source_of(scene, server, status, strict), index_sha256=indexes[server].digest)
+    live = indexes[server].live
+    source = replace(source_of(scene, server, scene.regular[server], strict), index_sha256=indexes[server].digest)
     end = content_end(live, source.version)
     if end > source.dat_size:
         raise Mismatch(
@@ -191,54 +224,39 @@ def _encode(ctx: Context, scene: Scene, lease: Lease, refuse: float) -> Result:
         )
     if not live:
         raise BadTask(f"volume {volume_id} {NO_FILE}")
+    return source, live
 
-    run = max(time.time_ns(), *(held.run + 1 for held in scene.shard_sets))
+
+def _remove_earlier(ctx: Context, scene: Scene, lease: Lease, run: int) -> None:
+    """Remove the shards that earlier encodes left."""
     for held in scene.shard_sets:
         if held.shards:
             lease.check()
             ctx.log(f"removing shards {held.shards} that an earlier encode left on {held.server}")
-            remove(ctx, held, volume_id, collection, run - 1)
+            remove(ctx, held, scene.volume_id, scene.collection, run - 1)
     sweep(ctx, scene)
 
+
+def _places(order: EncodeOrder) -> dict[Address, list[int]]:
+    """The shards by the server that gets them."""
     places: dict[Address, list[int]] = {}
     for shard_id, slot in sorted(order.slots.items()):
         places.setdefault(slot.server, []).append(shard_id)
-    vifs = {
-        target: dump_vif(volume_info_of(source, status, scene.ttl, run, target in scene.regular), generations[target])
-        for target in places
-    }
-    lease.check()
-    sending = ctx.journal.plan(
-        SEND,
-        volume_id=volume_id,
-        run=run,
-        collection=collection,
-        sources=[str(address) for address in scene.regular],
-        dat_size=source.dat_size,
-        shards={str(target): shards for target, shards in places.items()},
-        vifs=_own_vifs(ctx, scene, places),
-    )
-    for target, disk_id in dict.fromkeys((slot.server, slot.disk_id) for slot in order.slots.values()):
-        send(ctx.volume(target), volume_id, collection, ".vif", vifs[target], disk_id)
-    sums = encode(ctx, source, order.slots)
-    _send_indexes(ctx, scene, places, generations, sums, live)
+    return places
+
+
+def _mount(ctx: Context, scene: Scene, places: Mapping[Address, list[int]], lease: Lease) -> None:
     ctx.progress(0.7, "mounting shards")
     lease.check()
     ctx.each(
         lambda target: ctx.volume(target).volume_ec_shards_mount(
-            volume_id=volume_id,
-            collection=collection,
+            volume_id=scene.volume_id,
+            collection=scene.collection,
             shard_ids=places[target],
-            source_disk_type=order.disk_type,
+            source_disk_type=scene.order.disk_type,
         ),
         places,
     )
-    refusal.outlast(lambda stage: ctx.progress(0.72, stage))
-    lease.check()
-    ctx.progress(0.75, "proving shards")
-    claim = Claim(source, run, places)
-    prove(ctx, claim, live, sums)
-    return commit_run(ctx, scene, claim, live, frozen, lease, sending, vifs)
 
 
 def _check_targets(ctx: Context, scene: Scene, biggest: int) -> dict[Address, Generation]:
@@ -253,9 +271,9 @@ def _check_targets(ctx: Context, scene: Scene, biggest: int) -> dict[Address, Ge
     return {target: answer.generation for target, answer in answers.items()}
 
 
-def _own_vifs(ctx: Context, scene: Scene, places: Mapping[Address, Sequence[int]]) -> dict[str, str]:
+def _own_vifs(ctx: Context, scene: Scene, places: Mapping[Address, Sequence[int]]) -> dict[Address, str]:
     """The `.vif` files of replicas that shards will lie beside, to be put back if they do not stay."""
-    found: dict[str, str] = {}
+    found: dict[Address, str] = {}
     for server in scene.regular:
         if server in places:
             chunks = ctx.volume(server).copy_file(
@@ -266,7 +284,7 @@ def _own_vifs(ctx: Context, scene: Scene, places: Mapping[Address, Sequence[int]
                 stop_offset=1 << 20,
                 ignore_source_file_not_found=True,
             )
-            found[str(server)] = b"".join(chunk.file_content for chunk in chunks).decode(errors="replace")
+            found[server] = b"".join(chunk.file_content for chunk in chunks).decode(errors="replace")
     return found
 
 
@@ -277,7 +295,7 @@ def _read_still(ctx: Context, scene: Scene) -> dict[Address, Index]:
         before = file_status(ctx, server, scene.volume_id)
         with ThreadPoolExecutor(1) as pool:
             reading = pool.submit(fetch_index, ctx, server, scene.volume_id, before)
-            still = wait_still(ctx, server, scene.volume_id, STILL)
+            still = wait_still(ctx, server, scene.volume_id, STILL_FOR)
         index = reading.result()
         return still, index if same_files(before, still) else fetch_index(ctx, server, scene.volume_id, still)
 

@@ -12,15 +12,15 @@ from weed_core.errors import Mismatch, ServerFailed, TaskError
 from weed_core.release import Generation
 from weed_ec.shards import ShardSet, complete_run, describe, fetch, look, look_at_all, remove, send
 from weed_safety.context import Context
-from weed_safety.freeze import STEP as FREEZE
-from weed_safety.freeze import recover_freezes
-from weed_safety.journal import Entry, Step
+from weed_safety.freeze import Freeze, recover_freezes
+from weed_safety.journal import Entry
 from weed_safety.lease import Lease
 from weed_safety.proof import live_index
+from weed_safety.steps import Planned, is_of, of_kind, read
 from weed_storage.ec_layout import DATA_SHARDS
 from weed_storage.index import TOMBSTONE, Live, content_end, entries
 from weed_storage.needle import SUPER_BLOCK_SIZE
-from weed_tasks.erasure_coding.commit import COMMIT, SEND, SWEEP, finish
+from weed_tasks.erasure_coding.commit import Committing, Sending, Sweeping, finish
 from weed_tasks.erasure_coding.survey import EncodeOrder, Scene, ask, awaken
 
 
@@ -45,23 +45,22 @@ def settle(ctx: Context, entry: Entry, lease: Lease) -> None:
     """
     open_steps = entry.open
     finished = False
+    for commit in of_kind(entry, Committing):
+        finished = _settle_commit(ctx, entry, commit, lease)
     for step in open_steps:
-        if step.what == COMMIT:
-            finished = _settle_commit(ctx, entry, step, lease)
-    for step in open_steps:
-        if step.what == SEND and finished:
-            entry.settle(step)
-        elif step.what == SEND:
-            _settle_send(ctx, entry, step, lease)
-        elif step.what == SWEEP:
+        if sending := read(step, Sending):
+            if finished:
+                entry.settle(sending)
+            else:
+                _settle_send(ctx, entry, sending, lease)
+        elif is_of(step, Sweeping):
             entry.settle(step)
     recover_freezes(entry, ctx)
 
 
-def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bool:
+def _settle_commit(ctx: Context, entry: Entry, commit: Planned[Committing], lease: Lease) -> bool:
     """Finish a deletion that was broken off; False where it had not begun and can no more: then all is to be undone."""
-    volume_id, collection = int(commit.facts["volume_id"]), str(commit.facts["collection"])
-    sources = tuple(map(Address.parse, commit.facts["sources"]))
+    volume_id, collection, sources = commit.change.volume_id, commit.change.collection, commit.change.sources
     topology = snapshot(ctx.master(), volume_id=volume_id)
     holders = [holding.server for holding in topology.holdings(volume_id, collection)]
     shard_sets = look_at_all(ctx, [*holders, *sources], volume_id, collection)
@@ -87,7 +86,7 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
     if done is None and len(left) == len(sources):
         return False
     for step in entry.open:
-        if step.what == FREEZE:
+        if is_of(step, Freeze):
             entry.settle(step)
     return True
 
@@ -95,10 +94,16 @@ def _settle_commit(ctx: Context, entry: Entry, commit: Step, lease: Lease) -> bo
 def _is_regular_again(
     ctx: Context, volume_id: int, shard_sets: Sequence[ShardSet], servers: Collection[Address]
 ) -> bool:
-    """Whether somebody made the volume of its shards again: its replicas can be written to, and no shard is left."""
-    if not servers or any(held.shards for held in shard_sets):
+    """Whether somebody made the volume of its shards again: its replicas can be written to, and no shard is left.
+
+    A master lists replicas for a while after they are deleted, so each is asked for at its server.
+    """
+    if any(held.shards for held in shard_sets):
         return False
-    return not any(ctx.volume(server).volume_status(volume_id=volume_id).is_read_only for server in servers)
+    there = [server for server in servers if ask(ctx, server, volume_id) is not None]
+    return bool(there) and not any(
+        ctx.volume(server).volume_status(volume_id=volume_id).is_read_only for server in there
+    )
 
 
 @dataclass
@@ -189,17 +194,16 @@ def _holds(live: Live, ecx: bytes) -> bool:
     )
 
 
-def _settle_send(ctx: Context, entry: Entry, step: Step, lease: Lease) -> None:
+def _settle_send(ctx: Context, entry: Entry, step: Planned[Sending], lease: Lease) -> None:
     """Remove the shards that were sent, provided that the volume itself is whole; TaskError where any may be left.
 
     Where no shard is left there is nothing to remove, whatever became of the volume meanwhile.
     """
-    volume_id, facts = int(step.facts["volume_id"]), step.facts
-    collection, run = str(facts["collection"]), int(facts["run"])
-    places = {Address.parse(text): list(map(int, shards)) for text, shards in facts["shards"].items()}
-    sources = [Address.parse(text) for text in facts["sources"]]
+    sent = step.change
+    volume_id, collection, run, sources = sent.volume_id, sent.collection, sent.run, sent.sources
+    places = {server: list(shards) for server, shards in sent.shards.items()}
     remains = _look_for_remains(ctx, volume_id, collection, sources, places)
-    if not _is_whole(ctx, remains, int(facts["dat_size"])):
+    if not _is_whole(ctx, remains, sent.dat_size):
         if remains.shards and complete_run(remains.shard_sets) is None:
             raise TaskError(
                 f"volume {volume_id} is nowhere whole: no sound replica on {', '.join(map(str, sources))}, and not all "
@@ -217,7 +221,7 @@ def _settle_send(ctx: Context, entry: Entry, step: Step, lease: Lease) -> None:
             lease.check()
             held = look(ctx, server, volume_id, collection)
             remove(ctx, held, volume_id, collection, run, only=places[server])
-            original = str(facts["vifs"].get(str(server), ""))
+            original = sent.vifs.get(server, "")
             if original and remains.replicas.get(server) is not None:
                 send(ctx.volume(server), volume_id, collection, ".vif", original.encode(), is_ec_volume=False)
         except TaskError as error:

@@ -7,15 +7,16 @@ from weed_cluster.address import Address
 from weed_core.errors import Mismatch, ServerFailed, TaskError
 from weed_core.model import Result
 from weed_core.release import Generation
+from weed_core.text import size_text
+from weed_safety.steps import of_kind, plan
 from weed_tasks.remote_upload.volume import (
-    FETCHED,
     SLOWEST,
+    Downloading,
     RemoteVolume,
     Sample,
     follow,
     is_remote,
     listed,
-    place_of,
     remote_file,
     remount,
 )
@@ -43,17 +44,18 @@ def download(volume: RemoteVolume) -> Result:
         _fetch(volume, server, file, keep, 0.05 + share * number, 0.05 + share * (number + 1))
     for server in tiered:
         remount(ctx, server, volume.id)
-        for step in ctx.journal.open:
-            if step.what == FETCHED and place_of(step) == (server, volume.id):
+        for step in of_kind(ctx.journal, Downloading, volume.id):
+            if step.change.server == server:
                 ctx.journal.settle(step)
     left = f"; object {file.key} is left in {volume.backend}" if volume.keep_remote else ""
     return Result(
-        f"{volume.name} is back from {volume.backend} on {listed(tiered)}, {file.file_size} bytes{left}",
+        f"{volume.name} is back from {volume.backend} on {listed(tiered)}, {size_text(file.file_size)}{left}",
         {
             "volume_id": volume.id,
             "backend": volume.backend,
             "key": file.key,
             "size": file.file_size,
+            "moved_bytes": file.file_size,
             "local": [str(server) for server in tiered],
         },
     )
@@ -65,7 +67,7 @@ def _fetch(volume: RemoteVolume, server: Address, file: RemoteFile, keep: bool, 
     ctx.progress(start, f"downloading to {server}")
     sample = Sample.of(ctx, server, volume.id, volume.status[server])
     volume.check_lease()
-    ctx.journal.plan(FETCHED, server=str(server), volume_id=volume.id)
+    plan(ctx.journal, Downloading(server, volume.id))
     try:
         replies = ctx.volume(server).volume_tier_move_dat_from_remote(
             volume_id=volume.id,

@@ -18,13 +18,16 @@ from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.look import generation_of
 from weed_safety.readiness import settle
-from weed_tasks import proposal
+from weed_tasks import forms, proposal
 from weed_tasks.scope import unfit
 
 UPLOAD, DOWNLOAD = "upload", "download"
 
 BEGINNING = 300
 """Seconds that a job may take beside what the size asks for."""
+
+BACKEND = "Backend"
+"""The section of what is about the remote storage."""
 
 DESCRIPTOR = Descriptor(
     name="remote_upload",
@@ -33,15 +36,7 @@ DESCRIPTOR = Descriptor(
     description="Moves the data of full, quiet volumes to a remote storage backend, or brings it back",
     icon="fas fa-cloud-upload-alt",
     fields=(
-        Field(
-            "collection_filter",
-            "Collections",
-            "string",
-            "",
-            "Regular expression; only volumes of matching collections are moved. Empty for all.",
-            placeholder="^archive$",
-            scope="admin",
-        ),
+        forms.COLLECTIONS,
         Field(
             "backend",
             "Storage backend",
@@ -49,9 +44,8 @@ DESCRIPTOR = Descriptor(
             "",
             "Name of the backend as in the master's master.toml, type.id. Nothing is moved while it is empty.",
             placeholder="s3.default",
-            section="What",
+            section=BACKEND,
         ),
-        replace(late_writes.FIELD, section="What"),
         Field(
             "direction",
             "Direction",
@@ -60,36 +54,12 @@ DESCRIPTOR = Descriptor(
             "Upload moves full, quiet volumes to the backend. Download brings back every matching volume whose data "
             "is in the backend.",
             options=((UPLOAD, "Upload: to the backend"), (DOWNLOAD, "Download: back to the volume servers")),
-            section="What",
+            section=BACKEND,
         ),
-        Field(
-            "full_percent",
-            "Full from (%)",
-            "double",
-            95.0,
-            "A volume is uploaded once its size has reached this share of the master's volume size limit.",
-            minimum=0,
-            maximum=100,
-            section="Which volumes",
-        ),
-        Field(
-            "quiet_for_seconds",
-            "Quiet for (seconds)",
-            "int",
-            86400,
-            "A volume is uploaded only if nothing was written to it for so long.",
-            minimum=0,
-            section="Which volumes",
-        ),
-        Field(
-            "min_size_mb",
-            "Smallest size (MB)",
-            "int",
-            0,
-            "Volumes smaller than this stay local, however full.",
-            minimum=0,
-            section="Which volumes",
-        ),
+        forms.FULLNESS,
+        replace(forms.QUIET, default=86400),
+        forms.SMALLEST,
+        late_writes.FIELD,
         Field(
             "keep_local",
             "Keep the local data file",
@@ -97,7 +67,7 @@ DESCRIPTOR = Descriptor(
             False,
             "Leave the .dat file of the uploaded replica on its disk. It is no longer read and takes up space; it is "
             "a spare for rescue by hand.",
-            section="What is kept",
+            section=BACKEND,
         ),
         Field(
             "keep_remote",
@@ -105,7 +75,7 @@ DESCRIPTOR = Descriptor(
             "bool",
             False,
             "After a download, leave the object in the backend. The result names its key; nothing deletes it later.",
-            section="What is kept",
+            section=BACKEND,
         ),
     ),
     runtime=Runtime(
@@ -210,10 +180,10 @@ def why_leave(
         return "remote", f"is in {backend} already"
     if remote != {"", backend}:  # else an upload that was broken off is to be finished
         size = max(replica.size for replica in replicas)
-        percent = 100 * size / topology.volume_size_limit if topology.volume_size_limit else 0.0
+        fullness = size / topology.volume_size_limit if topology.volume_size_limit else 0.0
         quiet = now - max(replica.modified_at for replica in replicas)
-        if percent < values.number("full_percent"):
-            return "not full", f"is {percent:.0f} % full, uploaded from {values.number('full_percent'):g} %"
+        if fullness < values.number("fullness_ratio"):
+            return "not full", f"is {fullness:.0%} full, uploaded from {values.number('fullness_ratio'):.0%}"
         if size < values.whole("min_size_mb") << 20:
             return "small", f"has {size >> 20} MB, uploaded from {values.whole('min_size_mb')} MB"
         if quiet < values.whole("quiet_for_seconds"):

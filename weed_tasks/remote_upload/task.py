@@ -16,6 +16,7 @@ from weed_cluster.topology import snapshot
 from weed_core.errors import BadTask, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_core.model import Job, Result, Values
 from weed_core.release import Generation
+from weed_core.text import size_text
 from weed_core.values import Value
 from weed_safety import late_writes
 from weed_safety.alike import check_alike
@@ -28,31 +29,31 @@ from weed_safety.look import prove_unchanged
 from weed_safety.parameters import collection_of, volume_id_of
 from weed_safety.proof import CHECKSUMS, INDEX, compare_replicas
 from weed_safety.readiness import close_refusing
+from weed_safety.steps import of_kind, plan
 from weed_tasks.remote_upload.download import download
 from weed_tasks.remote_upload.plan import DESCRIPTOR, DOWNLOAD, backends, known_backend, why_refused
 from weed_tasks.remote_upload.undo import give_back, settle_volume
 from weed_tasks.remote_upload.volume import (
-    REFERRED,
     SAMPLE,
-    SENT,
     SLOWEST,
     TRIES,
+    Referring,
     RemoteVolume,
     Sample,
+    Uploading,
     backend_of,
     check_needles,
     copy_reference,
     follow,
     is_remote,
     listed,
-    place_of,
     remote_file,
 )
 
 GRACE = 600.0
 """Seconds beyond its deadline after which a transfer whose client is gone has surely ended."""
 
-QUIET = 1.0
+STILL_FOR = 1.0
 """Seconds without a change after which a frozen volume counts as still."""
 
 
@@ -141,7 +142,7 @@ def _upload(volume: RemoteVolume) -> Result:
             if frozen.was_writable:
                 seal(ctx, frozen)
         for server in local:
-            volume.status[server] = wait_still(ctx, server, volume.id, QUIET)
+            volume.status[server] = wait_still(ctx, server, volume.id, STILL_FOR)
         ctx.progress(0.06, "comparing the replicas")
         _agree(volume)
         # One that was uploaded by an earlier run is taken up, so that its object is used and not another one made.
@@ -173,7 +174,7 @@ def _upload(volume: RemoteVolume) -> Result:
 def _uploaded(volume: RemoteVolume, holder: Address, kept: Sequence[Address], already: bool = False) -> Result:
     file = remote_file(volume.status[holder])
     assert file is not None
-    words = f"{volume.name} is in {volume.backend} as {file.key}, {file.file_size} bytes"
+    words = f"{volume.name} is in {volume.backend} as {file.key}, {size_text(file.file_size)}"
     words += " already; nothing to do" if already else ", proved by reading through it"
     if kept:
         words += f"; {listed(kept)} keeps its local copy, read-only, because its release shares no objects safely"
@@ -182,6 +183,7 @@ def _uploaded(volume: RemoteVolume, holder: Address, kept: Sequence[Address], al
         "backend": volume.backend,
         "key": file.key,
         "size": file.file_size,
+        "moved_bytes": 0 if already else file.file_size,
         "references": [str(server) for server in volume.tiered],
         "local": [str(server) for server in kept],
     }
@@ -214,9 +216,7 @@ def _send(volume: RemoteVolume, server: Address) -> None:
         volume.check_lease()
         seal(ctx, volume.frozen[server])
         prove_unchanged(ctx, server, volume.id, before)
-        step = ctx.journal.plan(
-            SENT, server=str(server), volume_id=volume.id, backend=volume.backend, until=time.time() + seconds + GRACE
-        )
+        step = plan(ctx.journal, Uploading(server, volume.id, volume.backend, time.time() + seconds + GRACE))
         try:
             replies = ctx.volume(server).volume_tier_move_dat_to_remote(
                 volume_id=volume.id,
@@ -282,7 +282,7 @@ def _refer(volume: RemoteVolume, server: Address, holder: Address, sample: Sampl
     with ctx.cluster.leash.shielded():
         seal(ctx, volume.frozen[server])
         prove_unchanged(ctx, server, volume.id, volume.status[server])
-    step = ctx.journal.plan(REFERRED, server=str(server), volume_id=volume.id, source=str(holder))
+    step = plan(ctx.journal, Referring(server, volume.id, holder))
     with ctx.cluster.leash.shielded():
         copy_reference(ctx, volume.id, server, holder)
     ctx.journal.settle(step)
@@ -317,10 +317,9 @@ def recover(entry: Entry, ctx: Context) -> None:
                 failed.append(error)
     if failed:
         raise failed[0]
-    for step in entry.open:
-        if step.what == SENT:
-            server, volume_id = place_of(step)
-            raise TaskError(f"the upload of volume {volume_id} may still be under way on {server}; it stays read-only")
+    for step in of_kind(entry, Uploading):
+        server, volume_id = step.change.server, step.change.volume_id
+        raise TaskError(f"the upload of volume {volume_id} may still be under way on {server}; it stays read-only")
 
 
 # ---- the way back

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 from weed_cluster.address import Address
 from weed_core.errors import TaskError
 from weed_safety.context import Context
-from weed_safety.freeze import STEP as FREEZE
-from weed_safety.freeze import Frozen, thaw
-from weed_safety.journal import Entry, Step
+from weed_safety.freeze import Freeze, Frozen, thaw
+from weed_safety.journal import Entry
 from weed_safety.look import probe
+from weed_safety.steps import Planned, of_kind
 from weed_tasks.remote_upload.volume import (
-    FETCHED,
-    REFERRED,
-    SENT,
+    Downloading,
+    Referring,
     RemoteVolume,
+    Uploading,
     copy_reference,
     is_remote,
-    place_of,
     remote_file,
     remount,
 )
@@ -43,44 +43,43 @@ def give_back(volume: RemoteVolume) -> None:
 def settle_volume(ctx: Context, entry: Entry, volume_id: int) -> None:
     failed: list[TaskError] = []
     # What is under way decides what may be thawed, so freezes come last.
-    for what, settle in (
-        (SENT, _settle_upload),
-        (REFERRED, _settle_reference),
-        (FETCHED, _settle_download),
-        (FREEZE, _settle_freeze),
-    ):
-        for step in entry.open:
-            if step.what == what and int(step.facts["volume_id"]) == volume_id:
-                try:
-                    settle(ctx, entry, step)
-                except TaskError as error:
-                    failed.append(error)
+    settling = (
+        *(partial(_settle_upload, ctx, entry, step) for step in of_kind(entry, Uploading, volume_id)),
+        *(partial(_settle_reference, ctx, entry, step) for step in of_kind(entry, Referring, volume_id)),
+        *(partial(_settle_download, ctx, entry, step) for step in of_kind(entry, Downloading, volume_id)),
+        *(partial(_settle_freeze, ctx, entry, step) for step in of_kind(entry, Freeze, volume_id)),
+    )
+    for settle in settling:
+        try:
+            settle()
+        except TaskError as error:
+            failed.append(error)
     if failed:
         raise failed[0]
 
 
-def _settle_upload(ctx: Context, entry: Entry, step: Step) -> None:
-    server, volume_id = place_of(step)
+def _settle_upload(ctx: Context, entry: Entry, step: Planned[Uploading]) -> None:
+    server, volume_id = step.change.server, step.change.volume_id
     status = probe(ctx, server, volume_id)
     if status is None or remote_file(status):
         entry.settle(step)
     elif not ctx.volume(server).volume_status(volume_id=volume_id).is_read_only:
         entry.settle(step)  # the server was restarted since, and its upload ended with it
-    elif time.time() > float(step.facts["until"]):
+    elif time.time() > step.change.until:
         entry.settle(step)
 
 
-def _settle_reference(ctx: Context, entry: Entry, step: Step) -> None:
-    server, volume_id = place_of(step)
+def _settle_reference(ctx: Context, entry: Entry, step: Planned[Referring]) -> None:
+    server, volume_id = step.change.server, step.change.volume_id
     if probe(ctx, server, volume_id) is None:
         # Its own data is gone and the reference did not come: make it now.
-        copy_reference(ctx, volume_id, server, Address.parse(step.facts["source"]))
-        ctx.log(f"volume {volume_id} on {server} refers to the object of {step.facts['source']} again")
+        copy_reference(ctx, volume_id, server, step.change.source)
+        ctx.log(f"volume {volume_id} on {server} refers to the object of {step.change.source} again")
     entry.settle(step)
 
 
-def _settle_download(ctx: Context, entry: Entry, step: Step) -> None:
-    server, volume_id = place_of(step)
+def _settle_download(ctx: Context, entry: Entry, step: Planned[Downloading]) -> None:
+    server, volume_id = step.change.server, step.change.volume_id
     status = probe(ctx, server, volume_id)
     if status is None:
         # Killed between unmounting and mounting.
@@ -90,15 +89,15 @@ def _settle_download(ctx: Context, entry: Entry, step: Step) -> None:
     entry.settle(step)
 
 
-def _settle_freeze(ctx: Context, entry: Entry, step: Step) -> None:
+def _settle_freeze(ctx: Context, entry: Entry, step: Planned[Freeze]) -> None:
     """Thaw a replica, unless it or a sibling is in the backend, or on its way there."""
-    server, volume_id = place_of(step)
+    server, volume_id = step.change.server, step.change.volume_id
     status = probe(ctx, server, volume_id)
     if status is None or remote_file(status):
         entry.settle(step)
         return
     holder = entry.facts.get("holder", "")
-    if any(other.what == SENT and place_of(other)[1] == volume_id for other in entry.open):
+    if of_kind(entry, Uploading, volume_id):
         why = "an upload may still be under way"
     elif holder and is_remote(ctx, Address.parse(holder), volume_id):
         why = f"its data is in remote storage on {holder}, which the next remote_upload of it finishes"

@@ -15,14 +15,10 @@ from weed_core.errors import BadTask, Mismatch, ServerFailed
 from weed_core.release import Generation
 from weed_safety.context import Context
 from weed_safety.freeze import Frozen
-from weed_safety.journal import Step
 from weed_safety.lease import Lease
 from weed_safety.look import file_status, probe
 from weed_safety.proof import fetch_index, sample_of
-
-SENT, REFERRED, FETCHED = "send", "refer", "fetch"
-"""Journal steps: an upload (facts: until, unix seconds after which it has surely ended), a replica being replaced by a
-reference (facts: source), a download. All name server and volume_id."""
+from weed_safety.steps import kind
 
 SLOWEST = 2 << 20
 """Bytes per second that a transfer reaches even on a busy day; deadlines are made from it."""
@@ -35,6 +31,36 @@ TRIES = 3
 
 SAMPLE = 32
 """Needles read before and after."""
+
+
+@kind("send")
+@dataclass(frozen=True)
+class Uploading:
+    """The journal step of an upload, which has surely ended `until` then, in unix seconds."""
+
+    server: Address
+    volume_id: int
+    backend: str
+    until: float
+
+
+@kind("refer")
+@dataclass(frozen=True)
+class Referring:
+    """The journal step of a replica that is being replaced by a reference to the object of `source`."""
+
+    server: Address
+    volume_id: int
+    source: Address
+
+
+@kind("fetch")
+@dataclass(frozen=True)
+class Downloading:
+    """The journal step of a download."""
+
+    server: Address
+    volume_id: int
 
 
 @dataclass
@@ -170,10 +196,6 @@ def copy_reference(ctx: Context, volume_id: int, server: Address, holder: Addres
                 raise
             ctx.log(f"copy {attempt} of {TRIES} of the reference to {server} failed: {error}")
             ctx.wait(1.0 * attempt)
-
-
-def place_of(step: Step) -> tuple[Address, int]:
-    return Address.parse(step.facts["server"]), int(step.facts["volume_id"])
 
 
 def remount(ctx: Context, server: Address, volume_id: int) -> None:

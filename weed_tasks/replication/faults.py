@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from weed_cluster.address import Address
 from weed_cluster.placement import Reserved, is_misplaced, no_room, pick_target, why_not
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology
 from weed_core.errors import BadTask
 
-UNDER, OVER, MISPLACED, DIVERGED = "under-replicated", "over-replicated", "misplaced", "diverged"
+UNDER, OVER, MISPLACED, DIVERGED, BAD = "under-replicated", "over-replicated", "misplaced", "diverged", "bad"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,19 @@ def examine(replicas: Sequence[Replica], placement: ReplicaPlacement) -> Fault |
         reason = why_not(placement, [replica.node for replica in keep], surplus[0].node)
         return Fault(MISPLACED, f"has a misplaced copy on {surplus[0].node}: {reason}", keep, surplus, missing)
     return Fault(OVER, f"has {len(nodes)} copies where placement {placement} asks for {copies}", keep, surplus)
+
+
+def spoiled(replicas: Sequence[Replica], placement: ReplicaPlacement, why: Mapping[Address, str]) -> Fault | None:
+    """The fault of a volume of which some replicas were found bad, and why each; None where none of them is there.
+
+    What is sound and well placed stays; where nothing is sound, `keep` is empty.
+    """
+    bad = tuple(replica for replica in replicas if replica.server in why)
+    if not bad:
+        return None
+    keep = _well_placed([replica for replica in replicas if replica not in bad], placement)
+    words = "; ".join(f"a bad replica on {replica.server}: {why[replica.server]}" for replica in bad)
+    return Fault(BAD, f"has {words}", keep, bad, placement.copies - len(keep) if keep else 0)
 
 
 def _well_placed(replicas: Sequence[Replica], placement: ReplicaPlacement) -> tuple[Replica, ...]:
@@ -109,7 +123,7 @@ def choose_targets(
 
 def additions(fault: Fault, replicas: Sequence[Replica], placement: ReplicaPlacement, delete_surplus: bool) -> int:
     """How many copies to add: where nothing may be deleted, no more than make up the number."""
-    if delete_surplus or not fault.surplus:
+    if delete_surplus or not fault.surplus or fault.kind == BAD:
         return fault.missing
     return max(0, placement.copies - len(replicas))
 

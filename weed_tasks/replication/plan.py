@@ -15,6 +15,7 @@ from weed_cluster.placement import Reserved
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology, collection_filter
 from weed_core.errors import Mismatch, ServerFailed, TaskError
+from weed_core.findings import REPLICA
 from weed_core.model import (
     HIGH,
     NORMAL,
@@ -28,14 +29,15 @@ from weed_core.model import (
     Values,
 )
 from weed_core.release import Generation
-from weed_safety import forget, location_cache
+from weed_safety import findings, forget, location_cache
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.look import file_status, generation_of
 from weed_safety.proof import BYTES, CHECKSUMS, INDEX, compare_all, names
 from weed_safety.readiness import settle
-from weed_tasks import proposal
+from weed_tasks import forms, proposal
 from weed_tasks.replication.faults import (
+    BAD,
     DIVERGED,
     MISPLACED,
     OVER,
@@ -47,6 +49,7 @@ from weed_tasks.replication.faults import (
     examine,
     nowhere,
     same_host,
+    spoiled,
     why_shared,
 )
 from weed_tasks.scope import unfit
@@ -58,26 +61,11 @@ DESCRIPTOR = Descriptor(
     description="Adds missing copies of volumes, moves misplaced ones and finds copies that differ",
     icon="fas fa-clone",
     fields=(
-        Field(
-            "collection_filter",
-            "Collections",
-            "string",
-            "",
-            "Regular expression; only volumes of matching collections are looked at. Empty for all.",
-            placeholder="^photos$",
-            scope="admin",
-        ),
-        Field(
-            "min_fault_age_seconds",
-            "Patience (seconds)",
-            "int",
-            600,
-            "How long a fault must have been seen before it is repaired, so that a server that restarts causes no "
-            "copying. 0 repairs at once. Volume servers remember for ten minutes where copies were; a volume repaired "
+        forms.COLLECTIONS,
+        replace(
+            forms.PATIENCE,
+            help=f"{forms.PATIENCE.help} Volume servers remember for ten minutes where copies were; a volume repaired "
             "sooner stays read-only for the rest of that time.",
-            minimum=0,
-            maximum=7 * 86400,
-            section="When",
         ),
         Field(
             "verify",
@@ -90,7 +78,7 @@ DESCRIPTOR = Descriptor(
                 ("checksums", "Checksums: each file's stored checksum is the same"),
                 ("full", "Full: each file is read and its bytes are compared"),
             ),
-            section="Safety",
+            section=forms.SAFETY,
         ),
         Field(
             "delete_surplus",
@@ -99,7 +87,7 @@ DESCRIPTOR = Descriptor(
             False,
             "Delete copies beyond what the placement asks for, and misplaced ones once a better placed copy is "
             "proved equal. Off: such volumes are only reported.",
-            section="Safety",
+            section=forms.SAFETY,
         ),
         Field(
             "reconcile",
@@ -108,17 +96,9 @@ DESCRIPTOR = Descriptor(
             False,
             "Give each copy the writes and deletions that another copy proves it has missed. Nothing is guessed and "
             "no deleted file comes back. Off: differences are only reported.",
-            section="Safety",
+            section=forms.SAFETY,
         ),
-        Field(
-            "io_byte_per_second",
-            "Copying rate (bytes per second)",
-            "int",
-            0,
-            "Highest rate of each copy. 0 for the volume server's own maintenance rate.",
-            minimum=0,
-            section="When",
-        ),
+        forms.RATE,
     ),
     runtime=Runtime(
         detection_interval_minutes=10, max_jobs_per_detection=200, per_worker_execution_concurrency=16, retry_limit=2
@@ -136,6 +116,8 @@ BEGINNING = 120
 
 LOOK_AGAIN = 2.0
 """Seconds after which a difference seen in a volume that is written to must still be there."""
+
+NOTHING_SOUND = "no other replica is there that could make it good; nothing was changed"
 
 FRESH = "too fresh"
 """The key of volumes passed over because their fault has not been seen for long enough."""
@@ -157,12 +139,17 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     found: list[tuple[Fault, list[Replica]]] = []
     skipped: list[Skipped] = []
     suspects: list[list[Replica]] = []
+    told = found_bad(ctx)
     for replicas in volumes.values():
         reason = unfit(replicas, topology)
         if reason:
             skipped.append(_skip(replicas, reason, "unfit"))
             continue
-        fault = examine(replicas, replicas[0].placement)
+        fault = spoiled(replicas, replicas[0].placement, told.get(replicas[0].volume_id, {}))
+        if fault is not None and not fault.keep:
+            skipped.append(_skip(replicas, f"{fault.why}; {NOTHING_SOUND}", "nothing sound"))
+            continue
+        fault = fault or examine(replicas, replicas[0].placement)
         if fault is not None:
             found.append((fault, replicas))
         elif _looks_different(replicas):
@@ -177,12 +164,21 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     SEEN.forget_others(volumes, {(replicas[0].volume_id, fault.kind) for fault, replicas in found})
 
     # The volumes with the fewest copies left come first: they are the ones in danger.
-    found.sort(key=lambda pair: (pair[0].kind != UNDER, len(pair[1]), pair[1][0].volume_id))
+    found.sort(key=lambda pair: (pair[0].kind not in (UNDER, BAD), len(pair[1]), pair[1][0].volume_id))
     seen = _Seen(topology, len(volumes), found, skipped)
     chosen = settle(
         ctx, request, topology, DESCRIPTOR.name, lambda: _choose(request, values, ctx, seen), spares_silent=True
     )
     return _readable(ctx, topology, chosen)
+
+
+def found_bad(ctx: Context) -> dict[int, dict[Address, str]]:
+    """What was found wrong with replicas and is not settled, by volume and server."""
+    told: dict[int, dict[Address, str]] = {}
+    for one in findings.read_all(ctx):
+        if one.kind == REPLICA and one.server:
+            told.setdefault(one.volume_id, {})[Address.parse(one.server)] = one.words
+    return told
 
 
 def unreadable(ctx: Context, volume_id: int, servers: Iterable[Address]) -> dict[Address, str]:
@@ -269,7 +265,7 @@ def _too_fresh(
     ctx: Context, request: DetectionRequest, fault: Fault, replicas: Sequence[Replica], age: float, patience: float
 ) -> str:
     """Say that a fault may yet mend itself, and since when it is known; "" where it has been there long enough."""
-    if request.is_single and fault.kind != UNDER:
+    if fault.kind == BAD or (request.is_single and fault.kind != UNDER):
         return ""  # nobody restarts a server to get rid of a copy, and there is no later look
     volume_id, now = replicas[0].volume_id, time.time()
     lacking = ctx.past.lacking_for(volume_id, now) if fault.kind == UNDER else 0.0
@@ -304,7 +300,7 @@ def _propose(
         if count and not targets:
             return _skip(replicas, nowhere(topology, replicas, fault), "no target")
     why = ""
-    if targets and remembered_for(fault, placement, age, first.remote_name) > 0:
+    if targets and remembered_for(fault, placement, age, first.remote_name, location_cache.CACHED_FOR) > 0:
         holders = [*(replica.server for replica in replicas), *(node.address for node in targets)]
         why = why_shut(first.volume_id, holders)
     return _proposal(fault, replicas, targets, values, age, why)
@@ -345,20 +341,22 @@ def _proposal(
         seconds,
         size * len(targets),
         detail=f"collection {first.collection!r}, placement {placement}, on {servers}",
-        priority=HIGH if fault.kind == UNDER else NORMAL,
+        priority=HIGH if fault.kind in (UNDER, BAD) else NORMAL,
         parameters={"fault": fault.kind, "seen_for_seconds": int(age)},
         labels={"fault": fault.kind},
         why_shut=why_shut,
     )
 
 
-def remembered_for(fault: Fault | None, placement: ReplicaPlacement, seen_for: float, remote_name: str) -> float:
-    """Seconds for which servers may write past a copy that is added now."""
+def remembered_for(
+    fault: Fault | None, placement: ReplicaPlacement, seen_for: float, remote_name: str, remembered: float
+) -> float:
+    """Seconds for which servers may write past a copy that is added now; `remembered`: as of others."""
     if placement.copies == 1 or remote_name:
         return 0.0  # no write is sent on
     # Servers remember a complete set of replicas; of one that lacks a copy for long they do not.
     known = seen_for if fault and fault.kind == UNDER else 0.0
-    return max(0.0, location_cache.CACHED_FOR - known)
+    return max(0.0, remembered - known)
 
 
 def _skip(replicas: Sequence[Replica], reason: str, key: str) -> Skipped:

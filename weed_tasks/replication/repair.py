@@ -18,8 +18,7 @@ from weed_core.errors import Mismatch, ServerFailed, TaskError
 from weed_core.model import Result
 from weed_safety import forget, holds, location_cache
 from weed_safety.context import Context
-from weed_safety.copy import Copied, copy_volume, drop_copy
-from weed_safety.freeze import STEP as FREEZE
+from weed_safety.copy import Copied, Wishes, copy_volume, drop_copy
 from weed_safety.freeze import Frozen, freeze_for_long, seal, thaw, wait_still
 from weed_safety.lease import Lease
 from weed_safety.location_cache import Shut, keep_shut, outlast, until, words
@@ -33,10 +32,11 @@ from weed_safety.proof import (
     prove_serves,
     sample_of,
 )
-from weed_tasks.replication import reconcile
-from weed_tasks.replication.faults import Fault
+from weed_safety.steps import kind, plan
+from weed_tasks.replication import reconcile, renewal
+from weed_tasks.replication.faults import BAD, Fault
 
-QUIET = 1.0
+STILL_FOR = 1.0
 """Seconds without a change after which a frozen volume counts as still."""
 
 REGISTERED_WITHIN = 30.0
@@ -45,8 +45,14 @@ REGISTERED_WITHIN = 30.0
 ROUNDS = 3
 """Passes of reconciling; each judges afresh what the one before has left."""
 
-TRIM = "trim"
-"""Journal step of a surplus replica's deletion; its facts are server and volume_id."""
+
+@kind("trim")
+@dataclass(frozen=True)
+class Trimming:
+    """The journal step of a surplus replica's deletion."""
+
+    server: Address
+    volume_id: int
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,9 @@ class Repair:
             self.lease.check()
 
     def _wait_still(self) -> None:
-        statuses = self.ctx.each(lambda server: wait_still(self.ctx, server, self.order.volume_id, QUIET), self.healthy)
+        statuses = self.ctx.each(
+            lambda server: wait_still(self.ctx, server, self.order.volume_id, STILL_FOR), self.healthy
+        )
         self.still = dict(zip(self.healthy, statuses))
 
     def release(self) -> None:
@@ -189,6 +197,28 @@ class Repair:
             with self.ctx.cluster.leash.shielded():
                 self.frozen[server] = freeze_for_long(self.ctx, server, self.order.volume_id)
 
+    def judge(self, fault: Fault) -> bool:
+        """Read the frozen replicas through; False where none is bad after all, which is settled then.
+
+        Copies are made only of those that prove sound. Mismatch where others are bad than those that were found so, or
+        what is to stay cannot be proved.
+        """
+        self.ctx.progress(0.1, "reading the replicas through")
+        sizes = {server: self.still[server].dat_file_size for server in self.healthy}
+        expires = any(replica.ttl for replica in self.replicas)
+        judged = renewal.judge(self.ctx, self.order.volume_id, sizes, expires)
+        found = {replica.server for replica in fault.surplus}
+        renewal.settle(self.ctx, self.order.volume_id, found & {*judged.sound})
+        if not judged.bad:
+            return False
+        if found != {*judged.bad}:
+            raise Mismatch(
+                f"{self.name}: files cannot be read on {names(judged.bad)}, and not on {names(found)} as was found; "
+                "nothing was changed"
+            )
+        self.agreement = Comparison(judged.sound)
+        return True
+
     # ---- adding
 
     def add(self, target: Address, number: int, total: int) -> None:
@@ -208,13 +238,15 @@ class Repair:
             source,
             target,
             still=self.still[source],
-            persist=frozen.persist and frozen.was_writable,
-            io_bytes_per_second=self.order.io_bytes_per_second,
+            wishes=Wishes(
+                persist=frozen.persist and frozen.was_writable,
+                io_bytes_per_second=self.order.io_bytes_per_second,
+            ),
             progress=tell,
             lease=self.lease,
         )
         try:
-            if not copied.step.facts["persist"]:
+            if not copied.step.change.persist:
                 self.frozen[target] = freeze_for_long(ctx, target, volume_id)
                 prove_unchanged(ctx, target, volume_id, copied.status)
             if not ctx.until(lambda: target in locations(ctx.master(), volume_id), REGISTERED_WITHIN):
@@ -224,10 +256,9 @@ class Repair:
             with ctx.cluster.leash.shielded():
                 drop_copy(ctx, copied.step)
             raise
-        if copied.step.facts["persist"]:
+        if copied.step.change.persist:
             # From here on the copy is thawed by a freeze of its own: a kill in between leaves none shut.
-            step = ctx.journal.plan(FREEZE, server=str(target), volume_id=volume_id, persist=True)
-            self.frozen[target] = Frozen(target, volume_id, True, step)
+            self.frozen[target] = Frozen.plan(ctx.journal, target, volume_id, persist=True)
         if self.remembered:
             # A kill from here on must not open the volume before its time.
             self.shut.append(self._keep_shut())
@@ -294,9 +325,15 @@ class Repair:
         if reason:
             self.notes.append(f"the surplus copy on {names(r.server for r in fault.surplus)} was kept: {reason}")
             return
+        if fault.kind == BAD:
+            sizes = {server: copied.status.dat_file_size for server, copied in self.copies.items()}
+            renewal.prove_copies(self.ctx, self.order.volume_id, sizes)
         for replica in fault.surplus:
-            self._prove_served(replica.server, stay)
+            # One that is bad finds not all of its own files; what others should have is told by one that is sound.
+            self._prove_served(self.agreement.servers[0] if fault.kind == BAD else replica.server, stay)
             self._delete(replica.server, stay)
+        if fault.kind == BAD:
+            renewal.settle(self.ctx, self.order.volume_id, self.deleted)
 
     def _prove_served(self, victim: Address, stay: Sequence[Address]) -> None:
         """Mismatch unless all that stays finds needles of the one that goes."""
@@ -319,7 +356,7 @@ class Repair:
 
     def _was_writable(self, server: Address) -> bool:
         if server in self.copies:
-            return self._was_writable(Address.parse(self.copies[server].step.facts["source"]))
+            return self._was_writable(self.copies[server].step.change.source)
         return self.frozen[server].was_writable
 
     def _delete(self, victim: Address, stay: Sequence[Address]) -> None:
@@ -337,7 +374,7 @@ class Repair:
                 before = self.copies[server].status if server in self.copies else self.still[server]
                 prove_unchanged(ctx, server, volume_id, before)
             self._check_lease()
-            step = ctx.journal.plan(TRIM, server=str(victim), volume_id=volume_id)
+            step = plan(ctx.journal, Trimming(victim, volume_id))
             try:
                 ctx.volume(victim).volume_delete(volume_id=volume_id, keep_remote_data=True, timeout=120)
             except ServerFailed as error:
@@ -366,6 +403,7 @@ class Repair:
                 "volume_id": self.order.volume_id,
                 "copies": len(self.replicas) + len(self.copies) - len(self.deleted),
                 "added": [str(server) for server in self.copies],
+                "restored_bytes": self.replicas[0].size * len(self.copies),
                 "deleted": [str(server) for server in self.deleted],
                 "differing_needles": len(self.agreement.ids),
             },

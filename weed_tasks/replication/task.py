@@ -14,8 +14,10 @@ from weed_cluster.placement import Reserved, no_room, why_not
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import Node, Replica, Topology, snapshot
 from weed_core.errors import Mismatch, ServerFailed, StaleTask
+from weed_core.findings import REPLICA
 from weed_core.model import Job, Result, Values
 from weed_core.values import as_int
+from weed_safety import findings, location_cache
 from weed_safety.alike import know_builds
 from weed_safety.context import Context
 from weed_safety.journal import Entry
@@ -25,7 +27,9 @@ from weed_safety.move import recover_moves
 from weed_safety.parameters import collection_of, server_named, servers_known, source_names, volume_id_of
 from weed_safety.proof import CHECKSUMS, INDEX, compare_all
 from weed_safety.readiness import close_refusing
+from weed_safety.steps import of_kind
 from weed_tasks.replication.faults import (
+    BAD,
     MISPLACED,
     Fault,
     additions,
@@ -33,18 +37,21 @@ from weed_tasks.replication.faults import (
     examine,
     nowhere,
     same_host,
+    spoiled,
     wanted_placement,
     why_shared,
 )
 from weed_tasks.replication.plan import (
     DESCRIPTOR,
     LEVELS,
+    NOTHING_SOUND,
+    found_bad,
     nowhere_readable,
     remembered_for,
     share_objects,
     unreadable,
 )
-from weed_tasks.replication.repair import TRIM, Repair, RepairOrder
+from weed_tasks.replication.repair import Repair, RepairOrder, Trimming
 from weed_tasks.scope import unfit
 
 
@@ -88,11 +95,18 @@ def _run(order: RepairOrder, ctx: Context, lease: Lease | None) -> Result:
     topology = know_builds(ctx, snapshot(ctx.master(), order.volume_id))
     replicas = _replicas(ctx, order, topology)
     placement = wanted_placement(replicas[0].placement, order.replica_count)
-    fault = examine(replicas, placement)
+    if not ctx.options.dry_run:
+        mine = [one for one in findings.read_all(ctx) if one.kind == REPLICA and one.volume_id == order.volume_id]
+        findings.settle_gone(ctx, topology, mine)
+    fault = spoiled(replicas, placement, found_bad(ctx).get(order.volume_id, {}))
+    if fault and not fault.keep:
+        raise StaleTask(f"volume {order.volume_id} {fault.why}; {NOTHING_SOUND}")
+    fault = fault or examine(replicas, placement)
     healthy = _healthy(ctx, order.volume_id, replicas)
     targets = _targets(ctx, order, topology, replicas, placement, fault) if fault else []
     shared = same_host((replica.node for replica in replicas), targets)
-    may_trim = bool(fault and fault.surplus and order.delete_surplus)
+    is_bad = fault is not None and fault.kind == BAD
+    may_trim = bool(fault and fault.surplus and (order.delete_surplus or is_bad))
     if not targets and not may_trim:
         agreement = compare_all(ctx, order.volume_id, healthy, order.level)
         if not agreement.ids:
@@ -105,12 +119,18 @@ def _run(order: RepairOrder, ctx: Context, lease: Lease | None) -> Result:
             {"volume_id": order.volume_id},
         )
     preferred = servers_known(order.sources, topology)
-    remembered = remembered_for(fault, placement, order.seen_for, replicas[0].remote_name)
+    remembered = remembered_for(
+        fault, placement, order.seen_for, replicas[0].remote_name, location_cache.remembered(ctx)
+    )
     repair = Repair(ctx, order, replicas, healthy, preferred, lease, remembered)
     repair.notes += [shared] if shared else []
     try:
         repair.hold()
-        repair.agree(can_add=bool(targets))
+        if fault and is_bad:
+            if not repair.judge(fault):
+                return Result(f"volume {order.volume_id} {fault.why}; yet every file of it can be read now")
+        else:
+            repair.agree(can_add=bool(targets))
         try:
             for number, target in enumerate(targets):
                 repair.add(target.address, number, len(targets))
@@ -130,9 +150,8 @@ def recover(entry: Entry, ctx: Context) -> None:
     A deletion that was begun needs nothing: whatever was deleted had been proved redundant. TaskError as long as the
     volume must stay frozen because servers may write past a new copy.
     """
-    for step in entry.open:
-        if step.what == TRIM:
-            entry.settle(step)
+    for step in of_kind(entry, Trimming):
+        entry.settle(step)
     recover_moves(entry, ctx)
 
 

@@ -20,12 +20,13 @@ from weed_core.model import (
     Skipped,
     Values,
 )
+from weed_core.text import size_text
 from weed_core.values import as_int
 from weed_safety.context import Context
 from weed_safety.readiness import SETBACK, settle
 from weed_safety.untold import KEY, closed_disks, why_untold
-from weed_tasks import proposal
-from weed_tasks.scope import SCOPE, scope_of
+from weed_tasks import forms, proposal
+from weed_tasks.scope import scope_of
 
 DESCRIPTOR = Descriptor(
     name="vacuum",
@@ -34,7 +35,7 @@ DESCRIPTOR = Descriptor(
     description="Reclaims disk space of deleted files",
     icon="fas fa-broom",
     fields=(
-        *SCOPE,
+        *forms.WHICH,
         Field(
             "garbage_threshold",
             "Garbage threshold",
@@ -44,6 +45,7 @@ DESCRIPTOR = Descriptor(
             minimum=0.0,
             maximum=1.0,
             required=True,
+            section=forms.THRESHOLDS,
         ),
     ),
     runtime=Runtime(
@@ -160,11 +162,12 @@ def _proposal(worst: Replica, replicas: Sequence[Replica], threshold: float, now
     return proposal.of_volume(
         DESCRIPTOR.name,
         params,
-        f"Vacuum volume {volume_id}: {worst.garbage_ratio:.0%} of {worst.size} bytes are garbage",
+        f"Vacuum volume {volume_id}: {worst.garbage_ratio:.0%} of {size_text(worst.size)} are garbage",
         proposal.seconds_for(DESCRIPTOR.name, worst.size),
         worst.size,
         detail=f"replicas on {', '.join(str(replica.server) for replica in ordered)}; threshold {threshold:.0%}",
         priority=HIGH if worst.garbage_ratio > URGENT else NORMAL,
         parameters={"server": str(worst.server)},
         labels={"source_node": worst.node.id},
+        frees=sum(replica.deleted_bytes for replica in replicas),
     )
