@@ -43,9 +43,11 @@ from weed_agent.hand import Assignment, Hand
 from weed_agent.http_port import open_port
 from weed_agent.ledger import Ledger
 from weed_agent.metrics import Metrics
+from weed_agent.news import News
 from weed_agent.recovery import Recovery
 from weed_agent.session import Session, sessions_for
 from weed_agent.settings import Settings
+from weed_agent.sight import Sight
 from weed_agent.snapshot import look, take
 from weed_cluster import admin as admin_http
 from weed_cluster import security
@@ -56,6 +58,7 @@ from weed_cluster.masters import Masters
 from weed_cluster.rates import Rates
 from weed_core import files, goflags, model
 from weed_core.errors import Cancelled, ConfigError, TaskError
+from weed_core.guess import unknown_command
 from weed_core.model import Detection
 from weed_core.runtime import HUB_THREADS, allow_many, share_one_heap
 from weed_core.text import escaped
@@ -64,7 +67,10 @@ from weed_protocol import commands
 from weed_safety.context import Context, Options
 from weed_safety.journal import Journal
 from weed_state import identity, mounts, task_log
+from weed_state.findings import FindingsDirectory
+from weed_state.history import History
 from weed_state.last_topology import LastTopology
+from weed_state.scrub_ledger import LedgerDirectory
 from weed_state.setbacks import Setbacks
 from weed_tasks import execute, filters
 from weed_tasks.slots import MOST_OUTSIDE, Held, Slots
@@ -73,9 +79,8 @@ __version__ = "0.1.0"
 
 log = logging.getLogger("weed_worker")
 
-STAGES, DECISIONS, MESSAGES, CALLS = (logging.INFO - level for level in (1, 2, 3, 4))
-"""The log levels of -v=1 to -v=4; -v=0 is INFO."""
-
+CALLS = logging.INFO - 4
+"""The log level of -v=4."""
 
 DISK_THREADS = 4
 """Threads that wait for the disk; the hub never does."""
@@ -87,6 +92,9 @@ HAND_BACK = 1.0  # seconds before a job that cannot start is handed back
 
 SHORTEST_BEAT = 0.05
 """Seconds between heartbeats, at least: what changes in between is told by one."""
+
+ON_PAPER = ("completion", "man")
+"""Words that print a file for a shell, or for man."""
 
 COMMANDS = ("plan", "run", "undo", "status", "doctor")
 """One-shot commands, which weed_console answers."""
@@ -120,12 +128,18 @@ class Worker:
         )
         self.journal = Journal(settings.working_dir / "journal")
         self.last_topology = LastTopology(settings.working_dir)
+        self.findings = FindingsDirectory(settings.working_dir)
+        self.scrubbed = LedgerDirectory(settings.working_dir)
+        self.sight = Sight()
         self.setbacks = Setbacks(settings.working_dir)
         self.rates = Rates(settings.total_rate, settings.server_rate)
-        self.channels = Channels(secure.credentials, secure.options, self._observe, secure.uploads)
+        self.channels = Channels(
+            secure.credentials, secure.options, self._observe, secure.uploads, secure.server_credentials
+        )
         self.started = time.monotonic()
-        self.completed = self.failed = 0
-        self.stopping = ""
+        self.history = History(settings.working_dir)
+        self.news = News(self.metrics, self.history)
+        self.stopping, self.stop_by = "", 0.0
         self.stopped = Event()
         self.died = False
         self._changed = Event()
@@ -141,7 +155,7 @@ class Worker:
         self.masters = Masters(settings.masters, lambda: admin_http.masters_of(settings.admin))
         self.sessions = sessions_for(self, worker_id, settings.task_types)
         self._askers = self.sessions
-        self._recovery = Recovery(self.journal, held, lambda: self._context(Leash(RECOVERY_TIME)), self._changed.set)
+        self.recovery = Recovery(self.journal, held, lambda: self._context(Leash(RECOVERY_TIME)), self._changed.set)
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -152,8 +166,9 @@ class Worker:
             self._heartbeat,
             self._ask,
             self.ledger.run,
-            self._recovery.run,
-            self._recovery.end_holds,
+            self.recovery.run,
+            self.recovery.end_holds,
+            self.history.run,
         ]
         for duty in [*duties, *(session.run for session in self.sessions)]:
             self._keep(gevent.spawn(duty), duty.__qualname__)
@@ -162,6 +177,7 @@ class Worker:
             self._drain()
         self.stopped.set()
         self.ledger.keep()
+        self.history.keep()
         self.channels.close()
         return 1 if self.died else 0
 
@@ -181,14 +197,14 @@ class Worker:
             log.warning("%s again: cancelling %d running tasks and undoing what they did", why, len(self.hand.running))
             self._cancel_all("the worker was told to stop at once")
             return
-        self.stopping = why
         finish, undo = self.settings.finish_and_undo
+        self.stopping, self.stop_by = why, time.time() + finish + undo
         text = (
             "%s: taking no new work; %d tasks finish first, within %.0f s; what does not is undone, within %.0f s more"
         )
         log.info(text, why, len(self.hand.running), finish, undo)
         for work in self.hand.running[:20]:
-            log.info("%s: %s", work.name, work.outlook(time.monotonic()))
+            log.info("%s: %s [%s]", work.words, work.outlook(time.monotonic()), work.shown_id)
         for work in self.hand.waiting:
             self._finish(work, error=f"the worker stops ({why}); the task was not started", at_capacity=True)
         for _command, leash in self.detecting.values():
@@ -210,8 +226,8 @@ class Worker:
                 session.leave(self.stopping)
             while any(session.connected for session in self.sessions):
                 gevent.sleep(0.05)
-        left = len(self.ledger)
-        log.info("stopped: %d tasks completed, %d failed, %d results owed", self.completed, self.failed, left)
+        done, failed, left = self.news.completed, self.news.failed, len(self.ledger)
+        log.info("stopped: %d tasks completed, %d failed, %d results owed", done, failed, left)
 
     def _cancel_all(self, why: str) -> None:
         for work in self.hand.running:
@@ -269,7 +285,7 @@ class Worker:
         if full:  # stays so for a while, and the admin gives the job again 200 ms after the answer
             gevent.spawn_later(HAND_BACK, self._finish, work, error=f"not started: {full}", at_capacity=True)
             return
-        log.info("took %s", work.name)
+        self.news.took(work)
         self.hand.wait(work)
         self.ledger.accept(work)
 
@@ -304,13 +320,13 @@ class Worker:
             work.session.worker_id,
             job.params.sources[0].node if job.params.sources else "",
         )
-        context = self._context(work.leash)
+        work.context = context = self._context(work.leash)
         context.log, context.warn = lines.line, lambda line: lines.line(line, "WARNING")
         context.outside_slot = lambda: self.hand.slots.without(work.leash)
         context.report = lambda fraction, stage, figures: self._progress(work, lines, fraction, stage, figures)
-        log.log(STAGES, "starting %s", work.name)
+        self.news.started(work)
         outcome = execute.run(self.tasks[job.type], job, context, self.journal, self.settings.task_timeout)
-        self._recovery.take(context.journal)
+        self.recovery.take(context.journal)
         self.setbacks.ended(job, outcome.failure)
         error = outcome.error(work.stage)
         lines.close("failed" if error else "completed", error)
@@ -324,8 +340,14 @@ class Worker:
             journal=Journal.memory(),
             compute=lambda function, *args: self._native.apply(function, args),
             rates=self.rates,
-            options=Options(ec_window=self.settings.ec_window, data_dirs=self.settings.data_dirs),
+            options=Options(
+                ec_window=self.settings.ec_window,
+                data_dirs=self.settings.data_dirs,
+                volume_metrics_port=self.settings.volume_metrics_port,
+            ),
             remember=self.last_topology.look,
+            findings=self.findings,
+            scrubbed=self.scrubbed,
         )
 
     def _progress(
@@ -338,28 +360,18 @@ class Worker:
         work.fraction, work.stage = max(work.fraction, min(fraction, 1.0)), stage
         if is_new or now - work.told_at >= 1.0:
             work.told_at = now
-            job, percent = work.command.job, work.fraction * 100
-            work.tell(
-                commands.Progress(work.command.request_id, job.id, job.type, work.fraction, stage, stage, figures)
-            )
+            job, request = work.command.job, work.command.request_id
+            work.tell(commands.Progress(request, job.id, job.type, work.fraction, stage, stage, figures, is_new))
             if is_new:
-                log.log(STAGES, "%s: %s (%.0f%%)", work.name, stage, percent)
-                lines.line(stage, progress=percent)
+                self.news.stage(work)
+                lines.line(stage, progress=work.fraction * 100)
 
     def _finish(self, work: Assignment, **outcome: Any) -> None:
         """Owe a job's completion: it is sent, or kept for the next stream, and the slot is free behind it."""
         command = work.command
         work.has_ended = True
         done = commands.Completed(command.request_id, command.job.id, command.job.type, time.time(), **outcome)
-        if done.result is not None:
-            self.completed += 1
-            log.info("completed %s: %s", work.name, done.result.summary)
-        elif not done.at_capacity:
-            self.failed += 1
-            log.error("failed %s: %s", work.name, done.error)
-            self.metrics.failed(f"{work.name}: {done.error}")
-        else:
-            log.info("handed back %s: %s", work.name, done.error)
+        self.news.ended(work, done)
         self.hand.withdraw(work)
         self.ledger.finish(work, done)
 
@@ -400,9 +412,7 @@ class Worker:
                 masters = execute.hear_of(request.masters, context)
                 asked = self.setbacks.told(replace(request, config=config, masters=masters), name)
                 found = filters.look(task, asked, context)
-                log.info("looked for %s: %s", name, found.summary or f"{len(found.proposals)} found")
-                for skip in found.skipped:
-                    log.log(DECISIONS, "passed over volume %d for %s: %s", skip.volume_id, name, skip.reason)
+                self.sight.looked(name, found, context, not asked.volume_id)
         except Cancelled as cancelled:
             error = cancelled.reason
         except TaskError as failure:
@@ -411,10 +421,7 @@ class Worker:
             log.exception("detection of %s failed unexpectedly", name)
             error = f"{type(failure).__name__}: {failure}"
         self.detecting.pop(request_id, None)
-        if error:
-            log.error("looked for %s and failed: %s", name, error)
-            self.metrics.failed(f"looking for {name}: {error}")
-        self.metrics.detection_ended(name, found)
+        self.news.looked(name, None if error else found, error)
         session.send(commands.Detected(request_id, name, found, error))
         self._beat()
 
@@ -464,7 +471,10 @@ class Worker:
                     free -= 1
 
     def reload(self, settings: Settings) -> None:
-        """Take over rates, log level and certificates; calls under way end with the old ones."""
+        """Take over what can be changed while it runs, and certificates; calls under way end with the old ones."""
+        self.settings, later = agent_settings.changed_by(self.settings, settings)
+        if later:
+            log.warning("changed, and in force only after a restart of this worker: %s", ", ".join(later))
         self.rates.set(settings.total_rate, settings.server_rate)
         rates = f"{settings.total_rate / 1e6:.0f} MB/s in all, {settings.server_rate / 1e6:.0f} MB/s per server"
         try:
@@ -484,14 +494,22 @@ class Worker:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the worker, or a one-shot command; return the exit status: 0 stopped, 1 died, 2 misconfigured."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in COMMANDS:
+    if words and words[0] in (*COMMANDS, "help"):
         from weed_console import commands as console_commands
 
         return console_commands.main(words)
+    if words and words[0] not in ON_PAPER and (refusal := unknown_command(words[0], (*COMMANDS, "help", *ON_PAPER))):
+        print(f"weed_worker: {escaped(refusal)}", file=sys.stderr)
+        return ConfigError.exit_code
     try:
+        if words and words[0] in ON_PAPER:
+            from weed_console import completion
+
+            print(completion.printed(words, agent_settings.USAGE, __version__), end="")
+            return 0
         asked = set(goflags.normalise(words, agent_settings.USAGE, agent_settings.WEED_FLAGS))
         if asked & {"--help", "--version"}:
-            print(agent_settings.USAGE if "--help" in asked else f"weed_worker {__version__}")
+            print(agent_settings.help_text() if "--help" in asked else f"weed_worker {__version__}")
             return 0
         settings = agent_settings.parse(words)
         agent_settings.set_up_as(settings)

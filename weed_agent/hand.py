@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from weed_agent.session import Session
 from weed_cluster.leash import Leash
 from weed_core.model import Job
 from weed_protocol import commands
+from weed_safety.context import Context
 from weed_tasks.execute import LONGEST, QUEUED
 from weed_tasks.slots import Held, Slots
+
+CHATTER = 64 << 10
+"""Bytes up to which a job has done nothing but ask."""
 
 
 @dataclass(eq=False)
@@ -28,12 +32,30 @@ class Assignment:
     started: float = 0.0
     is_kept: bool = False  # that its completion is owed is on disk; it must not start before
     has_ended: bool = False
+    context: Context | None = None  # while it runs
+    told_closed: dict[int, str] = field(default_factory=dict)  # what the log said of volumes that it keeps read-only
 
     @property
     def name(self) -> str:
-        """The job in words for a log line."""
-        volumes = ", ".join(map(str, self.volume_ids[:5])) + (", ..." if len(self.volume_ids) > 5 else "")
-        return f"{self.command.job.type[:LONGEST]} {self.shown_id}" + (f" (volume {volumes})" if volumes else "")
+        """The job for a log line: what it is about, and its id last."""
+        return f"{self.words} [{self.shown_id}]"
+
+    @property
+    def words(self) -> str:
+        """What the job is about: "vacuum of volume 4 (photos)"."""
+        count, named = len(self.volume_ids), f" ({self.collection})" if self.collection else ""
+        task_type = self.command.job.type[:LONGEST]
+        if count < 2:
+            return f"{task_type} of volume {self.volume_ids[0]}{named}" if count else task_type
+        volumes = ", ".join(map(str, self.volume_ids[:5])) + (", ..." if count > 5 else "")
+        return f"{task_type} of {count} volumes: {volumes}{named}"
+
+    @property
+    def collection(self) -> str:
+        """The collection of its (first) volume, as far as its order tells."""
+        params = self.command.job.params
+        of_moves = (move.collection for move in params.balance_params.moves)
+        return (params.collection or next(filter(None, of_moves), ""))[:LONGEST]
 
     @property
     def shown_id(self) -> str:
@@ -43,10 +65,23 @@ class Assignment:
 
     def outlook(self, now: float) -> str:
         """How far it is and how long it needs at this pace, in words."""
-        spent = now - self.started
-        if self.fraction < 0.02:
-            return f"{self.stage}, for {spent:.0f} s so far; nobody can tell how long it needs"
-        return f"{self.fraction:.0%} done, {self.stage}; needs about {spent * (1 / self.fraction - 1):.0f} s more"
+        left = self.left(now)
+        if left is None:
+            return f"{self.stage}, for {now - self.started:.0f} s so far; nobody can tell how long it needs"
+        return f"{self.fraction:.0%} done, {self.stage}; needs about {left:.0f} s more"
+
+    def left(self, now: float) -> float | None:
+        """Seconds that it needs at this pace; None while nobody can tell."""
+        return (now - self.started) * (1 / self.fraction - 1) if self.fraction >= 0.02 else None
+
+    @property
+    def moved(self) -> int:
+        """Bytes that were read, written or had moved for it so far, whichever is most: each byte is counted once.
+
+        0 while there was nothing but questions and answers.
+        """
+        most = max(self.leash.read, self.leash.written, self.leash.moved)
+        return most if most >= CHATTER else 0
 
     @property
     def key(self) -> tuple[str, str]:

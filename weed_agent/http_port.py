@@ -31,7 +31,15 @@ LARGEST_REQUEST = 16 << 10
 """Bytes of a request; what lies beyond is not read."""
 
 Answer = Callable[[str, str], tuple[int, str, bytes]]
-"""(path, the Accept header) -> (status, content type, body)."""
+"""(path and query, the Accept header) -> (status, content type, body)."""
+
+SEALED = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""Headers of every answer: a browser loads nothing else for it, runs nothing in it, sends nothing from it."""
 
 
 def open_port(ip: str, port: int, answer: Answer) -> ThreadingHTTPServer:
@@ -119,10 +127,12 @@ class _Handler(BaseHTTPRequestHandler):
         raise NotImplementedError
 
     def do_GET(self) -> None:
-        code, kind, body = self.answer(self.path.partition("?")[0])
+        code, kind, body = self.answer(self.path)
         self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in SEALED.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)

@@ -93,7 +93,9 @@ class Outbox:
                 if self._ended and not self._queue:
                     return None
                 if self._beat is not None:
-                    beat, self._beat, self._last_beat = self._beat, None, self._clock()
+                    beat, self._last_beat = self._beat, self._clock()
+                    # One that passes what waits goes again behind it: its answer tells that all of it has arrived.
+                    self._beat = beat if self._queue else None
                     return beat
                 if self._progress:
                     return self._progress.pop(next(iter(self._progress)))

@@ -43,6 +43,11 @@ class Recovery:
         for entry in journal.unfinished():
             self._wait(entry)
 
+    @property
+    def entries(self) -> list[Entry]:
+        """What waits to be undone."""
+        return [entry for entry, _volume_ids in self._waiting]
+
     def take(self, entry: Entry) -> None:
         """Take over what an ended job has left open, if it has."""
         if entry.open:
@@ -94,7 +99,7 @@ class Recovery:
 
     def _undo(self, entry: Entry) -> bool:
         """Replay one entry; False, and said once for each reason, where it must be tried again."""
-        what = f"what {entry.job_type} {entry.job_id} left behind on volume {entry.volume_id}"
+        what = f"what {entry.job_type} {entry.job_id} left behind {entry.where}"
         outcome = execute.undo(entry, self._context())
         if outcome.result is not None:
             log.info("undid %s", what)

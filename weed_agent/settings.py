@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import time
 from pathlib import Path
+from typing import Any
 
 import docopt
 
+from weed_agent.flag_sources import gather, variables
 from weed_cluster.address import Address
 from weed_core.errors import BadTask, ConfigError
 from weed_core.files import read_named
-from weed_core.goflags import normalise, parse_data_dirs, parse_duration
-from weed_core.job_types import ALIASES, CATEGORIES, TASK_TYPES
+from weed_core.goflags import parse_data_dirs, parse_duration
+from weed_core.guess import did_you_mean
+from weed_core.job_types import ALIASES, CATEGORIES, SHOWN, TASK_TYPES, named
 from weed_core.log import set_up
 
 USAGE = """\
@@ -31,8 +35,8 @@ Usage:
 
 Options:
   -admin=<host:port>       admin server; gRPC is port+10000 unless it says otherwise [default: localhost:23646]
-  -capabilities=<types>    task types: vacuum, erasure_coding (ec), balance, ec_balance, replication,
-                           remote_upload (remote), or all [default: vacuum,erasure_coding,balance]
+  -capabilities=<types>    task types: {types}
+                           [default: vacuum,erasure_coding,balance]
   -jobType=<types>         today's name of -capabilities; wins where both are given
   -maxConcurrent=<n>       tasks run at once [default: 2]
   -maxExecute=<n>          today's name of -maxConcurrent; wins where both are given
@@ -56,24 +60,27 @@ Options:
   -ecWindowMB=<n>          memory that one erasure coding task may fill with volume data [default: 20]
   -dataDir=<dirs>          volume directories of this host to be read directly, comma separated; auto: those that
                            servers on this host name, none: volumes are read through servers only [default: auto]
+  -volumeServerMetricsPort=<n>  the -metricsPort of the volume servers: late writes that they refuse put a deletion
+                           off, 0 to not ask [default: 0]
   -profile=<name>          background, balanced or fast: rates, concurrency and windows in one word
   -window=<windows>        when a task type may start, e.g. erasure_coding=22:00-06:00,vacuum=00:00-05:00
   -pauseFile=<file>        take no new work while this file exists; its first line is shown as the reason
-  -metricsPort=<n>         serve /metrics, /health, /ready and /status here, 0 for not at all [default: 0]
+  -metricsPort=<n>         serve the worker's page, /metrics, /health, /ready and /status here, 0: not [default: 0]
   -metricsIp=<ip>          where the metrics port listens [default: 0.0.0.0]
   -logFormat=<format>      text or json [default: text]
   -logdir=<dir>            write the log into weed_worker.log in this directory, too
   -v=<level>               0: connections, tasks, errors; 1: stages; 2: decisions; 3: messages; 4: calls [default: 0]
   -debug                   serve the stacks of all threads and tasks at http://127.0.0.1:6060/
   -debug.port=<n>          serve them on this port [default: 6060]
-  -options=<file>          more flags, one name=value a line; SIGHUP reads it again for rates and -v
+  -options=<file>          more flags, one name=value a line; SIGHUP reads it again for rates, windows, -pauseFile,
+                           -grace and the log, and says what else of it needs a restart
   -version                 print the version
   -h, -help                print this text
 
 Flags of weed itself: -config_dir as above; -log_json, -log_max_size_mb and -log_max_files as weed has them;
 -logtostderr and -alsologtostderr name what is done anyway; -stderrthreshold, -vmodule, -log_backtrace_at,
 -log_rotate_hours and -log_compress are taken and ignored, with a warning.
-"""
+""".replace("{types}", textwrap.fill(f"{SHOWN}, or all", 79, subsequent_indent=" " * 27))
 
 WEED_FLAGS = {
     **dict.fromkeys(("logtostderr", "alsologtostderr", "log_json", "log_compress"), ""),
@@ -108,7 +115,9 @@ LONGEST_SILENCE = 30.0
 """Seconds: admins forget a worker that was silent for two minutes; a few beats may be lost before that."""
 
 LARGEST_FILE = 1 << 20
-"""Bytes of an options file or a pause file."""
+"""Bytes of a pause file."""
+
+MOST_VERBOSE, PORTS = 4, 65535
 
 LONGEST_REASON = 200
 """Characters of what a pause file says."""
@@ -157,6 +166,7 @@ class Settings:
     server_rate: float
     ec_window: int
     data_dirs: tuple[Path, ...] | None
+    volume_metrics_port: int  # of the volume servers; 0: not asked
     windows: Mapping[str, Window]
     pause_file: Path | None
     metrics_port: int
@@ -186,39 +196,12 @@ class Settings:
         return text.partition("\n")[0].strip()[:LONGEST_REASON] or str(self.pause_file)
 
 
-def read_options(path: str) -> tuple[list[str], list[str]]:
-    """The flags in an options file, and the names there that no flag has, which weed passes over too.
-
-    `name=value`, `name value` or `name:value` a line, with or without dashes, # for comments.
-    """
-    try:
-        lines = read_named(Path(path).expanduser(), LARGEST_FILE).decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read -options={path}: {error}") from None
-    known = set(re.findall(r"^  -([\w.]+)", USAGE, re.M)) | set(WEED_FLAGS)
-    given, unknown = [], []
-    for line in lines:
-        text = re.sub(r"(^|\s)#.*", "", line).strip()
-        if text:
-            name, _, value = re.sub(r"^-*([\w.]+)\s*[=: ]?\s*", r"\1=", text).partition("=")
-            if name in known:
-                given.append(f"-{name}={value.strip()}")
-            else:
-                unknown.append(name)
-    return given, unknown
-
-
-def _merged(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Every flag that was given, by name, as docopt has it: command line over options file; and the names unknown."""
-    given = normalise(argv, USAGE, WEED_FLAGS)
-    from_file = [word.partition("=")[2] for word in given if word.startswith("--options=")]
-    more, unknown = read_options(from_file[-1]) if from_file else ([], [])
-    return {word[2:].partition("=")[0]: word for word in [*normalise(more, USAGE, WEED_FLAGS), *given]}, unknown
-
-
 def flags(argv: Sequence[str]) -> dict[str, str]:
-    """Every flag's text by name: command line over options file over default; what is off is left out."""
-    merged, _unknown = _merged(argv)
+    """Every flag's text by name: what was given over its default; what is off is left out."""
+    return _flags(gather(argv, USAGE, WEED_FLAGS, os.environ).words)
+
+
+def _flags(merged: Mapping[str, str]) -> dict[str, str]:
     of_weed = {name: word.partition("=")[2] or "true" for name, word in merged.items() if name in WEED_FLAGS}
     ours = [word for name, word in merged.items() if name not in WEED_FLAGS and word != f"--{name}=false"]
     options = USAGE[USAGE.index("Options:") : USAGE.index("  -version")].replace("\n  -", "\n  --")
@@ -226,13 +209,17 @@ def flags(argv: Sequence[str]) -> dict[str, str]:
     return of_weed | {name[2:]: str(value) for name, value in parsed.items() if value not in (None, False)}
 
 
-def _number(given: Mapping[str, str], name: str, kind: type[int] | type[float], least: float) -> float:
+def _number(
+    given: Mapping[str, str], name: str, kind: type[int] | type[float], least: float, most: float = 1e9 - 1
+) -> float:
     try:
         value = kind(given[name])
     except ValueError:
-        raise ConfigError(f"-{name}={given[name]} is no number") from None
-    if not least <= value < 1e9:
-        raise ConfigError(f"-{name}={given[name]} is out of range; at least {least:g}")
+        whole = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"-{name}={given[name]} is no number; it is {whole}") from None
+    if not least <= value <= most:
+        bounds = f"at least {least:g}" if most == 1e9 - 1 else f"it is from {least:g} to {most:g}"
+        raise ConfigError(f"-{name}={given[name]} is out of range; {bounds}")
     return value
 
 
@@ -255,7 +242,8 @@ def _addresses(given: Mapping[str, str], name: str) -> tuple[Address, ...]:
 
 def _one_of(given: Mapping[str, str], name: str, known: Sequence[str]) -> str:
     if given[name] not in known:
-        raise ConfigError(f"-{name}={given[name]} is unknown; one of {', '.join(known)}")
+        guess = did_you_mean(given[name], known)
+        raise ConfigError(f"-{name}={given[name]} is unknown; one of {', '.join(known)}{guess}")
     return given[name]
 
 
@@ -265,11 +253,12 @@ def parse_task_types(text: str, flag: str = "capabilities") -> tuple[str, ...]:
     for word in (part.strip().lower() for part in text.split(",")):
         if not word:
             continue
-        names = CATEGORIES.get(word) or (ALIASES.get(word, word),)
+        names = CATEGORIES.get(word) or (named(word),)
         if lacking(word) and word not in CATEGORIES:
             continue
         if names[0] not in TASK_TYPES:
-            raise ConfigError(f"-{flag}: unknown task type {word!r}; known are {', '.join(TASK_TYPES)}")
+            guess = did_you_mean(word, [*TASK_TYPES, *ALIASES, *CATEGORIES])
+            raise ConfigError(f"-{flag}: unknown task type {word!r}; known are {', '.join(TASK_TYPES)}{guess}")
         found += [name for name in names if name not in found]
     if not found:
         other = f" but what this worker lacks ({', '.join(lacking(text))})" if lacking(text) else ""
@@ -337,10 +326,18 @@ def _warnings(explicit: set[str], unknown: list[str], given: Mapping[str, str], 
 
 
 def parse(argv: Sequence[str]) -> Settings:
-    """Read and check every flag; raise ConfigError with one clear line for the first that is wrong."""
-    given = flags(argv)
-    merged, unknown = _merged(argv)
-    explicit = set(merged)
+    """Read and check every flag; raise ConfigError with one clear line for the first that is wrong.
+
+    The line says where the flag stands, if it is not on the command line.
+    """
+    sources = gather(argv, USAGE, WEED_FLAGS, os.environ)
+    try:
+        return _settings(_flags(sources.words), set(sources.words), sources.unknown)
+    except ConfigError as error:
+        raise sources.placed(error) from None
+
+
+def _settings(given: dict[str, str], explicit: set[str], unknown: list[str]) -> Settings:
     admin = _addresses(given, "admin")
     if len(admin) != 1:
         raise ConfigError(f"-admin={given['admin']} names {len(admin)} servers; expected one host:port")
@@ -375,18 +372,67 @@ def parse(argv: Sequence[str]) -> Settings:
         server_rate=per_server * 1e6,
         ec_window=int(_number(given, "ecWindowMB", int, 16)) << 20,
         data_dirs=parse_data_dirs(given["dataDir"]),
+        volume_metrics_port=int(_number(given, "volumeServerMetricsPort", int, 0, PORTS)),
         windows=parse_windows(given.get("window", profile[3])),
         pause_file=Path(given["pauseFile"]).expanduser() if "pauseFile" in given else None,
-        metrics_port=int(_number(given, "metricsPort", int, 0)),
+        metrics_port=int(_number(given, "metricsPort", int, 0, PORTS)),
         metrics_ip=given["metricsIp"],
         log_format="json" if given.get("log_json") == "true" else _one_of(given, "logFormat", ("text", "json")),
         log_dir=_log_dir(given),
         log_file_size=int(_number({"log_max_size_mb": "10"} | given, "log_max_size_mb", int, 0)) << 20 or 10 << 20,
         log_files=int(_number({"log_max_files": "5"} | given, "log_max_files", int, 0)) or 5,
-        verbosity=int(_number(given, "v", int, 0)),
-        debug_port=int(_number(given, "debug.port", int, 1)) if "debug" in given else 0,
+        verbosity=int(_number(given, "v", int, 0, MOST_VERBOSE)),
+        debug_port=int(_number(given, "debug.port", int, 1, PORTS)) if "debug" in given else 0,
         warnings=tuple(_warnings(explicit, unknown, given, which)),
     )
+
+
+AT_ONCE = {
+    "total_rate",
+    "server_rate",
+    "windows",
+    "pause_file",
+    "grace",
+    "log_format",
+    "log_dir",
+    "log_file_size",
+    "log_files",
+    "verbosity",
+}
+"""The fields of Settings that SIGHUP changes at once."""
+
+_NAMES = {  # of the other fields, where that is not the flag's name in our spelling
+    "task_types": "jobType",
+    "config_dir": "config_dir",
+    "worker_id": "id",
+    "masters": "master",
+    "ec_window": "ecWindowMB",
+    "data_dirs": "dataDir",
+    "volume_metrics_port": "volumeServerMetricsPort",
+    "debug_port": "debug.port",
+}
+
+
+def changed_by(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
+    """The settings with what of the new ones is taken at once, and the flags whose changes need a restart."""
+    names = [one.name for one in fields(Settings) if one.name not in (*AT_ONCE, "warnings")]
+    later = [
+        "-" + _NAMES.get(name, re.sub("_([a-z])", lambda letter: letter[1].upper(), name))
+        for name in names
+        if getattr(old, name) != getattr(new, name)
+    ]
+    now: dict[str, Any] = {name: getattr(new, name) for name in AT_ONCE}
+    return replace(old, **now), later
+
+
+def help_text() -> str:
+    """What -h prints: the flags, and the variable of the environment for each."""
+    names = ", ".join(variables(USAGE).values())
+    text = (
+        "Each flag may also come from the environment, which goes before an options file and behind the command line: "
+        f"{names}."
+    )
+    return f"{USAGE}\nEnvironment:\n{textwrap.fill(text, 100, initial_indent='  ', subsequent_indent='  ')}\n"
 
 
 def set_up_as(settings: Settings) -> None:

@@ -2,42 +2,79 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from weed_agent.hand import Hand
+from weed_agent.hand import Assignment, Hand
 from weed_agent.ledger import Ledger
+from weed_agent.recovery import Recovery
 from weed_agent.session import Session
 from weed_agent.settings import Settings
+from weed_agent.sight import Sight
 from weed_cluster import security
+from weed_cluster.health import Health
 from weed_cluster.leash import Leash
 from weed_cluster.past import Loss
+from weed_core.scrub_ledger import Coverage
 from weed_protocol import commands
 from weed_protocol.commands import Running, Status
+from weed_safety.closed import Closed, closed
 from weed_safety.journal import Journal
+from weed_state.history import Ended, History, Look
 from weed_state.last_topology import LastTopology
 from weed_tasks.execute import LONGEST
+
+
+class Counted(Protocol):
+    """How many jobs ended well, and how many did not."""
+
+    completed: int
+    failed: int
 
 
 class Watched(Protocol):
     """The worker, as far as it is shown."""
 
-    completed: int
     detecting: dict[str, tuple[commands.Detect, Leash]]
-    failed: int
     hand: Hand
+    history: History
     identity: commands.Identity
     journal: Journal
     last_topology: LastTopology
     ledger: Ledger
+    recovery: Recovery
     security: security.Security
     sessions: list[Session]
     settings: Settings
+    sight: Sight
     started: float
+    stop_by: float
     stopping: str
+
+    @property
+    def news(self) -> Counted:
+        """What it told so far."""
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One job in hand. `seconds` it runs so far, 0 where it waits; `left` at this pace, None where nobody can tell."""
+
+    job_id: str
+    words: str
+    task_type: str
+    volume_ids: tuple[int, ...]
+    collection: str
+    fraction: float
+    stage: str
+    seconds: float
+    left: float | None
+    moved: int  # bytes
+    rate: float  # bytes per second since it started
 
 
 @dataclass(frozen=True)
@@ -62,24 +99,37 @@ class Moving:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The worker at one moment."""
+    """The worker at one moment, `taken` in unix seconds."""
 
+    taken: float
     identity: commands.Identity
     task_types: tuple[str, ...]
     admin: str
     dialects: tuple[str, ...]
     tls: str
     figures: Status
-    volumes: Mapping[str, tuple[int, ...]]  # of the jobs that run, by id as it is shown
+    running: tuple[JobView, ...]
+    waiting: tuple[JobView, ...]
+    closed: tuple[Closed, ...]  # what it keeps read-only, jobs that were killed included
+    ended: tuple[Ended, ...]  # how jobs ended lately, the newest first
+    looks: Mapping[str, Look]  # the last one of each task type
+    well: Mapping[str, float]  # by task type, unix seconds: when all was well
+    badly: Mapping[str, float]  # by task type, unix seconds: when a job or a look last failed
+    to_undo: tuple[str, ...]  # what killed jobs left, in words
     moving: tuple[Moving, ...]
     registrations: tuple[Registration, ...]
     last_beat: float  # unix seconds of the last heartbeat that left, 0 for none
     stopping: str  # why it drains; "" where it does not
+    stop_by: float  # unix seconds by which it has stopped; 0 where it does not
     paused: str  # why it takes no new work; "" where it does
     windows: Mapping[str, tuple[str, bool]]  # by task type: its hours, and whether that is now
     journal_entries: int
     results_owed: int
     missing: tuple[Loss, ...]
+    certificate_ends: float  # unix seconds; 0 without one
+    disk_free: int  # bytes in the working directory's file system, -1 where that cannot be told
+    health: Health | None  # how the cluster was when this worker last looked, where that is not long ago
+    coverage: Coverage | None  # how much of it is verified
 
     @property
     def unregistered(self) -> tuple[str, ...]:
@@ -106,26 +156,65 @@ class Snapshot:
 
 def take(worker: Watched) -> Snapshot:
     """Look at everything at once."""
-    settings, running = worker.settings, worker.hand.running
+    settings, running, left = worker.settings, worker.hand.running, worker.recovery.entries
     now = datetime.now().time()
     return Snapshot(
+        taken=time.time(),
         identity=worker.identity,
         task_types=settings.task_types,
         admin=str(settings.admin),
         dialects=tuple(sorted({session.dialect.NAME for session in worker.sessions if session.dialect})),
         tls=worker.security.describe(),
         figures=look(worker),
-        volumes={work.shown_id: work.volume_ids for work in running},
+        running=tuple(map(_view, running)),
+        waiting=tuple(map(_view, worker.hand.waiting)),
+        closed=tuple(closed([*(work.context.journal for work in running if work.context), *left])),
+        ended=tuple(worker.history.ended),
+        looks=dict(worker.history.looks),
+        well=dict(worker.history.well),
+        badly=dict(worker.history.badly),
+        to_undo=tuple(f"{entry.job_type} {entry.where}" for entry in left),
         moving=tuple(Moving(work.command.job.type, work.leash.read, work.leash.written) for work in running),
         registrations=tuple(map(_registration, worker.sessions)),
         last_beat=max(session.last_beat for session in worker.sessions),
         stopping=worker.stopping,
+        stop_by=worker.stop_by,
         paused=settings.paused(),
         windows={name: (str(window), window.is_open(now)) for name, window in settings.windows.items()},
         journal_entries=worker.journal.count(),
         results_owed=len(worker.ledger),
         missing=tuple(worker.last_topology.past.lost),
+        certificate_ends=worker.security.ends,
+        disk_free=_disk_free(settings),
+        health=worker.sight.health,
+        coverage=worker.sight.coverage,
     )
+
+
+def _view(work: Assignment) -> JobView:
+    now = time.monotonic()
+    seconds = now - work.started if work.started else 0.0
+    return JobView(
+        job_id=work.shown_id,
+        words=work.words,
+        task_type=work.command.job.type,
+        volume_ids=work.volume_ids,
+        collection=work.collection,
+        fraction=work.fraction,
+        stage=work.stage,
+        seconds=seconds,
+        left=work.left(now) if work.started else None,
+        moved=work.moved,
+        rate=work.moved / seconds if seconds >= 1.0 else 0.0,
+    )
+
+
+def _disk_free(settings: Settings) -> int:
+    try:
+        found = os.statvfs(settings.working_dir)
+    except OSError:
+        return -1
+    return found.f_bavail * found.f_frsize
 
 
 def _registration(session: Session) -> Registration:
@@ -159,8 +248,8 @@ def look(worker: Watched, session: Session | None = None) -> Status:
         detection_used=min(len(worker.detecting), max_detect),
         detection_total=max_detect,
         queued=worker.hand.queued,
-        completed=worker.completed,
-        failed=worker.failed,
+        completed=worker.news.completed,
+        failed=worker.news.failed,
         uptime=time.monotonic() - worker.started,
         execution_outside=slots.outside,
     )

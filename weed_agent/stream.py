@@ -107,14 +107,14 @@ class Stream:
         self.last_heard = time.monotonic()
         self.last_beat = last_beat  # unix seconds of the last heartbeat that left, on this stream or before
         self._owner = owner
-        self._worker_id = identity.worker_id
+        self._identity = identity
         self._end = End.CLOSED
         self._call: Any = None
         self._unsettled: deque[tuple[float, Report]] = deque()  # sent when, not yet known to have arrived; oldest first
         self._settled = 0  # how many reports are known to have arrived
         self._unanswered: deque[int] = deque()  # how many went before each heartbeat not yet answered
         self._asked: AskForWork | None = None  # the question whose answer may be under way
-        self._outbox = Outbox(lambda report: dialect.encode(report, identity, time.time()), self._sent)
+        self._outbox = Outbox(self._messages, self._sent)
         for completed in due:
             self._outbox.put(completed)
 
@@ -193,7 +193,7 @@ class Stream:
             case Welcome():
                 self.is_welcome = True
             case Refused(message):
-                raise AdminRefused(f"refused worker {self._worker_id}: {message}")
+                raise AdminRefused(f"refused worker {self._identity.worker_id}: {message}")
             case HeartbeatSeen():
                 if self._unanswered:
                     self._settle(self._unanswered.popleft() - self._settled)
@@ -208,6 +208,12 @@ class Stream:
 
     # ---- what has arrived ------------------------------------------------------------------------------------------
 
+    def _messages(self, report: Report) -> list[bytes]:
+        """A report that leaves now. Its answer may be here before the transport has told that it left."""
+        if isinstance(report, Heartbeat) and self.dialect.ANSWERS_HEARTBEATS:
+            self._unanswered.append(self._settled + len(self._unsettled))
+        return self.dialect.encode(report, self._identity, time.time())
+
     def _sent(self, report: Report) -> None:
         log.log(MESSAGES, "sent %s", type(report).__name__)
         match report:
@@ -215,8 +221,6 @@ class Stream:
                 self.has_greeted = True
             case Heartbeat():
                 self.last_beat = time.time()
-                if self.dialect.ANSWERS_HEARTBEATS:
-                    self._unanswered.append(self._settled + len(self._unsettled))
             case Completed() | AskForWork():
                 self._unsettled.append((time.monotonic(), report))
                 if not self.dialect.ANSWERS_HEARTBEATS and len(self._unsettled) == 1:
