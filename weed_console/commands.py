@@ -16,17 +16,19 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import gevent
+from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 import weed_tasks
+from weed_cluster import admin as admin_http
 from weed_cluster import security
+from weed_cluster.address import Address
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
@@ -35,13 +37,29 @@ from weed_cluster.masters import Masters
 from weed_cluster.rates import Rates
 from weed_cluster.topology import DEFAULT_COLLECTION, Topology, names_filter, snapshot
 from weed_console import doctor as console_doctor
-from weed_console import status as console_status
-from weed_console.flags import USAGE, Flags, parse
+from weed_console import doctor_view, failures, plan_view, spelling, status_view
+from weed_console import help as console_help
+from weed_console.admin_jobs import AdminJob, under_way
+from weed_console.doctor.departure import look_at_departure, nodes_of
+from weed_console.estimate import Paces
+from weed_console.flags import COMMANDS, HABITS, Flags, job_named, parse
 from weed_console.jobs import DEADLINE, Jobs, Row, RunItem, ids_text, own_directory, state_dir
-from weed_console.screen import Screen, size_text, time_text
+from weed_console.plan_view import LIST, Look, by_gain
+from weed_console.screen import Screen
+from weed_console.status import ADMIN
 from weed_core import log
-from weed_core.errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError, WeedError
-from weed_core.goflags import normalise
+from weed_core.errors import (
+    AdminRefused,
+    AdminUnavailable,
+    Busy,
+    Cancelled,
+    ConfigError,
+    ServerFailed,
+    TaskError,
+    WeedError,
+)
+from weed_core.guess import meant
+from weed_core.job_types import BY_NAME, JOB_TYPES, TASK_TYPES, named
 from weed_core.model import Detection, DetectionRequest, Result, Skipped
 from weed_core.runtime import HUB_THREADS, allow_many, share_one_heap
 from weed_core.text import escaped
@@ -52,20 +70,33 @@ from weed_safety.holds import Hold
 from weed_safety.journal import Entry, Journal
 from weed_safety.lease import hold
 from weed_safety.location_cache import left_shut
+from weed_state.findings import FindingsDirectory
 from weed_state.last_topology import LastTopology
+from weed_state.scrub_ledger import LedgerDirectory
 from weed_state.setbacks import Setbacks
 from weed_tasks import execute
 from weed_tasks.filters import look, unknown, unmatched
-from weed_tasks.reopen import end_holds, reopen
+from weed_tasks.reopen import end_holds, reopen, strange
 from weed_tasks.replication.plan import FRESH
 
-LIST = 20
-"""Volumes passed over that a plan lists unless -all is given."""
+_FIRST = ("ec_repair", "replication")
+
+IN_ORDER = (*_FIRST, *(row.name for row in JOB_TYPES if row.name not in _FIRST and not row.goes_on))
+"""The job types as a plan of all lists them: what mends comes before what only tidies up."""
 
 AT_ONCE = "-set=min_fault_age_seconds=0"
 
-FAILED, WRONG, BUSY, INTERRUPTED = 1, 2, 3, 130
+FAILED, WRONG, BUSY, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 130
 """Exit statuses."""
+
+WATCH = 2.0
+"""Seconds between two looks of status -watch."""
+
+STAYS = 5
+"""Of doctor -node, where the servers may be stopped and not be removed for good."""
+
+WORK = 2
+"""Of plan -exitCode, where there is work."""
 
 
 class Console:
@@ -73,7 +104,8 @@ class Console:
 
     def __init__(self, flags: Flags) -> None:
         self.flags = flags
-        self.screen = Screen(quiet=flags.json)
+        self.screen = Screen(quiet=flags.json, hushed=flags.quiet)
+        admin_http.sign_in_as(admin_http.login_of(flags.admin_login), flags.admin or Address.parse(ADMIN))
         self.tls_problem = ""  # for the doctor, who goes on without
         try:
             self.security = security.load(flags.config_dir)
@@ -81,11 +113,18 @@ class Console:
             if flags.command != "doctor":
                 raise
             self.security, self.tls_problem = security.Security({}, ""), str(error)
-        self.channels = Channels(self.security.credentials, self.security.options, uploads=self.security.uploads)
+        self.channels = Channels(
+            self.security.credentials,
+            self.security.options,
+            uploads=self.security.uploads,
+            server_credentials=self.security.server_credentials,
+        )
         self.masters = Masters(flags.masters)
         self.native = ThreadPool(2)
         self.rates = Rates(*flags.rates)
         self.last_topology = LastTopology(state_dir(flags), [flags.working_dir] if flags.working_dir else [])
+        self.findings = FindingsDirectory(flags.working_dir or state_dir(flags))
+        self.scrubbed = LedgerDirectory(flags.working_dir or state_dir(flags))
 
     def close(self) -> None:
         """Hang up."""
@@ -100,51 +139,65 @@ class Console:
             journal=Journal.memory(),
             compute=lambda function, *args: self.native.apply(function, args),
             rates=self.rates,
-            options=Options(ec_window=flags.ec_window, data_dirs=flags.data_dirs, dry_run=dry_run),
+            options=Options(
+                ec_window=flags.ec_window,
+                data_dirs=flags.data_dirs,
+                dry_run=dry_run,
+                volume_metrics_port=flags.volume_metrics_port,
+            ),
             log=lambda line: self.screen.say(line, "dim") if flags.verbosity else None,
             remember=self.last_topology.look,
+            findings=self.findings,
+            scrubbed=self.scrubbed,
         )
 
-    def find(self, **changed: Value) -> tuple[list[Row], Detection]:
+    def find(self, job: str = "", context: Context | None = None, **changed: Value) -> Look:
         """Look for work, with changed settings, and keep what -volumeId, -collection and -max leave."""
-        flags = self.flags
-        config = {**flags.config, **changed}
+        flags, job = self.flags, job or self.flags.job
+        usual = {**weed_tasks.load([job])[job].DESCRIPTOR.defaults, **HABITS.get(job, {})}
+        config = asked = {**(flags.config or usual), **changed}
         if flags.collections and not config.get("collection_filter") and "collection_filter" in config:
             names = (re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") for name in flags.collections)
-            config["collection_filter"] = (
-                f"^({'|'.join('' if name == DEFAULT_COLLECTION else name for name in names)})$"
-            )
+            either = "|".join("" if name == DEFAULT_COLLECTION else name for name in names)
+            config = {**config, "collection_filter": f"^({either})$"}
         only = next(iter(flags.volume_ids)) if len(flags.volume_ids) == 1 else 0
         request = DetectionRequest(
-            flags.job, config, tuple(map(str, flags.masters)), sequence=time.time_ns(), volume_id=only, is_single=True
+            job,
+            config,
+            tuple(map(str, flags.masters)),
+            sequence=time.time_ns(),
+            volume_id=only,
+            is_single=True,
+            target=str(flags.target or ""),
         )
         if flags.working_dir and not (flags.command == "run" and flags.volume_ids):
-            request = Setbacks(flags.working_dir).told(request, flags.job)
-        context = self.context(Leash(DEADLINE))
-        found = look(weed_tasks.load([flags.job])[flags.job], request, context)
-        self.check_filters(context)
+            request = Setbacks(flags.working_dir).told(request, job)
+        context = context or self.context(Leash(DEADLINE))
+        found = look(weed_tasks.load([job])[job], request, context)
+        self.check_filters(context, job, asked)
         is_wanted = names_filter(",".join(flags.collections))
-        rows = [Row.of(flags.job, proposal, flags.rates[0]) for proposal in found.proposals]
+        paces = Paces(state_dir(flags))
         rows = [
             row
-            for row in rows
-            if is_wanted(row.collection) and (not flags.volume_ids or flags.volume_ids.issuperset(row.volume_ids))
+            for row in by_gain(Row.of(job, proposal, paces, flags.rates[0]) for proposal in found.proposals)
+            if is_wanted(row.collection) and (not flags.volume_ids or row.is_on(flags.volume_ids))
         ]
         skipped = [
             skip
             for skip in found.skipped
             if is_wanted(skip.collection) and (not flags.volume_ids or skip.volume_id in flags.volume_ids)
         ]
-        rows = rows[: flags.most or None]
-        return rows, Detection([row.proposal for row in rows], skipped, found.has_more, found.seen, found.summary)
+        most = flags.most or len(rows)
+        kept = Detection([row.proposal for row in rows[:most]], skipped, found.has_more, found.seen, found.summary)
+        return Look(job, rows[:most], kept, context.seen, len(rows[most:]))
 
-    def check_filters(self, context: Context) -> None:
+    def check_filters(self, context: Context, job: str, config: Mapping[str, Value]) -> None:
         """Raise ConfigError for a filter that matches nothing: what it hides would read as well."""
         flags, narrow = self.flags, context.seen
         for topology in (narrow, None):
             seen = topology or snapshot(context.master())  # what was narrowed to one volume does not tell the names
             said = unknown(flags.volume_ids, flags.collections, seen)
-            said += unmatched(flags.job, flags.config, seen) if flags.job else []
+            said += unmatched(job, config, seen) if flags.job else []
             if not said:
                 return
         raise ConfigError("; ".join(said))
@@ -163,74 +216,71 @@ class Console:
         ec = {key: held for key, held in topology.ec.items() if is_wanted(key[1]) and (not ids or key[0] in ids)}
         return replace(topology, volumes=volumes, ec=ec)
 
-    def show(self, rows: Sequence[Row], found: Detection, listed: int) -> None:
-        """Show a plan, with so many of the volumes passed over."""
-        say, flags = self.screen.say, self.flags
-        for loss in self.last_topology.past.lost:
-            say(f"volume server {loss.server} {loss.text()}", "problem" if loss.gone else "warning")
-        if rows:
-            say(f"{len(rows)} to do for {flags.job}:", "bold")
-            self.screen.table(
-                ("VOLUME", "COLLECTION", "SERVER", "SIZE", "MOVES", "TIME", "REASON"),
-                [
-                    (
-                        ids_text(row.volume_ids),
-                        row.collection or "-",
-                        _first(row.servers),
-                        size_text(row.size) if row.size else "-",
-                        size_text(row.moves) if row.moves else "-",
-                        f"<{time_text(row.seconds)}" if row.seconds else "-",
-                        row.proposal.summary,
-                    )
-                    for row in rows
-                ],
-                right=("VOLUME", "SIZE", "MOVES", "TIME"),
-            )
-            total = sum(row.moves for row in rows)
-            seconds = max(sum(row.seconds for row in rows) / flags.concurrent, max(row.seconds for row in rows))
-            say(
-                f"in all {size_text(total)} to move, in {time_text(seconds)} at most with {flags.concurrent} at once"
-                + (f" and {flags.rates[0] / 1e6:.0f} MB/s" if flags.rates[0] else "")
-            )
-            for line in shut_lines(rows):
-                say(line, "warning")
-        else:
-            say(f"nothing to do for {flags.job}" + (f": {found.summary}" if found.summary else ""))
-        shown, rest = found.skipped[:listed], Counter(skip.key for skip in found.skipped[listed:])
-        if shown:
-            say()
-            say(f"{len(found.skipped)} passed over:", "bold")
-            self.screen.table(
-                ("VOLUME", "COLLECTION", "SERVER", "SIZE", "REASON"),
-                [
-                    (
-                        str(skip.volume_id or "-"),
-                        skip.collection or "-",
-                        skip.server or "-",
-                        size_text(skip.size) if skip.size else "-",
-                        skip.reason,
-                    )
-                    for skip in shown
-                ],
-                right=("VOLUME", "SIZE"),
-            )
-        if rest:
-            why = ", ".join(f"{count} {key}" for key, count in rest.most_common())
-            more = f"and {rest.total()} more" if shown else f"{rest.total()} passed over"
-            say(f"{more} ({why}); weed_worker plan {flags.job} -all lists them")
-        if fresh := _too_fresh(found):
-            say(
+    def show(self, found: Look) -> None:
+        """Show a plan."""
+        self.show_missing()
+        plan_view.show(self.screen, self.flags, found)
+        if fresh := _too_fresh(found.found):
+            self.screen.say(
                 f"{_volumes(fresh)} may get the missing copies back by themselves; {AT_ONCE} repairs at once", "warning"
             )
 
+    def show_missing(self) -> None:
+        """Say which volume servers are missing."""
+        for loss in self.last_topology.past.lost:
+            self.screen.say(f"volume server {loss.server} {loss.text()}", "problem" if loss.gone else "warning")
+
     def plan(self) -> int:
-        """Show what there is to do."""
-        rows, found = self.find()
+        """Show what there is to do, for one job type or for all."""
+        if not self.flags.job:
+            return self.plan_all()
+        found = self.find()
         if self.flags.json:
-            _print_json(_plan_document(self.flags, rows, found))
+            _print_json(self.document(found))
         else:
-            self.show(rows, found, len(found.skipped) if self.flags.everything else LIST)
-        return 0
+            self.show(found)
+            if found.rows:
+                self.screen.command(spelling.command(self.flags, "run", found.job))
+        return WORK if self.flags.exit_code and found.rows else 0
+
+    def plan_all(self) -> int:
+        """Show what there is to do for every job type, from one look at the cluster."""
+        context = _OneLook(**vars(self.context(Leash(DEADLINE))))
+        looks, failures = list[Look](), dict[str, str]()
+        for job in IN_ORDER:
+            try:
+                looks.append(self.find(job, context))
+            except (ServerFailed, Busy):
+                raise
+            except (TaskError, ConfigError) as error:
+                if context.first is None or self.flags.collections or self.flags.volume_ids:
+                    raise
+                failures[job] = str(error)
+        if self.flags.json:
+            _print_json({"plans": [self.document(found) for found in looks], "failed": failures})
+        else:
+            self.show_cluster(context.first)
+            plan_view.show_all(self.screen, self.flags, looks, failures)
+        return WORK if self.flags.exit_code and any(found.rows for found in looks) else 0
+
+    def show_cluster(self, topology: Topology | None) -> None:
+        """Say which cluster this is about, and who is missing."""
+        if topology is not None:
+            coded = f", {len(topology.ec)} erasure-coded" if topology.ec else ""
+            self.screen.say(
+                f"cluster {', '.join(map(str, self.flags.masters))}: {len(topology.nodes)} volume servers, "
+                f"{len(topology.volumes)} volumes{coded}",
+                "bold",
+            )
+        self.show_missing()
+        self.screen.say()
+
+    def document(self, found: Look) -> dict[str, Any]:
+        """A plan in JSON."""
+        return {
+            **_plan_document(found),
+            "next": [spelling.command(self.flags, "run", found.job)] if found.rows else [],
+        }
 
     # ---- run
 
@@ -242,43 +292,75 @@ class Console:
         with own_directory(flags) as directory:
             journal = Journal(directory / "journal")
             unfinished, blocked = journal.unfinished(), list[frozenset[int]]()
+            if not flags.dry_run:
+                with self.lock(lambda why: screen.say(why, "problem")):
+                    pass  # nobody reads a plan and answers a question for a cluster that another holds
             if not flags.dry_run and (unfinished or self.holds_over()):
                 with self.lock(lambda why: screen.say(why, "problem")):
                     blocked = self.recover(unfinished)
                     self.end_holds(journal, frozenset[int]().union(*blocked))
-            rows, found = self.find()
+            look = self.find()
             if not flags.json:
-                self.show(rows, found, 0)
-            if _too_fresh(found) and not (flags.dry_run or flags.yes) and self.is_impatient(found):
-                rows, found = self.find(min_fault_age_seconds=0)
-                self.show(rows, found, 0)
-            if rows and not flags.dry_run and not flags.yes and not self.agreed(len(rows)):
+                self.show(look)
+            if _too_fresh(look.found) and not (flags.dry_run or flags.yes) and self.is_impatient(look.found):
+                look = self.find(min_fault_age_seconds=0)
+                self.show(look)
+            if look.rows and not flags.dry_run and not flags.yes and not self.agreed(len(look.rows)):
                 screen.say("nothing was changed")
+                return 0
+            jobs, look = self.do_all(look, journal, frozenset[int]().union(*blocked))
+            if flags.json:
+                outcomes = [item.document() for item in jobs.items]
+                _print_json({**self.document(look), "dry_run": flags.dry_run, "jobs": outcomes})
+            elif look.rows:
+                self.tell_end(jobs, look)
+            if jobs.interrupted:
                 return INTERRUPTED
-            jobs = Jobs(
-                self.flags,
-                self.screen,
-                self.context,
-                self.masters,
-                journal,
-                [RunItem(row) for row in rows],
-                frozenset[int]().union(*blocked),
-            )
-            if rows:
+            failed = any(item.outcome not in ("done", "checked") for item in jobs.items)
+            failed = failed or (flags.target is not None and not look.rows)
+            # What was to go on until nothing is left, and has come to its end before.
+            failed = failed or (self.goes_on and not look.rows and look.found.seen > 0)
+            return FAILED if blocked or failed or (_too_fresh(look.found) and not flags.dry_run) else 0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether this run looks again once it has done what there was, until nothing is left."""
+        flags = self.flags
+        return BY_NAME[flags.job].goes_on and not (flags.dry_run or flags.most or flags.volume_ids)
+
+    def do_all(self, look: Look, journal: Journal, blocked: frozenset[int]) -> tuple[Jobs, Look]:
+        """Do what a look found, and with some job types look again until nothing is left; return both of the end."""
+        flags, done = self.flags, list[RunItem]()
+        while True:
+            items = [RunItem(row) for row in look.rows]
+            jobs = Jobs(flags, self.screen, self.context, self.masters, journal, items, blocked)
+            if items:
                 with _signals(jobs.stop):
                     if flags.dry_run:
                         jobs.run()
                     else:
-                        jobs.run(lambda patience, wait: self.lock(jobs.stop, patience, wait))
-            if flags.json:
-                outcomes = [item.document() for item in jobs.items]
-                _print_json({**_plan_document(flags, rows, found), "dry_run": flags.dry_run, "jobs": outcomes})
-            elif rows:
-                screen.say(jobs.summary())
-            if jobs.interrupted:
-                return INTERRUPTED
-            failed = any(item.outcome not in ("done", "checked") for item in jobs.items)
-            return FAILED if blocked or failed or (_too_fresh(found) and not flags.dry_run) else 0
+                        jobs.run(lambda patience, wait, jobs=jobs: self.lock(jobs.stop, patience, wait))  # type: ignore[misc]
+            done += items
+            if not items or not self.goes_on or any(item.outcome != "done" for item in items):
+                jobs.items = done
+                return jobs, look
+            self.screen.say(jobs.summary())
+            look = self.find()
+            if not flags.json:
+                self.show(look)
+
+    def tell_end(self, jobs: Jobs, look: Look) -> None:
+        """Say how a run ended, and what to type next."""
+        flags, screen = self.flags, self.screen
+        failed = sorted({n for item in jobs.items if item.outcome == "failed" for n in item.row.volume_ids})
+        screen.say(jobs.summary(), "problem" if failed else "")
+        if flags.dry_run:
+            screen.command(spelling.command(flags, "run", look.job))
+        elif failed:
+            again = {"volumeId": ",".join(map(str, failed))}
+            screen.command(spelling.command(flags, "run", look.job, again), "again")
+        elif look.left or jobs.interrupted:
+            screen.command(spelling.command(flags, "run", look.job), "the rest")
 
     def is_impatient(self, found: Detection) -> bool:
         """Ask whether copies are to be made although a server that restarts would bring the missing ones back."""
@@ -303,9 +385,8 @@ class Console:
         self, lost: Callable[[str], None], patience: float = 0.0, wait: Callable[[float], None] = time.sleep
     ) -> Iterator[None]:
         """Hold the cluster's lock, renewed; Busy names its holder."""
-        what = f"weed_worker run {self.flags.job}"
-        client = f"{what} ({socket.gethostname()}, process {os.getpid()})"
-        with cluster_lock(Cluster(self.channels, self.masters, _Watched(lost)), client, what, patience, wait):
+        client = f"weed_worker run {self.flags.job} ({socket.gethostname()}, process {os.getpid()})"
+        with cluster_lock(Cluster(self.channels, self.masters, _Watched(lost)), client, patience, wait):
             yield
 
     def recover(self, unfinished: Iterable[Entry]) -> list[frozenset[int]]:
@@ -382,6 +463,8 @@ class Console:
                 tell(str(directory), "checked", "no run from here left anything")
             wanted = sorted(flags.volume_ids)
             count = len(unfinished) + self.holds_over() + len(wanted)
+            self.check_reach()
+            self.tell_strange({*wanted, *(number for entry in unfinished for number in entry.volume_ids)}, tell)
             if flags.dry_run:
                 self.end_holds(journal, tell=tell, dry_run=True)
                 for volume_id in wanted:
@@ -401,6 +484,24 @@ class Console:
         if flags.json:
             _print_json(done)
         return FAILED if any(one["outcome"] == "failed" for one in done) else 0
+
+    def check_reach(self) -> None:
+        """Raise ServerFailed where no master answers: what is left cannot be told then."""
+        try:
+            self.context(Leash(60.0)).master().find()
+        except ServerFailed as error:
+            if failures.unreachable(error):
+                raise
+
+    def tell_strange(self, known: set[int], tell: Callable[[str, str, str], None]) -> None:
+        """Tell of the volumes that are read-only although neither a journal here nor a record says why."""
+        context = self.context(Leash(60.0))
+        try:
+            recorded = {hold.volume_id for hold in holds.read_all(context)}
+            for volume_id, words in strange(context, known | recorded).items():
+                tell(f"volume {volume_id}", "checked", words)
+        except TaskError as error:
+            tell("volumes", "checked", f"what else is read-only cannot be told: {error}")
 
     def _reopen(self, journal: Journal, volume_id: int, tell: Callable[[str, str, str], None]) -> None:
         dry, name, job = self.flags.dry_run, f"volume {volume_id}", f"undo-{volume_id}"
@@ -422,40 +523,63 @@ class Console:
     # ---- status, doctor
 
     def status(self) -> int:
-        """Show an admin's workers and jobs, or one worker."""
-        flags = self.flags
-        view = console_status.of_worker(flags.worker) if flags.worker else console_status.of_admin(flags.admin)
-        if flags.json:
-            _print_json(view.document)
+        """Show an admin's workers and jobs, or one worker; with -watch again and again."""
+        if not self.flags.watch:
+            status_view.show(self.screen, self.flags)
             return 0
-        for title, heads, rows in view.tables:
-            self.screen.say(title, "bold")
-            if rows:
-                self.screen.table(heads, rows)
-            self.screen.say()
-        return 0
+        stopped = Event()
+        with _signals(lambda _why: stopped.set()):
+            while True:
+                try:
+                    status_view.show(self.screen, self.flags)
+                except AdminUnavailable as error:  # it may come back
+                    self.screen.say(str(error), "problem")
+                if stopped.wait(WATCH):
+                    return 0
 
     def doctor(self) -> int:
         """Look for what keeps maintenance from working."""
         flags = self.flags
-        cluster = Cluster(self.channels, self.masters, Leash(300.0))
+        if flags.nodes:
+            return self.departure(Cluster(self.channels, self.masters, Leash(300.0)))
         places = [flags.working_dir] if flags.working_dir else []
         places += [state_dir(flags)]
         for server in flags.forget:
-            if not self.last_topology.forget(str(server)):
+            known = self.last_topology.forget(str(server))
+            if not known and not (flags.admin and self.last_topology.give_up(str(server))):
                 raise ConfigError(f"-forget={server}: no such server is missed")
         remember = self.last_topology.look
-        findings = console_doctor.examine(cluster, self.security, flags.admin, places, remember, self.narrowed)
+        context = self.context(Leash(300.0), dry_run=True)
+        findings = console_doctor.examine(context, self.security, flags.admin, places, remember, self.narrowed)
         if self.tls_problem:
             findings = console_doctor.with_tls_problem(findings, self.tls_problem)
+        findings.sort(key=lambda found: found.rank)
+        findings = [replace(found, fix=spelling.completed(found.fix, flags)) for found in findings]
         if flags.json:
             _print_json([found.document() for found in findings])
         else:
-            self.screen.table(("", "WHERE", "WHAT"), [(found.level, found.where, found.text()) for found in findings])
-            bad = [found for found in findings if found.is_bad]
-            self.screen.say()
-            self.screen.say(f"{len(bad)} to mend" if bad else "all is well", "problem" if bad else "ok")
+            doctor_view.show(self.screen, flags, findings)
         return FAILED if any(found.is_bad for found in findings) else 0
+
+    def departure(self, cluster: Cluster) -> int:
+        """Tell whether servers may be stopped, and removed for good."""
+        if self.tls_problem:
+            raise ConfigError(self.tls_problem)
+        topology = snapshot(cluster.master())
+        nodes = nodes_of(topology, self.flags.nodes)
+        jobs: list[AdminJob] = []
+        if self.flags.admin:
+            dialect = admin_http.probe(self.flags.admin).dialect
+            if not dialect:
+                raise AdminUnavailable(f"admin {self.flags.admin} does not tell which jobs are under way")
+            jobs = under_way(self.flags.admin, dialect)
+        found = look_at_departure(cluster, topology, nodes, jobs)
+        next_command = doctor_view.next_of(self.flags, found)
+        if self.flags.json:
+            _print_json({**found.document(), "next": [next_command] if next_command else []})
+        else:
+            doctor_view.show_departure(self.screen, self.flags, found, next_command)
+        return 0 if found.may_remove else STAYS if found.may_stop else FAILED
 
 
 def _too_fresh(found: Detection) -> list[Skipped]:
@@ -467,39 +591,46 @@ def _volumes(skips: Sequence[Skipped]) -> str:
     return f"volume{'' if len(ids) == 1 else 's'} {ids_text(ids)}"
 
 
-def shut_lines(rows: Iterable[Row]) -> list[str]:
-    """Say how many volumes will refuse writes for long, and why."""
-    reasons = Counter(why for row in rows for why in row.proposal.shut.values())
-    return [
-        f"{count} {'volume refuses' if count == 1 else 'volumes refuse'} writes for about 10 min"
-        f"{' each' if count > 1 else ''} after the change: {why}"
-        for why, count in reasons.most_common()
-    ]
-
-
-def _first(names: Sequence[str]) -> str:
-    return (names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "")) if names else "-"
-
-
-def _plan_document(flags: Flags, rows: Iterable[Row], found: Detection) -> dict[str, Any]:
+def _plan_document(look: Look) -> dict[str, Any]:
+    found = look.found
     return {
-        "job": flags.job,
+        "job": look.job,
         "seen": found.seen,
         "summary": found.summary,
         "has_more": found.has_more,
-        "proposals": [row.document() for row in rows],
+        "to_do": len(look.rows) + look.left,
+        "left": look.left,
+        "to_move_bytes": look.moves,
+        "frees_bytes": look.frees,
+        "proposals": [row.document() for row in look.rows],
         "skipped": [
             {
                 "volume": skip.volume_id,
                 "collection": skip.collection,
                 "server": skip.server,
-                "size": skip.size,
+                "size_bytes": skip.size,
                 "reason": skip.reason,
                 "key": skip.key,
             }
             for skip in found.skipped
         ],
     }
+
+
+class _OneLook(Context):
+    """A context of which every whole look at the cluster is the first one, so that plans of all jobs agree."""
+
+    first: Topology | None = None
+
+    def topology(self, volume_id: int = 0) -> Topology:
+        """The cluster as it was first seen; what the last plan noted in it is forgotten."""
+        if volume_id:
+            return super().topology(volume_id)
+        if self.first is None:
+            self.first = super().topology()
+        self.first.forget_notes()
+        self.seen = self.first
+        return self.seen
 
 
 def _print_json(document: Any) -> None:
@@ -541,10 +672,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
+    asked_json = any(word.lstrip("-") in ("json", "json=true") for word in words)
     try:
-        if {"--help"} & set(normalise(words, USAGE)):
-            print(USAGE)
-            return 0
+        if asked := help_for(words):
+            print(asked)
+            return _flushed(0)
         flags = parse(words)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
@@ -556,19 +688,61 @@ def _main(words: list[str]) -> int:
         console = Console(flags)
         try:
             command: Callable[[], int] = getattr(console, flags.command)
-            return command()
+            return _flushed(command())
+        except ServerFailed as error:
+            cluster = Cluster(console.channels, console.masters, Leash(30.0))
+            status = UNREACHABLE if failures.unreachable(error) else FAILED
+            doctor = f". {spelling.command(flags, 'doctor')} tells what is in the way" if status == FAILED else ""
+            return _refuse(failures.words(error, cluster) + doctor, status, flags.json)
+        except Busy as error:
+            hint = ". Try again when it is done" if "locked by" in str(error) else ""
+            if hint and flags.admin:
+                hint += f"; weed_worker status -admin={flags.admin} shows what its workers do"
+            return _refuse(str(error) + spelling.completed(hint, flags), BUSY, flags.json)
+        except WeedError as error:
+            by_kind = WRONG if isinstance(error, AdminRefused) else FAILED
+            by_kind = UNREACHABLE if isinstance(error, AdminUnavailable) else by_kind
+            status = getattr(error, "exit_code", by_kind)
+            return _refuse(str(error), status, flags.json)
         finally:
             console.close()
-    except ConfigError as error:
-        print(f"weed_worker: {escaped(str(error))}", file=sys.stderr)
-        return WRONG
     except WeedError as error:
-        hint = "; weed_worker doctor tells what is in the way" if isinstance(error, ServerFailed) else ""
-        print(f"weed_worker: {escaped(str(error))}{hint}", file=sys.stderr)
-        return BUSY if isinstance(error, Busy) else FAILED
+        return _refuse(str(error), WRONG if isinstance(error, ConfigError) else FAILED, asked_json)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return 0
     except KeyboardInterrupt:
-        print("weed_worker: interrupted before any job was begun", file=sys.stderr)
-        return INTERRUPTED
+        return _refuse("interrupted before any job was begun", INTERRUPTED, asked_json)
+
+
+def _refuse(text: str, status: int, in_json: bool) -> int:
+    """Tell why a command did not do what it was asked: in JSON on stdout where that was asked for."""
+    if in_json:
+        _print_json({"error": text, "status": status})
+    else:
+        print(f"weed_worker: {escaped(text)}", file=sys.stderr)
+    return status
+
+
+def _flushed(status: int) -> int:
+    """The status, with all output written: a reader that is gone is noticed here, not when the interpreter ends."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.flush()
+    return status
+
+
+def help_for(words: Sequence[str]) -> str:
+    """The help that is asked for, "" where none is: `help`, `help WORD`, or a command with -h."""
+    if words[:1] == ["help"]:
+        topic = next(iter(words[1:]), "").lower()
+        if not topic or topic.startswith("-"):
+            return console_help.overview()
+        if topic in COMMANDS:
+            return console_help.of_command(topic)
+        if guess := meant(topic, COMMANDS) if named(topic) not in TASK_TYPES else "":
+            raise ConfigError(f"no help on {topic!r}; did you mean {guess}?")
+        return console_help.of_job(job_named(topic))
+    if not {"-h", "--h", "-help", "--help"} & set(words):
+        return ""
+    job = next((word for word in words[1:2] if not word.startswith("-")), "")
+    return console_help.of_job(job_named(job)) if job else console_help.of_command(words[0])

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,14 @@ from typing import Any
 import weed_tasks
 from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
+from weed_console import failures
+from weed_console.estimate import Paces
 from weed_console.flags import Flags
-from weed_console.screen import Bar, Screen, size_text, time_text
-from weed_core.errors import Busy, Cancelled, ConfigError, TaskError
+from weed_console.screen import Bar, Screen
+from weed_core.errors import Busy, Cancelled, ConfigError, ServerFailed, TaskError
 from weed_core.model import Job, Proposal
+from weed_core.text import size_text, time_text
+from weed_core.values import Value, as_int
 from weed_safety.context import Context
 from weed_safety.journal import Journal
 from weed_tasks import execute
@@ -32,9 +36,6 @@ from weed_tasks.slots import MOST_OUTSIDE, Held, Slots
 
 DEADLINE = 7200.0
 """Seconds a job may take that names no time and no size."""
-
-PASSES = 3
-"""How often a job under a rate limit reads or writes its bytes: copied once, and read from both sides as proof."""
 
 ENDS = {"success": "done", "cancelled": "undone", "failure": "failed"}
 """What people are told of an outcome's kind."""
@@ -50,8 +51,19 @@ MakeContext = Callable[[Leash, bool], Context]
 
 
 @dataclass(frozen=True)
+class Move:
+    """One volume, or shards of it, that goes from one server to another; `size` in bytes."""
+
+    volume_id: int
+    collection: str
+    size: int
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Row:
-    """One proposal as people see it. `moves` is bytes, `seconds` the longest it should take; 0 where unknown."""
+    """One proposal as people see it. `moves` and `frees` are bytes, `seconds` an estimate; `waits` of them it waits."""
 
     proposal: Proposal
     volume_ids: tuple[int, ...]
@@ -59,13 +71,19 @@ class Row:
     servers: tuple[str, ...]
     size: int
     moves: int
+    frees: int
     seconds: float
+    waits: float
+    garbage: float  # share of deleted bytes, where a vacuum tells it
+    each: tuple[Move, ...] = ()  # where volumes or shards move
 
     @classmethod
-    def of(cls, job: str, proposal: Proposal, rate: float) -> Row:
+    def of(cls, job: str, proposal: Proposal, paces: Paces, rate: float) -> Row:
         """Read what a proposal says; `rate` is the limit in bytes per second, 0 for none."""
         params, parameters = proposal.params, proposal.parameters
         moves = params.balance_params.moves
+        size = params.volume_size or sum(move.volume_size for move in moves)
+        copies = max(1, len(params.sources))
         servers = [source.node for source in params.sources] or [move.source_node for move in moves]
         servers = servers or [str(parameters[key]) for key in ("server", "source_server") if parameters.get(key)]
         return cls(
@@ -73,10 +91,18 @@ class Row:
             Job(proposal.id, job, params, parameters).volume_ids,
             params.collection or (moves[0].collection if moves else str(parameters.get("collection", ""))),
             tuple(dict.fromkeys(servers)),
-            params.volume_size or sum(move.volume_size for move in moves),
+            size,
             proposal.bytes_to_move,
-            max(proposal.estimated_seconds, PASSES * proposal.bytes_to_move / rate if rate else 0.0),
+            proposal.frees,
+            paces.seconds(job, proposal.bytes_to_move, rate, proposal.waits),
+            proposal.waits,
+            proposal.frees / copies / size if size and job == "vacuum" else 0.0,
+            _moves_of(proposal),
         )
+
+    def is_on(self, volume_ids: frozenset[int]) -> bool:
+        """Whether it touches none but these volumes; one that is about the whole cluster is on none of them."""
+        return bool(self.volume_ids) and volume_ids.issuperset(self.volume_ids)
 
     def document(self) -> dict[str, Any]:
         """The row in JSON."""
@@ -85,14 +111,36 @@ class Row:
             "volumes": list(self.volume_ids),
             "collection": self.collection,
             "servers": list(self.servers),
-            "size": self.size,
+            "size_bytes": self.size,
             "reason": self.proposal.summary,
             "detail": self.proposal.detail,
             "priority": self.proposal.priority,
-            "bytes_to_move": self.moves,
-            "seconds_at_most": self.seconds,
+            "to_move_bytes": self.moves,
+            "frees_bytes": self.frees,
+            "seconds_estimated": round(self.seconds, 1),
+            "waits_seconds": self.waits,
+            "moves": [
+                {
+                    "volume": move.volume_id,
+                    "collection": move.collection,
+                    "size_bytes": move.size,
+                    "from": move.source,
+                    "to": move.target,
+                }
+                for move in self.each
+            ],
             "shut": {str(volume_id): why for volume_id, why in self.proposal.shut.items()},
         }
+
+
+def _moves_of(proposal: Proposal) -> tuple[Move, ...]:
+    params, parameters = proposal.params, proposal.parameters
+    if moves := params.balance_params.moves:
+        return tuple(Move(m.volume_id, m.collection, m.volume_size, m.source_node, m.target_node) for m in moves)
+    source, target = (str(parameters.get(f"{side}_server", "")) for side in ("source", "target"))
+    if not source or not target:
+        return ()
+    return (Move(params.volume_id, params.collection, proposal.bytes_to_move, source, target),)
 
 
 @dataclass
@@ -104,6 +152,7 @@ class RunItem:
     outcome: str = "waiting"  # then done, checked (dry run), failed, undone, shut or not started
     text: str = ""
     seconds: float = 0.0
+    waited: float = 0.0  # of these, outside of its slot
 
     def document(self) -> dict[str, Any]:
         """The job's end in JSON."""
@@ -113,8 +162,8 @@ class RunItem:
             "outcome": self.outcome,
             "text": self.text,
             "seconds": round(self.seconds, 1),
-            "bytes_read": self.leash.read,
-            "bytes_written": self.leash.written,
+            "read_bytes": self.leash.read,
+            "written_bytes": self.leash.written,
         }
 
 
@@ -147,6 +196,7 @@ class Jobs:
         self._locked = ExitStack()
         self._has_lock = False
         self._seconds = 0.0
+        self._paces = Paces(state_dir(flags))
 
     def run(self, lock: Lock | None = None) -> None:
         """Run them all, or until stop(). `lock` is the cluster's; Busy where somebody has it when this begins.
@@ -166,6 +216,8 @@ class Jobs:
             for lane in lanes:
                 lane.join()
         self._seconds = time.monotonic() - began
+        if not self._flags.dry_run:
+            self._paces.keep()
 
     def stop(self, why: str) -> None:
         """Start no further job; break the running ones off, which undo what they did or finish what they must."""
@@ -181,10 +233,13 @@ class Jobs:
     def summary(self) -> str:
         """How it all ended, in one line."""
         count = Counter(item.outcome for item in self.items)
-        moved = sum(item.row.moves for item in self.items if item.outcome == "done")
+        ended = [item.row for item in self.items if item.outcome == "done"]
         told = ", ".join(f"{number} {outcome}" for outcome, number in count.items())
-        dry = "dry run, nothing was changed: " if self._flags.dry_run else ""
-        return f"{dry}{told} in {time_text(self._seconds)}" + (f", {size_text(moved)}" if moved and not dry else "")
+        if self._flags.dry_run:
+            return f"dry run, nothing was changed: {told} in {time_text(self._seconds)}"
+        frees, moves = sum(row.frees for row in ended), sum(row.moves for row in ended)
+        gain = f", {size_text(frees)} freed" if frees else f", {size_text(moves)} moved" if moves else ""
+        return f"{told} in {time_text(self._seconds)}{gain}"
 
     def _lane(self) -> None:
         while (item := self._next()) is not None:
@@ -203,12 +258,14 @@ class Jobs:
     @contextmanager
     def _outside(self, item: RunItem) -> Iterator[None]:
         """Give a job's slot to others while it only waits, and the cluster's lock where all do."""
+        began = time.monotonic()
         try:
             with self._slots.without(item.leash):
                 self._give_lock()
                 yield
         finally:
             self._have_lock_again(item)
+            item.waited += time.monotonic() - began
 
     def _have_lock(self, patience: float, wait: Callable[[float], None]) -> None:
         with self._locking:
@@ -273,21 +330,37 @@ class Jobs:
         task = weed_tasks.load([flags.job])[flags.job]
         config, masters = dict(flags.config), tuple(map(str, self._masters))
         job = Job(row.proposal.id, flags.job, row.proposal.params, row.proposal.parameters, config, masters)
-        bar = Bar(f"{flags.job} {ids_text(row.volume_ids)}", row.moves)
+        first, more = row.volume_ids[:1], len(row.volume_ids) - 1
+        bar = Bar(f"{flags.job} {ids_text(first)}" + (f" +{more}" if more > 0 else ""), row.moves)
         self._screen.started(bar)
         context = self._context(item.leash, flags.dry_run)
-        context.report = lambda fraction, stage, _figures: self._screen.moved(bar, fraction, stage)
+
+        def report(fraction: float, stage: str, figures: Mapping[str, Value]) -> None:
+            told = max(as_int(figures.get(name), 0, 0) for name in ("bytes", "processed_bytes"))
+            self._screen.moved(bar, fraction, stage, max(told, item.leash.moved))
+
+        context.report = report
         context.outside_slot = lambda: self._outside(item)
         journal = None if flags.dry_run else self._journal
         outcome = execute.run(
             task, job, context, journal, DEADLINE, begin=lambda: self._have_lock(float("inf"), item.leash.wait)
         )
         item.outcome = "checked" if flags.dry_run and outcome.result else ENDS[outcome.kind]
-        item.text = outcome.result.summary if outcome.result else outcome.error(bar.stage or "starting")
+        item.text = outcome.result.summary if outcome.result else _why_not(outcome, bar.stage or "starting")
         if outcome.is_shut:
             item.outcome, item.text = "shut", outcome.reason
         item.seconds = time.monotonic() - began
+        if item.outcome == "done" and not flags.rates[0]:
+            with self._change:
+                self._paces.of(flags.job).add(row.moves, item.seconds - item.waited)
         self._screen.ended(bar, item.outcome, item.text)
+
+
+def _why_not(outcome: execute.Outcome, stage: str) -> str:
+    """Why a job has no result: where one server refused, in the words of the cluster instead of its calls."""
+    if isinstance(outcome.failure, ServerFailed):
+        return f"{failures.plain(outcome.failure)} (while {stage})"
+    return outcome.error(stage)
 
 
 def ids_text(volume_ids: Sequence[int]) -> str:
@@ -326,7 +399,9 @@ def own_directory(flags: Flags) -> Iterator[Path]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"another run on this cluster uses {path}; wait for it, or name a -workingDir") from None
+            raise Busy(
+                f"another run on this cluster uses {path}; nothing was touched. Wait for it, or name a -workingDir"
+            ) from None
         yield path
     finally:
         os.close(file)

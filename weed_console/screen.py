@@ -7,6 +7,7 @@ terminal, so that it can be searched.
 from __future__ import annotations
 
 import sys
+import textwrap
 import threading
 import time
 from collections import deque
@@ -17,13 +18,12 @@ from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.padding import Padding
 from rich.progress_bar import ProgressBar
-from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
-from weed_core.text import escaped
+from weed_console.layout import fit
+from weed_core.text import escaped, size_text, time_text
 
 RATE_SECONDS = 30.0
 """A rate is the mean of this many seconds."""
@@ -34,11 +34,8 @@ RATE_AFTER = 3.0
 PLAIN_EVERY = 10.0
 """Seconds between two lines about a running job where there is no terminal."""
 
-WIDE = 110
-"""Columns from which there is room for everything."""
-
-READABLE = 45
-"""Columns that a sentence needs at least."""
+WIDE, NARROW = 110, 60
+"""Columns from which there is room for everything, and below which there is none for figures."""
 
 STYLES = {
     "ok": "green",
@@ -53,25 +50,8 @@ STYLES = {
 """How the words that tell an outcome look."""
 
 
-def size_text(size: float) -> str:
-    """Bytes for people: 512 B, 1.5 GiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.0f} TiB" if size >= 100 else f"{size:.1f} TiB"
-
-
-def time_text(seconds: float) -> str:
-    """Seconds for people: 42s, 3m20s, 2h05m, 3d04h."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+WRONG = ("problem", "failed", "warning", "undone", "shut", "not started")
+"""What is said even where only what went wrong is wanted."""
 
 
 class Pace:
@@ -107,6 +87,7 @@ class Bar:
     name: str
     size: int = 0
     fraction: float = 0.0
+    moved: int = 0  # bytes
     stage: str = ""
     told: float = 0.0  # when a plain line was last written
 
@@ -122,9 +103,13 @@ class _Console(Console):
 
 
 class Screen:
-    """Where one command writes. With `quiet`, people's output goes to stderr, because stdout carries JSON."""
+    """Where one command writes. With `quiet`, people's output goes to stderr, because stdout carries JSON.
 
-    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+    With `hushed` only what went wrong is written.
+    """
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None, hushed: bool = False) -> None:
+        self._hushed = hushed
         self._console = _Console(
             file=stream or (sys.stderr if quiet else sys.stdout), highlight=False, markup=False, emoji=False
         )
@@ -142,38 +127,54 @@ class Screen:
 
     def say(self, text: str = "", style: str = "") -> None:
         """Write a sentence; a terminal wraps it, a file gets one line."""
+        if self._hushed and style not in WRONG:
+            return
         text = escaped(text)
         if self.is_terminal:
             self._console.print(Text(text, style=STYLES.get(style, style)))
         else:
             self._console.print(text, soft_wrap=True)
 
-    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-        """Write a table; `right` names the columns of figures. Where the last column has no room it goes below."""
+    def table(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = (), drop: Sequence[str] = ()
+    ) -> None:
+        """Write a table; `right` names the columns of figures, `drop` those that go first where there is no room."""
+        if self._hushed:
+            return
         rows = [[escaped(cell) for cell in row] for row in rows]
-        if not self.is_terminal:
-            for line in _aligned(heads, rows, right):
-                self._console.print(line, soft_wrap=True)
+        width = self._console.width if self.is_terminal else sys.maxsize
+        for number, lines in enumerate(fit(heads, rows, width, right, drop)):
+            first = rows[number - 1][0] if number else ""
+            for place, line in enumerate(lines):
+                text = Text(line, style="" if number else "bold")
+                if number and not place and first in STYLES:
+                    text.stylize(STYLES[first], 0, len(first))
+                self._console.print(text if self.is_terminal else line, soft_wrap=True)
+
+    def finding(self, level: str, code: str, text: str) -> None:
+        """Write what was found: how grave it is, its code, and what it is, wrapped on a terminal."""
+        if self._hushed and level not in WRONG:
             return
-        others = [max(len(row[place]) for row in [heads, *rows]) + 2 for place in range(len(heads) - 1)]
-        room, last = self._console.width - sum(others), max((len(row[-1]) for row in rows), default=0)
-        below = last > room and room < READABLE
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for head in heads[:-1]:
-            table.add_column(head, justify="right" if head in right else "left", no_wrap=True, overflow="ellipsis")
-        if not below:
-            table.add_column(heads[-1], overflow="fold")
-        for row in rows:
-            cells = [Text(cell, style=STYLES.get(cell, "")) for cell in row]
-            table.add_row(*(cells[:-1] if below else cells))
-        if not below:
-            self._console.print(table)
-            return
-        for place, segments in enumerate(self._console.render_lines(table, pad=False)):
-            self._console.print(Segments([*segments, Segment.line()]), end="")
-            if place:
-                text = Text(rows[place - 1][-1])
-                self._console.print(Padding(text, (0, 0, 0, min(others[0], 10)), expand=False))
+        head, text = f"{level:<8} {code:<18} ", escaped(text)
+        width = max(40, self._console.width) if self.is_terminal else sys.maxsize
+        lines = textwrap.wrap(head + text, width, subsequent_indent=" " * 9, break_on_hyphens=False)
+        for number, line in enumerate(lines):
+            shown = Text(line)
+            if not number and level in STYLES:
+                shown.stylize(STYLES[level], 0, len(level))
+            self._console.print(shown if self.is_terminal else line, soft_wrap=True)
+
+    def command(self, text: str, what: str = "next") -> None:
+        """Write a command that may be typed next: on one line, so that it can be copied."""
+        if not self._hushed:
+            self._console.print(f"{what}: {escaped(text)}", soft_wrap=True)
+
+    def clear(self) -> None:
+        """Begin anew on an empty terminal; elsewhere with an empty line."""
+        if self.is_terminal:
+            self._console.clear()
+        else:
+            self._console.print()
 
     # ---- bars
 
@@ -194,51 +195,53 @@ class Screen:
         if not self.is_terminal:
             self.say(f"{bar.name}: started")
 
-    def moved(self, bar: Bar, fraction: float, stage: str) -> None:
-        """A job told how far it is."""
+    def moved(self, bar: Bar, fraction: float, stage: str, moved: int = 0) -> None:
+        """A job told how far it is, and how many bytes were moved so far; 0 where that is not told."""
         now, stage = time.monotonic(), escaped(stage)
         is_new, bar.fraction, bar.stage = stage != bar.stage, max(bar.fraction, min(fraction, 1.0)), stage
+        bar.moved = max(bar.moved, min(moved, bar.size))
         if is_new:
             bar.pace = Pace()  # a stage's speed tells nothing of the next one's
-        bar.pace.add(now, bar.fraction * bar.size)
+        bar.pace.add(now, bar.moved)
         if not self.is_terminal and (is_new or now - bar.told >= PLAIN_EVERY):
             bar.told = now
-            self.say(f"{bar.name}: {bar.fraction:4.0%} {self._figures(bar)}{stage}")
+            figures = ", ".join(filter(None, self._figures(bar)))
+            self.say(f"{bar.name}: {stage}" + (f" ({figures})" if figures else ""))
 
     def ended(self, bar: Bar, outcome: str, text: str) -> None:
         """A job ended: done, failed or undone."""
         with self._lock:
             self._bars.remove(bar)
             self._finished += 1
-            self._done_bytes += bar.size
+            self._done_bytes += bar.size if outcome in ("done", "checked") else 0
         self.say(f"{bar.name}: {outcome}: {text}", style=outcome)
 
-    def _figures(self, bar: Bar) -> str:
-        if not bar.size:
-            return ""
+    def _figures(self, bar: Bar) -> tuple[str, str, str]:
+        """How much was moved, how fast, and when it will be done; each "" where that cannot be told."""
+        if not bar.moved:
+            return "", "", ""
         rate, left = bar.pace.rate, bar.pace.left(bar.size)
-        speed = f", {size_text(rate)}/s" if rate else ""
-        ends = "unknown" if left is None else time_text(left)
-        return f"{size_text(bar.fraction * bar.size)} of {size_text(bar.size)}{speed}, time left {ends}; "
+        speed = f"{size_text(rate)}/s" if rate else ""
+        ends = f"{time_text(left)} left" if left is not None and bar.moved < bar.size else ""
+        return f"{size_text(bar.moved)} of {size_text(bar.size)}", speed, ends
 
     def _render(self) -> RenderableType:
         width = self._console.width
         now = time.monotonic()
         with self._lock:
             bars, whole = list(self._bars), self._whole
-            done = self._done_bytes + sum(bar.fraction * bar.size for bar in bars)
-            if whole.size:
-                whole.fraction = min(1.0, done / whole.size)
-            elif self._wanted:
+            whole.moved = min(whole.size, self._done_bytes + sum(bar.moved for bar in bars))
+            if self._wanted:
                 whole.fraction = min(1.0, (self._finished + sum(bar.fraction for bar in bars)) / self._wanted)
-            whole.stage = f"{self._finished} of {self._wanted} jobs ended"
-        whole.pace.add(now, done)
+            waiting = self._wanted - self._finished - len(bars)
+            whole.stage = f"{self._finished} of {self._wanted} done" + (f", {waiting} waiting" if waiting else "")
+        whole.pace.add(now, whole.moved)
         for bar in bars:
-            bar.pace.add(now, bar.fraction * bar.size)  # a stalled job must show it
+            bar.pace.add(now, bar.moved)  # a stalled job must show it
         grid = Table.grid(padding=(0, 1, 0, 0))
-        grid.add_column(no_wrap=True, overflow="ellipsis", max_width=28 if width >= WIDE else 18)
+        grid.add_column(no_wrap=True, overflow="fold")
         grid.add_column(width=30 if width >= WIDE else 12)
-        for _column in range(4 if width >= 60 else 1):
+        for _column in range(3 if width >= NARROW else 0):
             grid.add_column(justify="right", no_wrap=True)
         if width >= WIDE:
             grid.add_column(no_wrap=True, overflow="ellipsis")
@@ -246,23 +249,17 @@ class Screen:
             grid.add_row(*self._row(bar, width))
         if width >= WIDE:
             return grid
-        stages = [Text(f"{bar.name}: {bar.stage}", style="dim", no_wrap=True, overflow="ellipsis") for bar in bars]
+        stages = [_line(f"{bar.name}: {bar.stage}") for bar in [*bars, whole]]
         return Group(grid, *stages)
 
     def _row(self, bar: Bar, width: int) -> list[RenderableType]:
-        cells: list[RenderableType] = [bar.name, ProgressBar(100.0, bar.fraction * 100), f"{bar.fraction:.0%}"]
-        if width >= 60:
-            rate, left = bar.pace.rate, bar.pace.left(bar.size)
-            sizes = f"{size_text(bar.fraction * bar.size)}/{size_text(bar.size)}" if bar.size else ""
-            speed = f"{size_text(rate)}/s" if rate and bar.size else ""
-            cells += [sizes, speed, "" if not bar.size else f"ETA {'unknown' if left is None else time_text(left)}"]
+        share = bar.moved / bar.size if bar.size and bar.moved else bar.fraction
+        cells: list[RenderableType] = [bar.name, ProgressBar(100.0, share * 100)]
+        if width >= NARROW:
+            sizes, speed, ends = self._figures(bar)
+            cells += [sizes or f"{share:.0%}", speed, ends]
         return [*cells, Text(bar.stage, style="dim")] if width >= WIDE else cells
 
 
-def _aligned(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> Iterator[str]:
-    widths = [max(len(row[place]) for row in [heads, *rows]) for place in range(len(heads))]
-    for row in [heads, *rows]:
-        cells = [
-            cell.rjust(width) if head in right else cell.ljust(width) for cell, width, head in zip(row, widths, heads)
-        ]
-        yield "  ".join(cells).rstrip()
+def _line(text: str) -> Text:
+    return Text(text, style="dim", no_wrap=True, overflow="ellipsis")

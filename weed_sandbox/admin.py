@@ -30,7 +30,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,6 +47,7 @@ from proto_gen import master_pb2
 from proto_gen.master_pb2_grpc import SeaweedStub
 from weed_cluster.address import Address
 from weed_core.goflags import parse_duration
+from weed_sandbox.login import Login
 
 STREAMS = 64  # workers at once; each holds a thread
 KEPT_MESSAGES = 20_000
@@ -68,6 +69,7 @@ class Flags:
     type_limit: int = 0  # classic tasks of one type at once; 0: as many as a real admin allows
     attempt_timeout: float = 90.0  # the least that a plugin job gets
     schedule: bool = False  # whether the plugin admin detects and executes by itself
+    users: Mapping[str, str] = field(default_factory=dict)  # passwords by user; none: everybody is let in
 
     @classmethod
     def parse(cls, argv: Sequence[str], era: str) -> Flags:
@@ -88,6 +90,11 @@ class Flags:
             type_limit=int(given.get("typeLimit", "0")),
             attempt_timeout=parse_duration(given.get("attemptTimeout", "90s")),
             schedule=given.get("schedule", "false") != "false",
+            users={
+                given.get(f"{kind}User", "admin"): given[f"{kind}Password"]
+                for kind in ("admin", "readOnly")
+                if given.get(f"{kind}Password")
+            },
         )
 
 
@@ -130,8 +137,9 @@ class Pages(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], routes: Sequence[Route]) -> None:
+    def __init__(self, address: tuple[str, int], routes: Sequence[Route], login: Login) -> None:
         super().__init__(address, _Handler)
+        self.login = login
         self._routes = [
             (method, re.compile(re.escape(path).replace(r"\*", "([^/]+)")), page) for method, path, page in routes
         ]
@@ -169,9 +177,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status, document = self.server.answer(self.command, self.path, body)
-        content = json.dumps(document).encode()
+        path = urlsplit(self.path).path
+        if (closed := self.server.login.answer(self.command, path, self.headers.get("Cookie") or "", body)) is not None:
+            status, more, content = closed
+        else:
+            (status, document), more = self.server.answer(self.command, self.path, body), {}
+            content = json.dumps(document).encode()
         self.send_response(status)
+        for name, value in more.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -548,7 +562,7 @@ def run(flags: Flags, make: Sequence[Callable[[Flags, Masters, Records], Dialect
         server.add_secure_port(endpoint, credentials)
     routes = [route for dialect in dialects for route in dialect.routes]
     routes += [("GET", "/api/config", masters.page), *_control(dialects, records, gate)]
-    pages = Pages((flags.ip, flags.port), routes)
+    pages = Pages((flags.ip, flags.port), routes, Login(flags.users))
     server.start()
     for dialect in dialects:
         dialect.start()

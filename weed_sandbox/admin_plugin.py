@@ -132,6 +132,7 @@ class PluginAdmin:
             ("GET", "/api/plugin/status", self._status_page),
             ("GET", "/api/plugin/workers", self._workers_page),
             ("GET", "/api/plugin/job-types", self._job_types_page),
+            ("GET", "/api/plugin/scheduler-states", self._states_page),
             ("GET", "/api/plugin/jobs", self._jobs_page),
             ("GET", "/api/plugin/jobs/*", self._job_page),
             ("GET", "/api/plugin/jobs/*/detail", self._detail_page),
@@ -473,7 +474,10 @@ class PluginAdmin:
                 job.update(result_summary=completed.result.summary, result_output_values=outputs)
             else:
                 job.update(state="job_state_failed", stage="failed", error_message=completed.error_message)
-        self._note_all(completed.activities, completed.job_type, completed.job_id, completed.request_id, worker_id)
+        place = (completed.job_type, completed.job_id, completed.request_id, worker_id)
+        self._note_all(completed.activities, *place)
+        if completed.job_id:
+            self._note("worker_completion", *place, words, "completed" if completed.success else "failed")
         runs = self._runs.setdefault(completed.job_type, [])
         outcome = "success" if completed.success else "error"
         runs.append(
@@ -727,6 +731,18 @@ class PluginAdmin:
                     "weight": offers[name].weight if name in offers else 0,
                 }
                 for name in sorted({*offers, *self._descriptors})
+            ]
+
+    def _states_page(self, _request: Request) -> object:
+        with self._lock:
+            does = [entry.job_type for worker in self._workers.values() for entry in worker.hello.capabilities]
+            return [
+                {
+                    "job_type": name,
+                    "enabled": config.admin_runtime.enabled,
+                    "executor_worker_count": does.count(name),
+                }
+                for name, config in sorted(self._configs.items())
             ]
 
     def _jobs_page(self, request: Request) -> object:

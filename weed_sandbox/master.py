@@ -10,7 +10,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,10 @@ class Master(SeaweedServicer):
         self.backends = _storage_backends(Path("master.toml"))
         self.vacuum_disabled = {"operator": False, "plugin": False}
         self._nodes: dict[str, m.Heartbeat] = {}  # "ip:port" -> what it told last
+        self._collections: set[str] = set()  # those that went with a server are kept, those that were deleted are not
+        self._racks: set[tuple[str, str]] = set()
         self._filers: dict[str, float] = {}  # "host:port.grpcPort" -> when it last showed life
-        self._locks: dict[str, tuple[str, str, int, float]] = {}  # name -> client, message, token, time
+        self._locks: dict[str, tuple[str, int, float]] = {}  # name -> client, token, time
         self._keys = itertools.count(random.getrandbits(20) + 1)
         self._last_volume_id = 0
         self._mutex = threading.RLock()
@@ -65,6 +67,8 @@ class Master(SeaweedServicer):
                     return
                 name, last = f"{beat.ip}:{beat.port}", beat
                 with self._mutex:
+                    self._keep_collections(self._nodes.get(name), beat)
+                    self._racks.add((beat.data_center, beat.rack))
                     self._nodes[name] = beat
                     ids = [info.id for info in beat.volumes] + [info.id for info in beat.ec_shards]
                     self._last_volume_id = max([self._last_volume_id, *ids])
@@ -73,6 +77,20 @@ class Master(SeaweedServicer):
             with self._mutex:
                 if last is not None and self._nodes.get(name) is last:
                     del self._nodes[name]
+
+    def _keep_collections(self, before: m.Heartbeat | None, beat: m.Heartbeat) -> None:
+        others = [other for _node, other in self._beats() if other is not before]
+        had = _collections_of([before] if before else [])
+        self._collections -= had - _collections_of([*others, beat])
+        self._collections |= _collections_of([beat])
+
+    def CollectionList(self, request: m.CollectionListRequest, _context: Any) -> m.CollectionListResponse:
+        """The collections of volumes; those whose volumes went away with their servers are among them."""
+        coded = {info.collection for _node, beat in self._beats() for info in beat.ec_shards}
+        names = (self._collections if request.include_normal_volumes else set()) | (
+            coded if request.include_ec_volumes else set()
+        )
+        return m.CollectionListResponse(collections=[m.Collection(name=name) for name in sorted(names)])
 
     def VolumeMarkReadonly(self, request: m.VolumeMarkReadonlyRequest, _context: Any) -> m.VolumeMarkReadonlyResponse:
         """Take note; the next heartbeat tells it as well."""
@@ -89,6 +107,8 @@ class Master(SeaweedServicer):
         for node, beat in self._beats():
             info = _child(_child(answer.topology_info.data_center_infos, beat.data_center).rack_infos, beat.rack)
             info.data_node_infos.append(self._node_info(node, beat, request))
+        for center, rack in sorted(self._racks):
+            _child(_child(answer.topology_info.data_center_infos, center).rack_infos, rack)
         return answer
 
     def VolumeListStream(self, request: m.VolumeListRequest, context: Any) -> Iterator[m.VolumeListStreamResponse]:
@@ -181,19 +201,19 @@ class Master(SeaweedServicer):
         """Give or renew the cluster's lock."""
         self._must_lead()
         with self._mutex:
-            client, message, token, leased = self._locks.get(request.lock_name, ("", "", 0, -math.inf))
+            client, token, leased = self._locks.get(request.lock_name, ("", 0, -math.inf))
             held = time.monotonic() - leased < LEASE
             if held and not (request.previous_token and request.previous_token == token):
-                raise Refused(f"already locked by {client}: {message}")
+                raise Refused(f"already locked by {client}: ")  # no release keeps the message
             token = random.getrandbits(62)
-            self._locks[request.lock_name] = (request.client_name, request.message, token, time.monotonic())
+            self._locks[request.lock_name] = (request.client_name, token, time.monotonic())
         return m.LeaseAdminTokenResponse(token=token, lock_ts_ns=time.time_ns())
 
     def ReleaseAdminToken(self, request: m.ReleaseAdminTokenRequest, _context: Any) -> m.ReleaseAdminTokenResponse:
         """Take the lock back from whoever shows its token."""
         self._must_lead()
         with self._mutex:
-            if self._locks.get(request.lock_name, ("", "", 0, 0.0))[2] == request.previous_token:
+            if self._locks.get(request.lock_name, ("", 0, 0.0))[1] == request.previous_token:
                 self._locks.pop(request.lock_name, None)
         return m.ReleaseAdminTokenResponse()
 
@@ -220,7 +240,8 @@ class Master(SeaweedServicer):
         if path == "/vol/grow":
             made = [self._grow(query) for _ in range(int(query.get("count", "1")))]
             return http_api.json_answer(200, {"count": len(made)})
-        return http_api.json_answer(200, {"IsLeader": self._leads, "Leader": str(self.leader)})
+        known = {"MaxVolumeId": self._last_volume_id} if path == "/cluster/status" and self._leads else {}
+        return http_api.json_answer(200, {"IsLeader": self._leads, "Leader": str(self.leader), **known})
 
     def control(self, order: dict[str, Any]) -> Any:
         """Follow another leader; hear of a filer; tell what fences stand."""
@@ -232,6 +253,8 @@ class Master(SeaweedServicer):
             if not self._leads:
                 with self._mutex:
                     self._nodes.clear()
+                    self._collections.clear()
+                    self._racks.clear()
         if "clear" in order:
             self._locks.clear()
             self.vacuum_disabled = {"operator": False, "plugin": False}
@@ -400,3 +423,7 @@ def main(argv: list[str]) -> None:
     server.start()
     http_api.start(settings.address.host, settings.address.port, master.serve, faults, master.control)
     wait_for_sigterm()
+
+
+def _collections_of(beats: Iterable[m.Heartbeat]) -> set[str]:
+    return {info.collection for beat in beats for info in beat.volumes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -61,9 +61,14 @@ def grpc_server(address: Address, faults: Faults) -> Any:
     return server
 
 
-def wait_for_sigterm() -> None:
-    """Sleep until asked to end, then end at once: all state is on disk."""
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+def wait_for_sigterm(last: Callable[[], None] = lambda: None) -> None:
+    """Sleep until asked to end, do the last thing, then end at once: all state is on disk."""
+
+    def end(*_: object) -> None:
+        last()
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     while True:
         signal.pause()

@@ -22,6 +22,7 @@ from proto_gen import volume_server_pb2 as v
 from weed_core.errors import Mismatch
 from weed_core.release import Generation
 from weed_sandbox.faults import Refused
+from weed_storage.checksums import crc32c, parse_ecsum
 from weed_storage.ec_layout import DATA_SHARDS, shard_size
 from weed_storage.index import entries, pack_ecj, pack_entry, read_ecj, search_ecx
 from weed_storage.needle import (
@@ -521,6 +522,8 @@ class EcVolume:
             vif.write_bytes(dump_vif(v.VolumeInfo(version=3), Generation(era)))
         self.info = (parse_vif(vif.read_bytes()) if vif.exists() else None) or v.VolumeInfo(version=3)
         self.encode_ts_ns = self.info.ec_shard_config.encode_ts_ns if era == "4.44" else 0
+        sums = Path(f"{self.base}.ecsum")
+        self._sums = sums.read_bytes() if sums.exists() else b""  # as of the mount, whatever becomes of the file
         self.strict = Generation(era).strict_rows
 
     def mount(self, shard: int) -> None:
@@ -556,6 +559,27 @@ class EcVolume:
         with Path(f"{self._index_base}.ecj").open("ab") as journal:
             journal.write(pack_ecj([needle_id]))
         self._deleted.add(needle_id)
+
+    def scrub(self) -> tuple[list[int], list[str]]:
+        """The shards whose blocks are not what the `.ecsum` says, and what there is to complain of."""
+        if not self._sums:
+            return [], []
+        try:
+            sums = parse_ecsum(self._sums)
+        except Mismatch:
+            return [], [f"ec volume {self.id}: bitrot sidecar is malformed/unverifiable (sidecar integrity)"]
+        bad: list[int] = []
+        complaints = []
+        for shard in sorted(self.shards):
+            told = sums.shards[shard]
+            for block, crc in enumerate(told.crcs):
+                length = min(sums.block_size, told.covered_size - block * sums.block_size)
+                data = self.read(shard, block * sums.block_size, length)
+                if crc32c(data) != crc:
+                    bad.append(shard)
+                    complaints.append(f"ec volume {self.id} shard {shard}: checksum mismatch at block {block}")
+                    break
+        return bad, complaints
 
     def counts(self) -> tuple[int, int, int]:
         """Files, deleted files, and bytes of both."""

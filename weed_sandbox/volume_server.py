@@ -74,6 +74,7 @@ GUARDED = (
     "VolumeTierMoveDatToRemote",
     "VolumeTierMoveDatFromRemote",
     "ScrubVolume",
+    "ScrubEcVolume",
     "SetState",
 )
 """Calls that 4.44 takes from hosts of its -whiteList only, where it has one."""
@@ -91,6 +92,7 @@ class VolumeServer(VolumeServerServicer):
         self.era = settings.era
         self.masters = settings.addresses("master", "mserver")
         self.leader = self.masters[0]
+        self._leaving, self._left = threading.Event(), threading.Event()
         self.maintenance = False
         self.size_limit = ""  # another build's; it is told alone: files are of 4-byte offsets all the same
         self._channels = Channels()
@@ -99,6 +101,7 @@ class VolumeServer(VolumeServerServicer):
         self._encoder = Encoder()
         self._remembers = 0.0  # seconds; ten minutes in a real server
         self._remembered: dict[int, tuple[float, list[Address]]] = {}  # when it forgets, and what
+        self._refused_writes = 0
         self._free: int | None = None  # bytes free on each disk, where a test says so
         self._friends = [host for host in settings.get("whiteList", "").split(",") if host]
         if self._friends and self.era == "4.44":
@@ -152,13 +155,23 @@ class VolumeServer(VolumeServerServicer):
 
     def _beats(self) -> Iterator[m.Heartbeat]:
         last, told = b"", 0.0
-        while True:
+        while not self._leaving.is_set():
             beat = self._beat()
             data = beat.SerializeToString(deterministic=True)
             if data != last or time.monotonic() - told > QUIET_PULSE:
                 yield beat
                 last, told = data, time.monotonic()
             time.sleep(PULSE)
+        beat = self._beat()
+        for field in ("volumes", "ec_shards"):
+            beat.ClearField(field)
+        yield beat
+        self._left.set()
+
+    def leave(self) -> None:
+        """Tell the master that nothing is here any more, as a server does that is told to stop."""
+        self._leaving.set()
+        self._left.wait(1.0)
 
     def _beat(self) -> m.Heartbeat:
         beat = m.Heartbeat(
@@ -658,6 +671,29 @@ class VolumeServer(VolumeServerServicer):
                     volume.mark_read_only(can_delete=False, persist=True)
         return answer
 
+    def ScrubEcVolume(self, request: v.ScrubEcVolumeRequest, _context: Any) -> v.ScrubEcVolumeResponse:
+        """Compare the blocks of mounted shards, of the first disk alone, with the `.ecsum`; without one all is well."""
+        if self.era != "4.44":
+            unimplemented(self.era)
+        if request.mode != v.CHECKSUM:
+            raise Refused(f"unsupported EC volume scrub mode {request.mode}")
+        answer = v.ScrubEcVolumeResponse()
+        for volume_id in request.volume_ids:
+            holdings = self.store.holdings(volume_id)
+            if not holdings:
+                raise Refused(f"EC volume id {volume_id} not found")
+            held = holdings[0]
+            answer.total_volumes += 1
+            bad, complaints = held.scrub()
+            for shard in bad:
+                answer.broken_shard_infos.add(
+                    shard_id=shard, size=held.shard_size(shard), collection=held.collection, volume_id=volume_id
+                )
+            if complaints:
+                answer.broken_volume_ids.append(volume_id)
+                answer.details.extend(complaints)
+        return answer
+
     # ---- shards
 
     def VolumeEcShardsMount(
@@ -719,14 +755,38 @@ class VolumeServer(VolumeServerServicer):
                     is_ec_volume=True,
                     ignore_source_file_not_found=optional,
                 )
-                for _report in _pull(source, order, base + extension, pace):
-                    pass
+                self._pull_ec_file(source, order, base + extension, pace)
         except Refused as error:
             raise Refused(f"VolumeEcShardsCopy volume {request.volume_id}: {error}") from None
         if request.copy_ecx_file and self.era == "4.44" and not os.path.getsize(f"{base}.ecx"):
             os.unlink(f"{base}.ecx")
             raise Refused(f"VolumeEcShardsCopy volume {request.volume_id}: source .ecx is 0 bytes")
         return v.VolumeEcShardsCopyResponse()
+
+    def _pull_ec_file(self, source: Any, order: v.CopyFileRequest, path: str, pace: _Pace) -> None:
+        """Copy a file beside shards: shards and `.ecx` in place, over what is there; `.ecj` over its beginning.
+
+        Only the other optional ones are staged. Before 4.44 what a broken transfer has written stays.
+        """
+        if order.ignore_source_file_not_found and order.ext != ".ecj":
+            for _report in _pull(source, order, path, pace):
+                pass
+            return
+        append, modified = order.ext == ".ecj", 0
+        before = Path(path).exists()
+        try:
+            with open(path, "r+b" if append and before else "wb") as file:
+                for piece in source.CopyFile(order):
+                    modified = modified or piece.modified_ts_ns
+                    file.write(piece.file_content)
+                    file.flush()
+                    pace.spend(len(piece.file_content))
+        except grpc.RpcError as error:
+            if not append and self.era != "3.97":
+                Path(path).unlink(missing_ok=True)
+            raise Refused(f"failed to copy {path} file: {_words(error)}") from None
+        if not modified and self.era != "3.97" and not (append and before):
+            Path(path).unlink(missing_ok=True)
 
     def VolumeEcShardsInfo(self, request: v.VolumeEcShardsInfoRequest, _context: Any) -> v.VolumeEcShardsInfoResponse:
         """The mounted shards of a volume; before 4.44 of the first disk only."""
@@ -890,7 +950,9 @@ class VolumeServer(VolumeServerServicer):
     def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> http_api.Answer:
         """Read, write and delete files."""
         if path == "/status":
-            return http_api.json_answer(200, {"Version": self._version})
+            return http_api.json_answer(200, {"DiskStatuses": [], "Version": self._version})
+        if path == "/ui/index.html":
+            return 200, f"<tr><th>Masters</th><td>[{' '.join(one.http for one in self.masters)}]</td></tr>".encode()
         try:
             fid = FileId.parse(path.lstrip("/").partition(".")[0].replace("/", ","))
         except ValueError as error:
@@ -905,6 +967,11 @@ class VolumeServer(VolumeServerServicer):
             return self._put(fid, query, body)
         except (Refused, Mismatch, FileNotFoundError) as error:
             return http_api.json_answer(500, {"error": str(error)})
+
+    def serve_metrics(self, _method: str, _path: str, _query: dict[str, str], _body: bytes) -> http_api.Answer:
+        """The writes that failed here since the server was started."""
+        name = 'SeaweedFS_volumeServer_handler_total{type="errorWriteToLocalDisk"}'
+        return 200, f"{name} {self._refused_writes}\n".encode()
 
     def _get(self, fid: FileId) -> http_api.Answer:
         volume = self.store.find(fid.volume_id)
@@ -927,7 +994,11 @@ class VolumeServer(VolumeServerServicer):
         volume = self.store.find(fid.volume_id)
         others = self._to_replicate(fid.volume_id, volume) if is_first else []
         # One that lacks the volume passes it on, or stores nothing, and acknowledges it as real ones do.
-        unchanged = volume is not None and not volume.write(new_needle(fid.needle_id, fid.cookie, body))
+        try:
+            unchanged = volume is not None and not volume.write(new_needle(fid.needle_id, fid.cookie, body))
+        except Refused:
+            self._refused_writes += 1
+            raise
         for address in others:
             _object("PUT", f"http://{address.http}/{fid}?type=replicate", body)
         return http_api.json_answer(204 if unchanged else 201, {"name": "", "size": len(body)})
@@ -1107,5 +1178,7 @@ def main(argv: list[str]) -> None:
     add_VolumeServerServicer_to_server(server, rpc)  # type: ignore[no-untyped-call]
     rpc.start()
     http_api.start(server.address.host, server.address.port, server.serve, faults, server.control)
+    if port := int(server.settings.get("metricsPort", "0")):
+        http_api.start(server.address.host, port, server.serve_metrics, faults, server.control)
     threading.Thread(target=server.heartbeats, daemon=True).start()
-    wait_for_sigterm()
+    wait_for_sigterm(server.leave)
