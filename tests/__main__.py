@@ -1,9 +1,9 @@
 """Run the tests, several files at a time: `python -m tests [-n PROCESSES] [--allow-flaky] [pytest arguments]`.
 
-Most tests wait for servers, so twice as many processes as cores keep the cores busy. Each file is a pytest process of
-its own, with clusters of its own on ports of its own; pytest-xdist cannot be used beside gevent. A file that failed is
-run once more, alone, which tells what is flaky from what is broken. Both are failures: only --allow-flaky ends with 0
-where all that failed passed then.
+Most tests wait for servers, so three times as many processes as cores keep the cores busy. Each file is a pytest
+process of its own, with clusters of its own on ports of its own, and so is all of tests/pure, which starts no servers;
+pytest-xdist cannot be used beside gevent. What failed is run once more, alone, which tells what is flaky from what is
+broken. Both are failures: only --allow-flaky ends with 0 where all that failed passed then.
 """
 
 from __future__ import annotations
@@ -20,10 +20,18 @@ from queue import Empty, SimpleQueue
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = (
+    "test_ec_repair_killed.py",
     "test_move.py",
+    "pure",
     "test_erasure_coding_killed.py",
     "test_erasure_coding_faults.py",
     "test_ec_balance.py",
+    "test_ec_repair.py",
+    "test_holds.py",
+    "test_slow_links.py",
+    "test_deliver.py",
+    "test_delete_empty.py",
+    "test_run.py",
     "test_erasure_coding.py",
     "test_vacuum.py",
     "test_remote_upload.py",
@@ -39,6 +47,11 @@ FIRST = (
 )
 """The files that take longest; they must not be the last to begin."""
 
+TOGETHER = ("tests/pure",)
+"""Folders of tests that start no servers: a process each, since starting one costs more than most of their files."""
+
+FILES = sorted((ROOT / "tests").glob("**/test_*.py"))
+
 ENDED = re.compile(r"^(?:=+ )?((?:\d+ [a-z]+(?:, )?)+) in [\d.]+s")
 NO_TESTS = 5  # pytest's exit status where every test of a file was deselected
 
@@ -53,9 +66,11 @@ class Run:
         self.broken: list[str] = []  # of those, the ones that failed alone, too
         self._files: SimpleQueue[Path] = SimpleQueue()
         self._lock = threading.Lock()
+        found = {next((ROOT / one for one in TOGETHER if ROOT / one in path.parents), path) for path in FILES}
         names = list(FIRST)
-        found = sorted((ROOT / "tests").glob("**/test_*.py"), key=lambda path: (path.name not in names, path))
-        for path in sorted(found, key=lambda path: names.index(path.name) if path.name in names else len(names)):
+        for path in sorted(
+            found, key=lambda path: (names.index(path.name) if path.name in names else len(names), path)
+        ):
             self._files.put(path)
 
     def work(self) -> None:
@@ -95,7 +110,7 @@ class Run:
 def main(arguments: list[str]) -> int:
     """Run everything; 0 if all passed at once."""
     started = time.monotonic()
-    processes = 2 * (os.cpu_count() or 1)
+    processes = 3 * (os.cpu_count() or 1)
     allow_flaky = "--allow-flaky" in arguments
     arguments = [word for word in arguments if word != "--allow-flaky"]
     if arguments[:1] == ["-n"]:

@@ -22,9 +22,9 @@ import grpc.experimental.gevent
 grpc.experimental.gevent.init_gevent()
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hypothesis
 import pytest
@@ -36,11 +36,14 @@ hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 
+Scope = Literal["session", "module"]
+
 SANDBOX_KIND = Kind()
 REAL_KINDS = real_kinds()
+MODERN = [kind for kind in REAL_KINDS if kind.era == "4.44"]
 
 
-def _params(kinds: list[Kind]) -> list[Any]:
+def _params(kinds: Sequence[Kind]) -> list[Any]:
     return [pytest.param(kind, id=str(kind), marks=[pytest.mark.real] if kind.binary else []) for kind in kinds]
 
 
@@ -57,29 +60,24 @@ def launcher() -> Iterator[Launcher]:
     launcher.close()
 
 
-def _session_cluster(kind: Kind, launcher: Launcher, directories: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = start_cluster(kind, launcher, directories.mktemp(str(kind)))
-    yield cluster
-    cluster.close()
+def clusters(kinds: Sequence[Kind] = (), scope: Scope = "module", **wishes: Any) -> Any:
+    """Return a fixture: a cluster of the sandbox, or of each of these kinds. For `wishes` see start_cluster()."""
+
+    @pytest.fixture(scope=scope, params=_params(kinds) or None)
+    def started(
+        request: pytest.FixtureRequest, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Cluster]:
+        kind = request.param if kinds else SANDBOX_KIND
+        cluster = start_cluster(kind, launcher, tmp_path_factory.mktemp(str(kind)), **wishes)
+        yield cluster
+        cluster.close()
+
+    return started
 
 
-@pytest.fixture(scope="session", params=_params([SANDBOX_KIND, *REAL_KINDS]))
-def _cluster(
-    request: pytest.FixtureRequest, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    yield from _session_cluster(request.param, launcher, tmp_path_factory)
-
-
-@pytest.fixture(scope="session")
-def _sandbox_cluster(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    yield from _session_cluster(SANDBOX_KIND, launcher, tmp_path_factory)
-
-
-@pytest.fixture(scope="session", params=_params([*(Kind(era) for era in ERAS), *REAL_KINDS]))
-def _any_cluster(
-    request: pytest.FixtureRequest, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    yield from _session_cluster(request.param, launcher, tmp_path_factory)
+_cluster = clusters([SANDBOX_KIND, *REAL_KINDS], scope="session")
+_sandbox_cluster = clusters(scope="session")
+_any_cluster = clusters([*(Kind(era) for era in ERAS), *REAL_KINDS], scope="session")
 
 
 @pytest.fixture

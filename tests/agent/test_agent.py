@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 import urllib.request
@@ -17,6 +18,7 @@ from tests.agent.driver import Driver
 from tests.agent.work import compactions, garbage, hold, server_of
 from tests.support import eventually, free_port
 from tests.support.cluster import Admin, Cluster
+from weed_core.job_types import CATEGORIES
 
 Start = Callable[..., Agent]
 
@@ -39,7 +41,7 @@ def test_a_job_is_run_once_and_its_files_read_back(sandbox_cluster: Cluster, dri
     sandbox_cluster.check(files)
     assert len(driver.completions("j1")) == 1
     assert driver.violations() == []
-    agent.says("completed vacuum j1")
+    agent.says(r"completed vacuum .*\[j1\]")
 
 
 def test_the_log_tells_connection_assignment_and_end_in_one_sentence_each(
@@ -49,8 +51,8 @@ def test_the_log_tells_connection_assignment_and_end_in_one_sentence_each(
     driver.give("j1", "vacuum", volume_id, server_of(sandbox_cluster, volume_id))
     driver.ended("j1")
     assert f"{dialect} dialect, plaintext" in agent.says("admin .* gRPC")
-    agent.says(f"took vacuum j1 \\(volume {volume_id}\\)")
-    agent.says(f"completed vacuum j1 \\(volume {volume_id}\\): ")
+    agent.says(f"took vacuum of volume {volume_id} \\[j1\\]$")
+    agent.says(f"completed vacuum of volume {volume_id} in [0-9.]+s, [0-9.]+ KiB freed: .* \\[j1\\]$")
     agent.says("no TLS is configured")
 
 
@@ -76,7 +78,7 @@ def test_sigterm_lets_the_running_job_finish_and_exits_with_0(
     agent.terminate()
     assert agent.wait() == 0
     assert driver.ended("j1").success
-    assert agent.text.count("completed vacuum j1") == 1
+    assert agent.text.count("completed vacuum of ") == 1
     assert "0 results owed" in agent.text
     if dialect == "classic":
         assert driver.said("shutdown")
@@ -138,7 +140,7 @@ def test_a_result_waits_for_an_admin_that_was_restarted(sandbox_cluster: Cluster
     driver.give("j1", "vacuum", volume_id, server_of(sandbox_cluster, volume_id))
     eventually(lambda: compactions(sandbox_cluster) == 1)
     driver.admin.kill()
-    agent.says("completed vacuum j1")
+    agent.says(r"completed vacuum .*\[j1\]")
     driver.start_again()
     assert driver.ended("j1", 40).success
     assert compactions(sandbox_cluster) == 1
@@ -351,7 +353,7 @@ def test_the_line_of_seaweedfs_own_chart_works_and_its_log_is_written_where_it_s
     logs.mkdir()
     line = [f"-logdir={logs}", "-v=1", "worker", flags_for(driver.admin), "-jobType=default,iceberg", "-debug"]
     agent = start_agent(*line, "-maxDetect=1", "-maxExecute=4", f"-debug.port={port}")
-    agent.says("registered as .* for vacuum, balance, ec_balance, replication")
+    agent.says(f"registered as .* for {', '.join(CATEGORIES['default'])}")
     agent.says("WARNING -jobType=default,iceberg: this worker has no admin_script, s3_lifecycle, iceberg_maintenance")
     assert "registered as" in (logs / "weed_worker.log").read_text()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/debug/pprof/goroutine?debug=2", timeout=10) as answer:
@@ -370,7 +372,7 @@ def test_what_does_not_end_within_the_grace_time_is_undone_within_it(
     eventually(lambda: compactions(sandbox_cluster) == 1)
     began = time.monotonic()
     agent.terminate()
-    agent.says(f"vacuum j1 \\(volume {volume_id}\\): .*(needs about|nobody can tell)")
+    agent.says(f"vacuum of volume {volume_id}: .*(needs about|nobody can tell).* \\[j1\\]$")
     assert agent.wait(20) == 0
     assert time.monotonic() - began < 10
     assert "the task did not end within the 4 s for that" in driver.ended("j1").error
@@ -385,3 +387,40 @@ def test_sighup_and_sigusr1_leave_the_worker_running(driver: Driver, agent: Agen
     agent.says("Greenlet")
     assert agent.process.poll() is None
     assert driver.workers()
+
+
+def test_sighup_takes_what_it_can_of_a_changed_file_and_names_what_waits_for_a_restart(
+    driver: Driver, start_agent: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "worker.conf"
+    file.write_text("maxMBps=10\nmaxExecute=2\n")
+    agent = start_agent(flags_for(driver.admin), f"-options={file}")
+    agent.says("registered as")
+    file.write_text(f"maxMBps=20\nmaxExecute=3\nmetricsPort={free_port()}\npauseFile={tmp_path / 'pause'}\n")
+    (tmp_path / "pause").write_text("disk swap")
+    agent.process.send_signal(signal.SIGHUP)
+    agent.says("only after a restart of this worker: -maxExecute, -metricsPort$")
+    agent.says("reloaded: 20 MB/s in all")
+    file.write_text("maxMBps=20\nmaxExecute=none\n")
+    agent.process.send_signal(signal.SIGHUP)
+    agent.says(f"not reloaded: {re.escape(str(file))}, line 2: -maxExecute=none is no number")
+
+
+def test_json_lines_about_a_job_tell_its_facts_as_keys(
+    sandbox_cluster: Cluster, driver: Driver, start_agent: Start
+) -> None:
+    agent = start_agent(flags_for(driver.admin), "-capabilities=vacuum", "-logFormat=json")
+    agent.says("registered as")
+    (volume_id,) = garbage(sandbox_cluster).volume_ids
+    driver.give("j1", "vacuum", volume_id, server_of(sandbox_cluster, volume_id))
+    assert driver.ended("j1").success
+    line = json.loads(agent.says('"message": "completed vacuum'))
+    assert (line["job_id"], line["type"], line["volumes"]) == ("j1", "vacuum", [volume_id])
+    assert (line["outcome"], line["level"]) == ("done", "INFO")
+    assert 0 < line["seconds"] < 60
+    assert line["bytes"] > 0
+    assert line["freed_bytes"] > 0
+    driver.give("j2", "vacuum", 4711, server_of(sandbox_cluster, volume_id))
+    assert not driver.ended("j2").success
+    failed = json.loads(agent.says('"message": "failed vacuum of volume 4711'))
+    assert (failed["job_id"], failed["outcome"], failed["level"]) == ("j2", "failed", "ERROR")

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ import pytest
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
 from tests.agent.work import COMPACT, garbage, server_of
+from tests.conftest import clusters
 from tests.support import erasure_coding, eventually
-from tests.support.cluster import Cluster, Kind, start_cluster
-from weed_sandbox.launcher import Launcher
+from tests.support.cluster import Cluster
 
 Start = Callable[..., Agent]
 BEAT = 0.2
@@ -60,11 +60,7 @@ def longest_gap(driver: Driver, since: float) -> float:
     return max(later - earlier for earlier, later in pairwise(beats))
 
 
-@pytest.fixture(scope="module")
-def _many_servers(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = start_cluster(Kind(), launcher, tmp_path_factory.mktemp("many"), servers=15)
-    yield cluster
-    cluster.close()
+_many_servers = clusters(servers=15)
 
 
 @pytest.fixture

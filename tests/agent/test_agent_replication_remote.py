@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.agent.agent import Agent, flags_for
-from tests.support import eventually
+from tests.agent.test_metrics import Watcher
+from tests.support import eventually, free_port
 from tests.support.cluster import Admin, Cluster, Files, Server, request
 from tests.support.s3 import MASTER_TOML, SlowWay, Store, free_address, start_gateway, start_stand_in
 from weed_sandbox.launcher import Launcher
@@ -190,13 +192,25 @@ def test_a_worker_killed_while_servers_may_write_past_a_new_copy_opens_the_volum
     admin.configure("replication", min_fault_age_seconds=0)
     threading.Thread(target=run, args=(admin, "replication"), daemon=True).start()
     agent.says("read-only until servers know the new copy")
+    agent.says(f"volume {volume_id} is read-only until [0-9:]+ UTC, so that no server writes past its new place")
     agent.kill()
-    again = start_agent(flags_for(admin), CAPABILITIES)
+    watcher = Watcher(free_port())
+    again = start_agent(flags_for(admin), CAPABILITIES, *watcher.flags)
     again.says("cannot yet undo .* stays read-only until")
+    (kept,) = watcher.status()["read_only"]
+    assert (kept["volume"], kept["type"]) == (volume_id, "replication")
+    assert kept["text"].startswith(f"volume {volume_id} is read-only until ")
+    assert watcher.metric("weed_worker_holds") == 1
+    assert abs((watcher.metric("weed_worker_oldest_hold_timestamp_seconds") or 0) - time.time()) < 60
+    _code, shown = watcher.get("/")
+    assert "Kept read-only (1)" in shown
+    assert f"to undo: what a killed replication on volume {volume_id} left" in shown
     holders = cluster.locations(volume_id)
     assert len(holders) == 2
     assert all(is_read_only(cluster, server, volume_id) for server in holders)
     again.says("undid what replication", timeout=40)
+    assert watcher.status()["read_only"] == []
+    assert watcher.metric("weed_worker_holds") == 0
     assert not any(is_read_only(cluster, server, volume_id) for server in holders)
     cluster.check(files)
 
@@ -241,7 +255,7 @@ class Tiered:
 
     def configure(self, admin: Admin, **values: bool | int | float | str) -> None:
         """Let whatever is half full move to the backend."""
-        fixed: dict[str, Any] = {"backend": "s3.default", "quiet_for_seconds": 0, "full_percent": 50.0}
+        fixed: dict[str, Any] = {"backend": "s3.default", "quiet_for_seconds": 0, "fullness_ratio": 0.5}
         admin.configure("remote_upload", **fixed, **values)
         path = "/api/plugin/job-types/remote_upload/config"
         config = admin.get(path)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+import shutil
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.agent.agent import Agent, flags_for
@@ -38,6 +42,12 @@ class Watcher:
             except OSError:
                 return 0, ""
             return answer.status, answer.read().decode()
+
+    def headers(self, path: str) -> dict[str, str]:
+        """The headers of a page."""
+        with closing(http.client.HTTPConnection(self.host, self.port, timeout=10)) as connection:
+            connection.request("GET", path)
+            return dict(connection.getresponse().getheaders())
 
     def status(self) -> dict[str, Any]:
         """The status document."""
@@ -98,7 +108,7 @@ def test_a_registered_worker_is_ready_and_tells_what_the_manual_lists(
     assert [entry["connected"] for entry in status["registrations"]] == [True]
     assert watcher.metric("weed_worker_connected") == 1
     assert watcher.metric("weed_worker_stream_events_total", event="connected") == 1
-    assert watcher.metric("weed_worker_slots_total", lane="execution") == 2
+    assert watcher.metric("weed_worker_slots", lane="execution") == 2
     assert watcher.metric("weed_worker_info", id="w-seen", address="host1") == 1
     assert watcher.metric("weed_worker_heartbeat_late_seconds_count") is not None
     assert watcher.metric("process_resident_memory_bytes") is not None
@@ -149,9 +159,9 @@ def test_a_running_job_is_seen_with_its_stage_and_its_end_is_counted(
     assert driver.ended("j1").success
     eventually(lambda: watcher.metric("weed_worker_tasks_total", type="vacuum", result="success") == 1)
     assert watcher.status()["tasks_completed"] == 1
-    assert watcher.metric("weed_worker_task_seconds_count", type="vacuum") == 1
-    assert (watcher.metric("weed_worker_bytes_read_total", type="vacuum") or 0) > 0
-    assert (watcher.metric("weed_worker_bytes_written_total", type="vacuum") or 0) > 0
+    assert watcher.metric("weed_worker_task_duration_seconds_count", type="vacuum") == 1
+    assert (watcher.metric("weed_worker_read_bytes_total", type="vacuum") or 0) > 0
+    assert (watcher.metric("weed_worker_written_bytes_total", type="vacuum") or 0) > 0
     assert watcher.metric("weed_worker_slots_used", lane="execution") == 0
     eventually(lambda: watcher.metric("weed_worker_journal_entries_open") == 0)
 
@@ -220,3 +230,67 @@ def test_a_metrics_port_in_use_is_refused_with_one_line(start_agent: Start, admi
     agent = start_agent(flags_for(admin), f"-metricsPort={admin.address.port}", "-metricsIp=127.0.0.1")
     assert agent.wait() == 2
     assert f"-metricsPort={admin.address.port} on -metricsIp=127.0.0.1 cannot be had" in agent.text
+
+
+ABBREVIATED = re.compile(r"_(s|ms|us|ns|sec|secs|b|kb|mb|gb|mib|bits|percent|minutes|hours|days|milliseconds)(_|$)")
+
+
+def problems(family: Metric) -> Iterator[str]:
+    """What `promtool check metrics` says of a family, and what it should."""
+    names = {sample.name for sample in family.samples}
+    if not family.documentation:
+        yield "no help text"
+    if family.type == "counter" and not all(name.endswith("_total") for name in names):
+        yield "a counter without _total"
+    if family.type != "counter" and any(name.endswith("_total") for name in names):
+        yield "no counter, and ends in _total"
+    if any(name.endswith("_created") for name in names):
+        yield "times at which series began are noise"
+    if family.type not in ("histogram", "summary") and any(re.search("_(bucket|count|sum)$", name) for name in names):
+        yield "the suffix of a histogram"
+    if ABBREVIATED.search(family.name) or re.search("_(counter|gauge|histogram)(_|$)", family.name):
+        yield "an abbreviated unit, or a type in the name"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", family.name) or re.search(
+        "_total_|_seconds_(?!bucket|count|sum)", family.name
+    ):
+        yield "no name by the rules"
+    for sample in family.samples:
+        for label, value in sample.labels.items():
+            if not re.fullmatch(r"[a-z][a-z_]*", label) or (label in ("type", "reason", "result") and " " in value):
+                yield f"label {label}={value!r}"
+
+
+def test_metrics_follow_the_rules_of_prometheus(
+    sandbox_cluster: Cluster, start_agent: Start, watcher: Watcher, tmp_path: Path
+) -> None:
+    admin = sandbox_cluster.start_admin("plugin")
+    start_agent(flags_for(admin), "-capabilities=vacuum,balance", "-window=balance=00:00-23:59", *watcher.flags)
+    eventually(lambda: watcher.get("/ready")[0] == 200, 20)
+    (volume_id,) = garbage(sandbox_cluster).volume_ids
+    driver = Driver(admin, "plugin")
+    driver.give("j1", "vacuum", volume_id, str(sandbox_cluster.locations(volume_id)[0].address))
+    assert driver.ended("j1").success
+    eventually(lambda: admin.post("/api/plugin/job-types/vacuum/schema"), 20)
+
+    def passed_over() -> float | None:
+        admin.post("/api/plugin/job-types/vacuum/detect")
+        return watcher.metric("weed_worker_volumes_passed_over", type="vacuum", reason="below_the_threshold")
+
+    eventually(passed_over, 30, pause=0.5)  # the master learns late what was vacuumed
+    _code, text = watcher.get("/metrics")
+    found = {family.name: list(problems(family)) for family in text_string_to_metric_families(text)}
+    assert len(found) > 30
+    assert not {name: words for name, words in found.items() if words}
+    if promtool := shutil.which("promtool"):
+        done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    freed = watcher.metric("weed_worker_freed_bytes_total", type="vacuum")
+    assert freed is not None
+    assert freed > 0
+    for name in ("last_success", "last_look"):
+        at = watcher.metric(f"weed_worker_{name}_timestamp_seconds", type="vacuum") or 0
+        assert abs(at - time.time()) < 60
+    assert watcher.metric("weed_worker_last_failure_timestamp_seconds", type="vacuum") is None
+    assert watcher.metric("weed_worker_jobs_to_do", type="vacuum") == 0
+    assert (watcher.metric("weed_worker_working_directory_free_bytes") or 0) > 0
+    assert watcher.metric("weed_worker_holds") == 0

@@ -60,6 +60,7 @@ def test_each_command_of_a_maintenance_session_runs(
         word.replace("10.0.0.1:9333", str(sandbox_cluster.master)).replace("10.0.0.1:23646", str(admin.address))
         for word in shlex.split(command)[2:]
     ]
+    words = [f"-to={sandbox_cluster.servers[1].address}" if word.startswith("-to=") else word for word in words]
     words = [f"-volumeId={files.volume_ids[0]}" if word == "-volumeId=7" else word for word in words]
     extra = [f"-workingDir={tmp_path}"] if words[0] in ("run", "doctor") else []
     extra += ["-yes"] if words[0] == "run" and "-dryRun" not in words else []

@@ -14,10 +14,10 @@ from tests.agent.agent import Agent
 from tests.agent.driver import Driver
 from tests.agent.test_agent_tls import authority, secure_admin, security  # noqa: F401  fixtures
 from tests.agent.work import garbage, server_of
-from tests.slow_link import SlowLink
 from tests.support import free_port
 from tests.support.certificates import Authority
 from tests.support.cluster import Admin, Cluster
+from tests.support.slow_link import SlowLink
 
 Start = Callable[..., Agent]
 Slow = Callable[[Admin, float], str]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.support.cluster import Cluster, Files
 
 COMPACT = "VacuumVolumeCompact"
 
 
-def garbage(cluster: Cluster, volumes: int = 1) -> Files:
+def garbage(cluster: Cluster, volumes: int = 1, **wishes: Any) -> Files:
     """Volumes of which the greater part is deleted."""
-    files = cluster.fill(count=6, size=20_000, volumes=volumes)
+    files = cluster.fill(count=6, size=20_000, volumes=volumes, **wishes)
     for volume_id in files.volume_ids:
         cluster.delete(files.of(volume_id)[:4])
     cluster.settle()

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from proto_gen import worker_pb2
-from tests.conftest import SANDBOX_KIND
+from tests.conftest import clusters
 from tests.support import eventually
-from tests.support.cluster import Cluster, Server, start_cluster
+from tests.support.cluster import OPTIONS, Cluster, Server
 from tests.support.erasure_coding import job as encode_job
 from tests.support.rpcs import CHANGING, see_nothing_yet
 from weed_cluster.address import Address
 from weed_cluster.builds import Build, Builds, why_unlike
 from weed_core.errors import StaleTask
 from weed_core.model import DetectionRequest, Job
-from weed_safety import move
 from weed_safety.alike import BUILDS
-from weed_sandbox.launcher import Launcher
 from weed_tasks import balance, erasure_coding, replication
-from weed_tasks.replication import repair
 
-
-@pytest.fixture(scope="module")
-def _five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = start_cluster(SANDBOX_KIND, launcher, tmp_path_factory.mktemp("five"), servers=5)
-    yield cluster
-    cluster.close()
+_five = clusters(servers=5)
 
 
 @pytest.fixture
@@ -36,8 +26,8 @@ def mixed(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     _five.reset()
     BUILDS.forget()
     _five.options["sender_seconds"] = 0.0
-    monkeypatch.setattr(move, "QUIET", 0.2)
-    monkeypatch.setattr(repair, "QUIET", 0.2)
+    monkeypatch.setitem(OPTIONS, "still_seconds", 0.2)
+    monkeypatch.setitem(OPTIONS, "still_seconds", 0.2)
     see_nothing_yet(_five)
     _five.faults(_five.servers[4]).size_limit("8000GB")
     return _five

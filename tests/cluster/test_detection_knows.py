@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,28 +14,22 @@ import pytest
 from proto_gen import worker_pb2
 from proto_gen.volume_server_pb2 import AllocateVolumeRequest
 from proto_gen.worker_pb2 import TaskParams, TaskSource, TaskTarget
-from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
+from tests.conftest import MODERN, SANDBOX_KIND, clusters
 from tests.support import eventually
-from tests.support.cluster import LATELY, Cluster, Server, start_cluster
+from tests.support.cluster import LATELY, Cluster, Server
 from tests.support.s3 import MASTER_TOML, Store, free_address, start_stand_in
 from weed_core.errors import BadTask, StaleTask, TaskError
 from weed_core.model import DetectionRequest, Job, Setback
 from weed_core.values import Value
+from weed_safety.lease import volume_lease
 from weed_sandbox.launcher import Launcher
 from weed_tasks import balance, ec_balance, erasure_coding, remote_upload, replication, vacuum
 
-MODERN = [kind for kind in REAL_KINDS if kind.era == "4.44"]
 SMALL: dict[str, Value] = {"min_size_mb": 1, "fullness_ratio": 0.001, "quiet_for_seconds": 0}
 STRANGER = "10.9.9.9"
 
 
-@pytest.fixture(scope="module", params=_params([SANDBOX_KIND, *MODERN]))
-def _four(
-    request: pytest.FixtureRequest, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    cluster = start_cluster(request.param, launcher, tmp_path_factory.mktemp(f"knows-{request.param}"), servers=4)
-    yield cluster
-    cluster.close()
+_four = clusters([SANDBOX_KIND, *MODERN], servers=4)
 
 
 @pytest.fixture
@@ -108,6 +104,22 @@ def test_vacuum_passes_over_a_volume_whose_server_does_not_trust_this_host(four:
     volume_id = with_garbage(four, four.servers[:1])
     four.guard(four.servers[0], STRANGER)
     refused_alike(four, vacuum, vacuum_of(volume_id), "-whiteList")
+
+
+def test_vacuum_says_whose_job_keeps_a_volume_read_only_and_what_opens_one_of_nobody(four: Cluster) -> None:
+    a = four.servers[0]
+    volume_id, _other = with_garbage(four, [a]), with_garbage(four, [a])
+    four.volume(a).volume_mark_readonly(volume_id=volume_id)
+    four.settle()
+
+    def told() -> str:
+        found = vacuum.detect(DetectionRequest("vacuum", {}, ()), four.context())
+        return next(skip.reason for skip in found.skipped if skip.volume_id == volume_id)
+
+    assert f"weed_worker undo -volumeId={volume_id} compares replicas and opens it" in told()
+    with volume_lease(four.context(), volume_id):
+        me = f"weed_worker {socket.gethostname()} {os.getpid()}"
+        assert told().startswith(f"volume {volume_id} is read-only while {me}")
 
 
 # ---- balance
@@ -340,7 +352,7 @@ def tiered(make_cluster: Callable[..., Cluster], s3: Store, tmp_path: Path) -> C
     return make_cluster(era="4.44", master_toml=MASTER_TOML.format(endpoint=s3.address.http), volume_size_limit_mb=1)
 
 
-REMOTE: dict[str, Value] = {"backend": "s3.default", "quiet_for_seconds": 0, "full_percent": 1, "min_size_mb": 0}
+REMOTE: dict[str, Value] = {"backend": "s3.default", "quiet_for_seconds": 0, "fullness_ratio": 0.01, "min_size_mb": 0}
 
 
 def upload_of(volume_id: int) -> Job:

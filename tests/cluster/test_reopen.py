@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.cluster import Cluster, request
+from tests.support.cluster import OPTIONS, Cluster, request
 from weed_core.errors import Mismatch, StaleTask
-from weed_safety import location_cache
 from weed_safety.journal import Journal
 from weed_tasks.reopen import reopen
 
@@ -25,6 +24,7 @@ def test_a_volume_left_half_read_only_is_opened_on_all_its_servers(cluster: Clus
     files = cluster.fill(servers=[a, b], replication="001")
     (volume_id,) = files.volume_ids
     cluster.volume(a).volume_mark_readonly(volume_id=volume_id, persist=True)
+    cluster.options["remembered_seconds"] = 1.0  # for servers that cannot be made to forget
     entry = Journal.memory("undo", "replication", volume_id)
     said = reopen(cluster.context(entry), volume_id, None)
     assert said.startswith(f"volume {volume_id}: 2 equal replicas on {a.address} and {b.address} are writable")
@@ -63,7 +63,7 @@ def test_a_volume_that_lacks_a_copy_or_is_open_is_not_touched(cluster: Cluster) 
 def test_where_servers_cannot_forget_the_volume_is_opened_when_their_time_is_over(
     make_sandbox_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(location_cache, "CACHED_FOR", 1.0)
+    monkeypatch.setitem(OPTIONS, "remembered_seconds", 1.0)
     cluster = make_sandbox_cluster(era="4.13")
     a, b, _c = cluster.servers
     files = cluster.fill(servers=[a, b], replication="001")

@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from proto_gen import worker_pb2
-from tests.conftest import SANDBOX_KIND
+from tests.conftest import clusters
 from tests.support import eventually
-from tests.support.cluster import Cluster, Server, start_cluster
+from tests.support.cluster import OPTIONS, Cluster, Server
 from tests.support.erasure_coding import assert_as_before
 from tests.support.erasure_coding import job as encode_job
 from tests.tasks.ec_balance.test_ec_balance import job as shard_job
 from weed_core.errors import Mismatch, TaskError
 from weed_core.model import Job
-from weed_ec import proof
-from weed_safety import location_cache, move
-from weed_sandbox.launcher import Launcher
+from weed_ec import proof, shard_move
 from weed_tasks import balance, ec_balance, erasure_coding, replication
-from weed_tasks.ec_balance import task as ec_balance_task
-from weed_tasks.replication import repair
 
 NOT_THERE = "needle not found 1"
 
 
-@pytest.fixture(scope="module")
-def _five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = start_cluster(SANDBOX_KIND, launcher, tmp_path_factory.mktemp("five"), servers=5)
-    yield cluster
-    cluster.close()
+_five = clusters(servers=5)
 
 
 @pytest.fixture
 def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     _five.reset()
     for module, name, value in (
-        (move, "QUIET", 0.2),
-        (repair, "QUIET", 0.2),
-        (location_cache, "CACHED_FOR", 0.0),
         (proof, "FINDS_OTHERS_WITHIN", 0.5),
-        (ec_balance_task, "FINDS_OTHERS_WITHIN", 0.5),
+        (shard_move, "FINDS_OTHERS_WITHIN", 0.5),
     ):
         monkeypatch.setattr(module, name, value)
+    monkeypatch.setitem(OPTIONS, "still_seconds", 0.2)
+    monkeypatch.setitem(OPTIONS, "remembered_seconds", 0.0)
     _five.options["sender_seconds"] = 0.0
     forget_calls(_five)
     return _five

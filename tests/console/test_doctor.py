@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -12,10 +13,12 @@ import pytest
 from gevent.server import StreamServer
 
 from proto_gen.worker_pb2 import TaskParams, TaskTarget
+from tests.agent.agent import Agent, flags_for
 from tests.console.console import Console, Ended, Running
 from tests.support import eventually, free_port
 from tests.support.certificates import Authority
 from tests.support.cluster import Cluster, Files, Machine
+from tests.support.scrub import spoil
 from weed_core.model import Job
 from weed_safety.journal import Journal
 from weed_tasks import erasure_coding
@@ -28,6 +31,11 @@ AT_ONCE = ("-set=min_size_mb=1", "-set=fullness_ratio=0.001", "-set=quiet_for_se
 def findings(ended: Ended) -> list[dict[str, Any]]:
     """What is to be mended."""
     return [found for found in ended.json() if found["level"] in ("warning", "problem")]
+
+
+def ours(found: dict[str, Any]) -> list[str]:
+    """The command of this program that a find names as its fix, without the program's name."""
+    return str(found["fix"]).partition("weed_worker ")[2].split(";")[0].split()
 
 
 def filled(cluster: Cluster, **wishes: Any) -> Files:
@@ -52,6 +60,8 @@ def test_a_healthy_cluster_is_called_so(cluster: Cluster, here: Here) -> None:
     ended = here(cluster, "doctor")
     assert ended.status == 0, ended.out
     assert "all is well" in ended.out
+    assert "TLS, working directory, master, 3 volume servers, volumes" in ended.out
+    ended = here(cluster, "doctor", "-v=1")
     for server in cluster.servers:
         assert f"volume server {server.address}" in ended.out
     assert f"version {cluster.era}" in ended.out
@@ -70,8 +80,12 @@ def test_an_encoded_cluster_is_healthy_until_shards_are_lost(make_cluster: Calla
     client.volume_ec_shards_delete(volume_id=volume_id, collection="photos", shard_ids=shards[:2])
     (found,) = eventually(lambda: findings(here(cluster, "doctor", "-json")), 30)
     assert found["where"] == f"EC volume {volume_id} (photos)"
-    assert "partial: 12 of 14 shards" in found["what"]
-    assert "ec.rebuild" in found["fix"]
+    assert found["code"] == "EC_DEGRADED"
+    assert "12 of 14 shards" in found["what"]
+    assert f"missing {shards[0]} {shards[1]}" in found["what"]
+    document = here(cluster, *ours(found), "-yes", "-json").json()
+    assert [job["outcome"] for job in document["jobs"]] == ["done"], document
+    eventually(lambda: here(cluster, "doctor").status == 0, 30)
 
 
 def test_a_killed_encode_leaves_orphan_shards_that_doctor_finds_and_the_next_run_clears(
@@ -89,7 +103,7 @@ def test_a_killed_encode_leaves_orphan_shards_that_doctor_finds_and_the_next_run
     told = eventually(lambda: _finding(console.run("doctor"), "orphan shards"), 40, pause=1.0)
     assert f"EC volume {volume_id} (photos)" in told
     assert f"left read-only by erasure_coding of volume {volume_id}" in told
-    assert f"weed_worker run erasure_coding -volumeId={volume_id}" in told
+    assert f"weed_worker.py run erasure_coding -volumeId={volume_id} -master={cluster.master}" in told
     eventually(lambda: console.run("run", "erasure_coding", "-yes", *AT_ONCE).status == 0, 60, pause=3.0)
     eventually(lambda: console.run("doctor").status == 0, 40, pause=1.0)
     cluster.check(files)
@@ -109,7 +123,8 @@ def test_a_volume_left_read_only_is_found_with_the_command_that_mends_it(cluster
     (found,) = findings(ended)
     assert found["where"] == f"volume {volume_id} on {server.address}"
     assert "no journal here says why" in found["what"]
-    assert f"weed_worker undo -volumeId={volume_id};" in found["fix"]
+    assert "; it was so at the first look, 20" in found["what"]
+    assert f"weed_worker undo -volumeId={volume_id} -master={cluster.master}" in found["fix"]
 
 
 def test_a_volume_that_a_workers_journal_froze_is_told_with_the_journal(
@@ -121,7 +136,8 @@ def test_a_volume_that_a_workers_journal_froze_is_told_with_the_journal(
     entry.plan("freeze", server=str(server.address), volume_id=volume_id, persist=True)
     cluster.volume(server).volume_mark_readonly(volume_id=volume_id, persist=True)
     cluster.settle()
-    journal, frozen = findings(here(cluster, "doctor", "-json"))
+    frozen, journal = findings(here(cluster, "doctor", "-json"))
+    assert (frozen["code"], journal["code"]) == ("READ_ONLY", "CHANGES_LEFT")
     assert f"balance of volume {volume_id} (job-7)" in journal["what"]
     assert journal["where"] == str(tmp_path)
     assert f"left read-only by balance of volume {volume_id} (job-7), journal {tmp_path}" in frozen["what"]
@@ -131,7 +147,8 @@ def test_missing_copies_are_found(cluster: Cluster, here: Here) -> None:
     files = filled(cluster, replication="001", servers=[cluster.servers[0]])
     (found,) = findings(here(cluster, "doctor", "-json"))
     assert found["where"] == f"volume {files.volume_ids[0]}"
-    assert (found["what"], found["fix"]) == ("too few copies", "weed_worker run replication")
+    assert (found["code"], found["what"]) == ("ONE_COPY_LEFT", "one copy left")
+    assert found["fix"].startswith(f"weed_worker run replication -master={cluster.master}")
 
 
 def test_a_copy_that_is_read_only_while_the_other_takes_writes_is_a_problem(cluster: Cluster, here: Here) -> None:
@@ -153,7 +170,7 @@ def test_a_cluster_without_a_free_slot_is_not_well(make_cluster: Callable[..., C
     assert here(cluster, "doctor").status == 0
     filled(cluster)
     (found,) = findings(here(cluster, "doctor", "-json"))
-    assert (found["level"], found["where"]) == ("problem", "volume servers")
+    assert (found["code"], found["where"]) == ("NO_SLOTS", "volume servers")
     assert found["what"].startswith("no server has a free hdd slot of 2: ")
 
 
@@ -271,7 +288,14 @@ def test_doctor_changes_nothing(sandbox_cluster: Cluster, here: Here, tmp_path: 
     here(sandbox_cluster, "doctor")
     seen = {method for address in addresses for method, _request in sandbox_cluster.calls(address)}
     looking = {"GetMasterConfiguration", "Ping", "VolumeListStream", "VolumeServerStatus", "GetState", "SendHeartbeat"}
-    looks = {"VolumeNeedleStatus", "VolumeStatus", "ReadVolumeFileStatus", "LookupEcVolume", "RaftListClusterServers"}
+    looks = {
+        "CollectionList",
+        "VolumeNeedleStatus",
+        "VolumeStatus",
+        "ReadVolumeFileStatus",
+        "LookupEcVolume",
+        "RaftListClusterServers",
+    }
     assert seen <= looking | looks | {"ListClusterNodes"}
     (kept,) = tmp_path.rglob("*.json")
     assert kept.name == "last_topology.json", "what the cluster looks like is kept, and nothing else"
@@ -300,12 +324,6 @@ def test_a_tls_configuration_that_cannot_be_used_is_the_first_problem_and_the_do
 # ---- fixes are jobs that do it
 
 
-def ours(found: dict[str, Any]) -> list[str]:
-    """The command of this program that a find names as its fix, without the program's name."""
-    words = str(found["fix"]).split(";")[0].split()
-    return words[1:] if words[:1] == ["weed_worker"] else []
-
-
 def taken(cluster: Cluster, here: Here, found: dict[str, Any]) -> dict[str, Any]:
     """Dry-run the fix of a find; its job must take it, at the latest when a server had time to come back."""
     patience = ["-set=min_fault_age_seconds=0"] if "replication" in ours(found) else []
@@ -331,7 +349,7 @@ def test_a_missing_copy_that_no_server_may_take_is_told_with_the_reason_and_with
     cluster.fill(count=5, size=2000, servers=cluster.servers[:1], replication="010")
     cluster.settle()
     (found,) = findings(here(cluster, "doctor", "-json"))
-    assert "too few copies; replication leaves it" in found["what"]
+    assert "one copy left; replication leaves it" in found["what"]
     assert "placement 010" in found["what"]
     assert ours(found) == []
 
@@ -384,3 +402,81 @@ def test_volumes_that_a_full_disk_shut_are_not_to_be_opened_by_hand(sandbox_clus
     assert "its volumes turn read-only" in found["what"]
     assert "volume.mark" not in ended.out
     assert "1 volumes are read-only there for want of room" in ended.out
+
+
+def test_what_a_scrub_found_is_told_with_the_command_that_mends_it(cluster: Cluster, here: Here) -> None:
+    files = cluster.fill(6, servers=cluster.servers[:2], replication="001")
+    single = cluster.fill(3, servers=cluster.servers[:1])
+    cluster.settle()
+    (never,) = [found for found in here(cluster, "doctor", "-json").json() if found["where"] == "scrub"]
+    assert (never["level"], never["what"]) == ("note", "0 % verified in 30 days, oldest 0 days, 3 never")
+    for one, server in ((files, cluster.servers[1]), (single, cluster.servers[0])):
+        spoil(cluster, next(iter(one)), server)
+    assert "would read" in here(cluster, "run", "scrub", "-dryRun", "-yes").out
+    told = here(cluster, "run", "scrub", "-yes")
+    assert told.status == 0, told.out + told.err
+    assert "100 % verified in 30 days" in told.out
+    ended = here(cluster, "doctor", "-json")
+    assert ended.status == 1
+    by_volume = {found["where"]: found for found in ended.json()}
+    assert by_volume["scrub"]["level"] == "ok"
+    bad, lost = (by_volume[f"volume {one.volume_ids[0]}"] for one in (files, single))
+    assert f"run replication -volumeId={files.volume_ids[0]}" in bad["fix"]
+    assert next(iter(single)) in lost["what"]
+    assert "only copy" in lost["fix"]
+    mended = here(cluster, "run", "replication", f"-volumeId={files.volume_ids[0]}", "-yes")
+    assert mended.status == 0, mended.out + mended.err
+    cluster.settle()
+    cluster.check(files)
+
+
+def test_a_job_type_that_the_admin_schedules_and_no_worker_does_is_told_with_what_that_costs(
+    sandbox_cluster: Cluster, here: Here, tmp_path: Path
+) -> None:
+    admin = sandbox_cluster.start_admin("plugin")
+    for name, capabilities in (("both", "vacuum,balance"), ("one", "vacuum")):
+        agent = Agent(tmp_path / name, flags_for(admin), f"-capabilities={capabilities}")
+        try:
+            agent.says("registered as")
+            if name == "both":
+                eventually(lambda: len(admin.get("/api/plugin/scheduler-states")) == 2)
+                agent.terminate()
+                assert agent.wait() == 0
+                continue
+            told = [
+                found
+                for found in here(sandbox_cluster, "doctor", "-json", f"-admin={admin.address}").json()
+                if found["code"] == "JOB_TYPES_UNDONE"
+            ]
+        finally:
+            agent.kill()
+    (found,) = told
+    assert "it schedules volume_balance, and no connected worker does it: nothing of volume_balance" in found["what"]
+    assert found["fix"].endswith(f"weed_worker -admin={admin.address} -jobType=balance")
+
+
+def test_a_disk_with_less_than_a_tenth_free_is_told_before_it_is_full(sandbox_cluster: Cluster, here: Here) -> None:
+    filled(sandbox_cluster)
+    server = sandbox_cluster.servers[0]
+    total = shutil.disk_usage(server.data_dir).total
+    sandbox_cluster.faults(server).crowd(total * 8 // 100)
+    (found,) = findings(here(sandbox_cluster, "doctor", "-json"))
+    assert (found["code"], found["where"]) == ("DISK_NEARLY_FULL", f"volume server {server.address}")
+    sandbox_cluster.faults(server).crowd(total * 3 // 100)
+    (found,) = findings(here(sandbox_cluster, "doctor", "-json"))
+    assert found["code"] == "DISK_FULL"
+    assert "nothing but room opens them" in found["what"]
+
+
+def test_where_no_slot_is_left_the_volumes_without_a_file_are_counted(
+    make_cluster: Callable[..., Cluster], here: Here
+) -> None:
+    cluster = make_cluster(servers=[Machine(disks=(("hdd", 2),)), Machine(disks=(("hdd", 2),))])
+    first, second = cluster.servers
+    filled(cluster, volumes=2, servers=[first])
+    empty = [cluster.allocate([second]) for _volume in range(2)]
+    cluster.settle()
+    (found,) = findings(here(cluster, "doctor", "-json"))
+    assert (found["code"], found["volumes"]) == ("NO_SLOTS", empty)
+    assert "; 2 volumes without a file hold 2 of them" in found["what"]
+    assert "delete_empty leaves volume" in found["fix"], "they are too young for that job, which says so"

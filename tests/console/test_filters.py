@@ -10,7 +10,7 @@ from tests.console.console import Ended
 from tests.support.cluster import Cluster
 
 Here = Callable[..., Ended]
-JOBS = ("vacuum", "balance", "replication", "erasure_coding", "ec_balance", "remote_upload")
+JOBS = ("vacuum", "balance", "replication", "erasure_coding", "ec_balance", "ec_repair", "remote_upload")
 
 
 @pytest.mark.parametrize("words", [*(("plan", job) for job in JOBS), ("run", "vacuum", "-dryRun"), ("doctor",)])

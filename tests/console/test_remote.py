@@ -12,7 +12,7 @@ from tests.support.cluster import Cluster
 from tests.support.s3 import MASTER_TOML, Store, free_address, start_gateway, start_stand_in
 from weed_sandbox.launcher import Launcher
 
-WISHES = ("-set=backend=s3.default", "-set=quiet_for_seconds=0", "-set=full_percent=50", "-collection=archive")
+WISHES = ("-set=backend=s3.default", "-set=quiet_for_seconds=0", "-set=fullness_ratio=0.5", "-collection=archive")
 
 
 def test_remote_data_goes_and_comes_back_by_command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from weed_agent.metrics import Metrics
 from weed_agent.settings import parse
 from weed_agent.snapshot import take
 from weed_cluster import security
+from weed_cluster.health import Health
 from weed_core.model import Detection, Skipped
+from weed_core.scrub_ledger import Coverage
 from weed_worker import Worker
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -37,7 +40,10 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     metrics: Metrics = worker.metrics
     metrics.stream_event("connected")
     metrics.task_ended("vacuum", "success", 1.0, 10, 20)
-    metrics.detection_ended("vacuum", Detection([], [Skipped(1, "too young", "young")], seen=1))
+    worker.news.looked("vacuum", Detection([], [Skipped(1, "too young", "below the threshold")], seen=1))
+    health = Health({("", "14"): 1}, {("", "read_only"): 1}, {"": 1}, {("", "hour"): 1})
+    worker.sight.saw(health, Coverage(30, 1, 1), time.time())
+    worker.news.looked("balance", None, "no master answers")
     metrics.heartbeat_late(0.1)
     metrics.call("host:1", "VolumeStatus", "OK")
     metrics.show(lambda: take(worker))
@@ -75,8 +81,16 @@ def test_every_metric_named_is_one_that_a_worker_shows(shown: dict[str, set[str]
 def test_every_metric_of_the_worker_itself_is_on_the_dashboard(shown: dict[str, set[str]]) -> None:
     named = {name for panel in panels() for target in panel["targets"] for name in METRIC.findall(target["expr"])}
     suffix = re.compile(r"_(bucket|count|sum|created)$")
-    ours = {suffix.sub("", name) for name in shown if name.startswith("weed_worker_") and not name.endswith("_created")}
+    ours = {suffix.sub("", name) for name in shown if name.startswith("weed_worker_")}
     assert ours - {suffix.sub("", name) for name in named} == {"weed_worker_last_heartbeat_timestamp_seconds"}
+
+
+def test_every_alert_has_a_section_in_the_runbook_and_no_section_is_without_one() -> None:
+    text = (DEPLOY.parent / "docs" / "alerts.md").read_text()
+    sections = {f"docs/alerts.md#{name.lower()}" for name in re.findall(r"^## (\w+)$", text, re.M)}
+    assert {rule["annotations"]["runbook_url"] for rule in rules()} == sections
+    for rule in rules():
+        assert rule["annotations"]["runbook_url"].endswith(f"#{rule['alert'].lower()}")
 
 
 def test_every_label_selected_or_grouped_by_exists(shown: dict[str, set[str]]) -> None:
@@ -127,6 +141,6 @@ def test_every_rule_has_what_prometheus_and_its_reader_need() -> None:
         assert re.fullmatch(r"WeedWorker[A-Za-z]+", rule["alert"])
         assert re.fullmatch(r"\d+[smhd]", rule.get("for", "0s"))
         assert rule["labels"]["severity"] in ("info", "warning", "critical")
-        assert set(rule["annotations"]) == {"summary", "description"}
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
         for variable in re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]):
             assert variable == "instance" or re.search(rf"by \([^)]*\b{variable}\b", rule["expr"])

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
-from tests.support.cluster import Cluster, start_cluster
+from tests.conftest import REAL_KINDS, SANDBOX_KIND, clusters
+from tests.support.cluster import Cluster
 from weed_core.errors import Mismatch
 from weed_ec.source import Source, is_this_host
 from weed_ec.stream import PIECE, Slot, encode
-from weed_sandbox.launcher import Launcher
 from weed_storage.checksums import crc32c
 from weed_storage.ec_layout import layout
 from weed_storage.reed_solomon import Encoder
@@ -23,13 +21,7 @@ from weed_storage.reed_solomon import Encoder
 LARGE = 2 * PIECE  # bytes of a block in the first rows, instead of 1 GiB
 
 
-@pytest.fixture(scope="module", params=_params([SANDBOX_KIND, *REAL_KINDS]))
-def _module_two(
-    request: pytest.FixtureRequest, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    cluster = start_cluster(request.param, launcher, tmp_path_factory.mktemp(f"two-{request.param}"), servers=2)
-    yield cluster
-    cluster.close()
+_module_two = clusters([SANDBOX_KIND, *REAL_KINDS], servers=2)
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from datetime import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +17,7 @@ from weed_agent.settings import USAGE, WEED_FLAGS, flags, parse, parse_task_type
 from weed_console import flags as console_flags
 from weed_core import job_types
 from weed_core.errors import ConfigError
-from weed_core.goflags import normalise, parse_duration
+from weed_core.goflags import normalise, parse_duration, variable
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,11 @@ def test_the_line_from_the_manual_is_understood() -> None:
         (["-admin=a:1,b:2"], "names 2 servers"),
         (["-heartbeat=30"], "'30' is no duration"),
         (["-heartbeat=-5s"], "no duration"),
+        (["-v=5"], "-v=5 is out of range; it is from 0 to 4"),
+        (["-metricsPort=70000"], "it is from 0 to 65535"),
+        (["-capabilities=vacum"], "did you mean vacuum?"),
+        (["-profile=backgroud"], "did you mean background?"),
+        (["-maxConcurent=2"], "did you mean -maxConcurrent?"),
         (["-capabilities=vacuum,sweep"], "unknown task type 'sweep'"),
         (["-capabilities="], "names no task type"),
         (["-jobType=everything"], "-jobType: unknown task type 'everything'"),
@@ -117,7 +125,7 @@ def test_no_command_line_ends_in_anything_but_settings_or_one_clear_error(words:
         ("vacuum,volume.vacuum", ("vacuum",)),
         ("volume_balance,ec-balance", ("balance", "ec_balance")),
         ("all", job_types.TASK_TYPES),
-        ("heavy", ("erasure_coding", "remote_upload")),
+        ("heavy", ("erasure_coding", "remote_upload", "tier_move")),
     ],
 )
 def test_aliases_and_categories_name_task_types(text: str, names: tuple[str, ...]) -> None:
@@ -152,7 +160,7 @@ def test_an_unknown_name_in_an_options_file_is_passed_over_as_weed_does_and_told
     settings = parse([f"-options={file}"])
     assert (str(settings.admin), settings.debug_port) == ("day:23646", 6061)
     (warning,) = settings.warnings
-    assert f"-options={file} names what is no flag here, and is ignored: admim" == warning
+    assert f"-options={file} names what is no flag here, and is ignored: admim (line 1; did you mean admin?)" == warning
 
 
 def test_a_value_in_an_options_file_may_hold_what_begins_a_comment(tmp_path: Path) -> None:
@@ -244,6 +252,7 @@ def test_the_background_profile_leaves_heavy_work_for_the_night_unless_told_othe
     assert {name: str(window) for name, window in parse(["-profile=background"]).windows.items()} == {
         "erasure_coding": "22:00-06:00",
         "remote_upload": "22:00-06:00",
+        "tier_move": "22:00-06:00",
     }
     assert list(parse(["-profile=background", "-window=vacuum=01:00-02:00"]).windows) == ["vacuum"]
     assert not parse(["-profile=fast"]).windows
@@ -263,3 +272,72 @@ def test_every_flag_of_the_usage_is_read() -> None:
     assert set(flags([])) <= named
     assert len(named) > 25
     assert normalise([f"-{name}=x" for name in sorted(named)], USAGE, WEED_FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("heartbeat=soon", "-heartbeat: 'soon' is no duration"),
+        ("-maxExecute = 0", "-maxExecute=0 is out of range"),
+        ("debug=maybe", "flag -debug is either given or not"),
+        ("jobType: vacum", "did you mean vacuum?"),
+    ],
+)
+def test_what_is_wrong_in_an_options_file_is_told_with_file_and_line(tmp_path: Path, line: str, says: str) -> None:
+    file = tmp_path / "worker.conf"
+    file.write_text(f"# ours\nadmin=a:1\n\n{line}\n")
+    with pytest.raises(ConfigError) as caught:
+        parse([f"-options={file}"])
+    assert str(caught.value).startswith(f"{file}, line 4: ")
+    assert says in str(caught.value)
+
+
+def test_a_name_in_an_options_file_that_no_flag_has_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "worker.conf"
+    file.write_text("admin=a:1\nmaxConcurent=3\nfoo=1\n")
+    (warning,) = [text for text in parse([f"-options={file}"]).warnings if "names what is no flag" in text]
+    assert "maxConcurent (line 2; did you mean maxConcurrent?), foo (line 3)" in warning
+
+
+def test_the_command_line_goes_before_the_environment_and_that_before_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "worker.conf"
+    file.write_text("admin=file:1\nmaxExecute=3\nheartbeat=9s\n")
+    monkeypatch.setenv("WEED_WORKER_OPTIONS", str(file))
+    monkeypatch.setenv("WEED_WORKER_ADMIN", "environment:1")
+    monkeypatch.setenv("WEED_WORKER_MAX_EXECUTE", "4")
+    monkeypatch.setenv("WEED_WORKER_TLS_FALLBACK", "true")
+    settings = parse(["-admin=typed:1"])
+    assert (str(settings.admin), settings.max_execute, settings.heartbeat) == ("typed:1", 4, 9.0)
+    assert settings.tls_fallback
+    monkeypatch.setenv("WEED_WORKER_MAX_EXECUTE", "many")
+    with pytest.raises(ConfigError, match=r"^WEED_WORKER_MAX_EXECUTE: -maxExecute=many is no number"):
+        parse([])
+
+
+def test_the_help_names_a_variable_for_every_flag() -> None:
+    told = agent_settings.help_text()
+    for name in re.findall(r"^  -([\w.]+)", USAGE, re.M):
+        if name not in ("version", "h"):
+            assert variable(name) in told
+
+
+def test_a_changed_setting_is_taken_at_once_or_named_as_one_that_waits(tmp_path: Path) -> None:
+    old = parse([f"-workingDir={tmp_path}"])
+    words = "-v=2 -maxMBps=5 -window=vacuum=00:00-01:00 -grace=1h -maxExecute=7 -config_dir=/x -ecWindowMB=30 -debug"
+    now, later = agent_settings.changed_by(old, parse([f"-workingDir={tmp_path}", *words.split(), "-id=w2"]))
+    assert (now.verbosity, now.total_rate, now.grace, list(now.windows)) == (2, 5e6, 3600.0, ["vacuum"])
+    assert (now.max_execute, now.ec_window) == (old.max_execute, old.ec_window)
+    assert set(later) == {"-maxExecute", "-config_dir", "-ecWindowMB", "-debug.port", "-id"}
+    assert agent_settings.changed_by(now, now) == (now, [])
+
+
+def test_the_flags_that_wait_for_a_restart_are_called_as_they_are_typed() -> None:
+    known = set(re.findall(r"-([\w.]+)(?:=|$| )", USAGE, re.M))
+    base = parse([])
+    fields = [one.name for one in dataclasses.fields(base) if one.name != "warnings"]
+    changed: dict[str, Any] = {name: object() for name in fields}
+    _now, later = agent_settings.changed_by(base, dataclasses.replace(base, **changed))
+    assert {name[1:] for name in later} <= known
+    assert len(later) == len(fields) - len(agent_settings.AT_ONCE)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
-from typing import Any, cast
 
 import grpc
 import pytest
 
 from proto_gen import worker_pb2
+from tests.pure.protocol_samples import STATUS
 from weed_agent.stream import End, NotSpoken, Stream
 from weed_cluster import security
 from weed_cluster.address import Address
@@ -73,10 +73,11 @@ def test_a_question_is_answered_though_equal_ones_were_sent_before_it() -> None:
     """Heartbeats that are answered late hold the same question twice, and the questions are all alike."""
     stream = Stream(Owner(), classic, WHO, ())
     first, second, third = (AskForWork(2) for _ in range(3))
-    beat = Heartbeat(cast(Any, None))
+    beat = Heartbeat(STATUS)
 
     def sent(*reports: Report) -> None:
         for report in reports:
+            stream._messages(report)
             stream._sent(report)
 
     stream.send(first)
@@ -87,6 +88,18 @@ def test_a_question_is_answered_though_equal_ones_were_sent_before_it() -> None:
     stream._on(HeartbeatSeen())
     assert stream.asks
     sent(beat)
+    stream._on(HeartbeatSeen())
+    assert not stream.asks
+
+
+def test_an_answer_that_comes_before_the_transport_tells_that_its_heartbeat_left_is_one() -> None:
+    stream = Stream(Owner(), classic, WHO, ())
+    taken = stream._outbox.messages()
+    next(taken)  # Hello
+    stream.send(AskForWork(2))
+    next(taken)
+    stream.send(Heartbeat(STATUS))
+    next(taken)
     stream._on(HeartbeatSeen())
     assert not stream.asks
 

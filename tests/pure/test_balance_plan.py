@@ -267,3 +267,47 @@ def test_planned_moves_level_and_never_overshoot(counts: list[int], slots: list[
         {"volumes": [volume(next(ids)) for _ in range(count)], "slots": slots[at]} for at, count in enumerate(after)
     ]
     assert moves(planned(topology(*settled))) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    racks=st.lists(st.sampled_from(["r1", "r2", "r3"]), min_size=3, max_size=8),
+    volumes=st.lists(st.tuples(st.integers(0, 7), st.sampled_from([0, 1, 10])), max_size=60),
+)
+def test_looks_that_follow_each_other_end_and_take_nothing_back(
+    racks: list[str], volumes: list[tuple[int, int]]
+) -> None:
+    placed: list[dict[int, int]] = [{} for _ in racks]  # of each server, the placement by volume id
+    for volume_id, (at, placement) in enumerate(volumes, 1):
+        first = at % len(racks)
+        beside = [
+            other for other, rack in enumerate(racks) if other != first and (rack == racks[first]) == (placement == 1)
+        ]
+        holders = [first, *beside[:1]] if placement else [first]
+        if placement and not beside:
+            continue
+        for server in holders:
+            placed[server][volume_id] = placement
+
+    def cluster() -> Topology:
+        return topology(
+            *(
+                {"volumes": [volume(n, replica_placement=p) for n, p in held.items()], "slots": 70, "rack": rack}
+                for rack, held in zip(racks, placed)
+            )
+        )
+
+    made: set[tuple[int, str, str]] = set()
+    for _look in range(10):
+        found = moves(planned(cluster()))
+        if not found:
+            return
+        for volume_id, source, target in found:
+            assert (volume_id, target, source) not in made
+            made.add((volume_id, source, target))
+            giving, taking = (int(name.split(".")[3].split(":")[0]) for name in (source, target))
+            assert volume_id not in placed[taking]
+            placed[taking][volume_id] = placed[giving].pop(volume_id)
+            held = [racks[at] for at, of in enumerate(placed) if volume_id in of]
+            assert len(set(held)) == (2 if placed[taking][volume_id] == 10 else 1)
+    raise AssertionError("ten looks, and moves are still found")

@@ -55,6 +55,25 @@ def test_a_server_that_went_away_is_missed_with_what_only_it_held() -> None:
     assert past.losses(back) == []
 
 
+def test_since_when_a_volume_that_is_not_full_takes_no_writes_is_remembered() -> None:
+    def seen(*shut: int) -> Topology:
+        topology = cluster({A: [1, 2]}, placement=0)
+        topology.volume_size_limit = 100
+        for volume_id in shut:
+            topology.volumes[volume_id][0].info.read_only = True
+        return topology
+
+    past = Past()
+    past.look(seen(1), 100)
+    past.look(seen(1, 2), 200)
+    past.look(seen(1, 2), 300)
+    kept = Past.read(json.loads(json.dumps(past.document())))
+    assert kept.shut[1].text() == "it was so at the first look, 1970-01-01 00:01:40 UTC"
+    assert kept.shut[2].text() == "it took writes at 1970-01-01 00:01:40 UTC and did not at 1970-01-01 00:03:20 UTC"
+    kept.look(seen(2), 400)
+    assert list(kept.shut) == [2]
+
+
 def test_an_erasure_coded_volume_is_gone_with_more_shards_than_may_be_lost() -> None:
     past = Past()
     shards = {A: {5: [0, 1, 2, 3, 4], 6: [0]}, B: {5: list(range(5, 14)), 6: list(range(1, 14))}}

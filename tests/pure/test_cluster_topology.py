@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from proto_gen import master_pb2 as m
 from weed_cluster.address import Address
+from weed_cluster.builds import Build
 from weed_cluster.replica_placement import ReplicaPlacement
-from weed_cluster.topology import Topology, collection_filter, read, wildcard_filter
+from weed_cluster.topology import Disk, Topology, collection_filter, read, wildcard_filter
 from weed_core.errors import BadTask, ConfigError, TaskError
 from weed_tasks.erasure_coding.plan import is_complete
 
@@ -170,3 +173,23 @@ def test_a_wildcard_filter_is_a_list_of_names() -> None:
     ]
     assert wildcard_filter(" , ")("anything")
     assert wildcard_filter("a[1]")("a[1]")
+
+
+def test_notes_that_a_plan_made_can_be_forgotten_for_the_next_one() -> None:
+    topology = read([header()])
+
+    def disks() -> list[Disk]:
+        return [disk for node in topology.nodes.values() for disk in node.disks.values()]
+
+    before, empty = copy.deepcopy(disks()), Topology()
+    for node in topology.nodes.values():
+        topology.close(node.address, "it refuses", silent=True)
+    for disk in disks():
+        disk.free_by_disk[0] = 5
+    topology.barred[1] = "failed before"
+    topology.late.add(1)
+    topology.builds = {Address.parse("10.0.0.1:8080.8081"): Build("30GB 4.44 abc")}
+    assert disks() != before
+    topology.forget_notes()
+    assert disks() == before
+    assert (topology.barred, topology.late, topology.builds) == (empty.barred, empty.late, empty.builds)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weed_console.screen import RATE_AFTER, RATE_SECONDS, Bar, Pace, Screen, size_text, time_text
+from weed_console.screen import RATE_AFTER, RATE_SECONDS, Bar, Pace, Screen
+from weed_core.text import size_text, time_text
 
 
 @pytest.mark.parametrize(
@@ -93,14 +94,13 @@ def test_without_a_terminal_a_job_is_told_at_its_start_each_stage_and_its_end() 
     with screen.board(1, 1 << 20):
         screen.started(bar)
         for fraction in (0.1, 0.2, 0.5):
-            screen.moved(bar, fraction, "copying")
+            screen.moved(bar, fraction, "copying", 100 << 10)
         screen.moved(bar, 0.8, "proving")
         screen.ended(bar, "done", "moved")
     lines = out.getvalue().splitlines()
     assert [line.split(": ")[0] for line in lines] == ["balance 7"] * 4
-    assert lines[1].endswith("copying")
-    assert "102 KiB of 1.0 MiB, time left unknown" in lines[1]
-    assert lines[2].endswith("proving")
+    assert lines[1] == "balance 7: copying (100 KiB of 1.0 MiB)"
+    assert lines[2] == "balance 7: proving (100 KiB of 1.0 MiB)"
     assert lines[3] == "balance 7: done: moved"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import unicodedata
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from weed_console.screen import Bar, Screen
 from weed_core import log
-from weed_core.text import escaped
+from weed_core.text import escaped, first_of
 from weed_protocol.text import LIMIT, printable
 
 NASTY = "a\nWARNING forged\r\x1b[2J\x1b]0;title\x07\u202ecba\u200b\u2066\x85\u2028\udc80\ufeff\U000e0041"
@@ -118,3 +119,35 @@ def test_a_log_line_is_bounded_and_tells_what_was_left_out(
     (line,) = capsys.readouterr().err.splitlines()
     assert len(line) < log.LONGEST + 200
     assert "characters)" in line
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_log_line_tells_its_zone_and_its_level(
+    capsys: pytest.CaptureFixture[str], logger: logging.Logger, form: str
+) -> None:
+    log.set_up(form, 4)
+    for level in range(logging.INFO, logging.INFO - 5, -1):
+        logger.log(level, "said")
+    lines = capsys.readouterr().err.splitlines()
+    told = [json.loads(line) for line in lines] if form == "json" else []
+    times = [line["time"] for line in told] or [line.split()[0] for line in lines]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one) for one in times)
+    levels = [line["level"] for line in told] or [line.split()[1] for line in lines]
+    assert levels == ["INFO", "INFO", "INFO", "DEBUG", "DEBUG"]
+
+
+def test_what_a_line_tells_beside_its_sentence_are_keys_of_its_json(
+    capsys: pytest.CaptureFixture[str], logger: logging.Logger
+) -> None:
+    log.set_up("json", 0)
+    logger.info("completed %s", "it", extra=log.with_facts(job_id=NASTY, volumes=[7], seconds=1.5))
+    line = json.loads(capsys.readouterr().err)
+    assert (line["message"], line["job_id"]) == ("completed it", escaped(NASTY))
+    assert (line["volumes"], line["seconds"]) == ([7], 1.5)
+
+
+@pytest.mark.parametrize(
+    ("things", "said"), [([], ""), ([1], "1"), ([1, 2, 3], "1, 2, 3"), ([1, 2, 3, 4, 5], "1, 2, 3 and 2 more")]
+)
+def test_of_many_things_the_first_are_named_and_the_others_counted(things: list[int], said: str) -> None:
+    assert first_of(things, 3) == said

@@ -24,14 +24,14 @@ def test_flaky():
 """
 
 
-def run(root: Path, files: dict[str, str], *arguments: str) -> tuple[int, list[str]]:
-    """The status and the lines of a run over these files."""
-    folder = root / "tests" / "some"
+def run(root: Path, files: dict[str, str], *arguments: str, name: str = "some") -> tuple[int, list[str]]:
+    """The status and the lines of a run over these files, in a folder of this name."""
+    folder = root / "tests" / name
     folder.mkdir(parents=True)
     shutil.copyfile(RUNNER, root / "tests" / "__main__.py")
     (root / "pytest.ini").write_text("[pytest]\naddopts = -q -p no:cacheprovider\n")
-    for name, text in files.items():
-        (folder / f"test_{name}.py").write_text(text)
+    for file, text in files.items():
+        (folder / f"test_{file}.py").write_text(text)
     command = [sys.executable, "-m", "tests", "-n", "2", *arguments]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
@@ -63,3 +63,10 @@ def test_what_fails_once_is_a_failure(
     assert (ended, lines[-1]) == (status, last)
     flaky = [line for line in lines if line.startswith("FAILED") and line.endswith("(it passed when run alone)")]
     assert len(flaky) == (FLAKY in files.values())
+
+
+def test_files_that_start_no_servers_share_a_process(tmp_path: Path) -> None:
+    status, lines = run(tmp_path, {"a": GOOD, "b": GOOD}, name="pure")
+    assert status == 0
+    assert [line for line in lines if re.fullmatch(r"tests/pure 2 passed \(\d+ s\)", line)]
+    assert lines[-1] == "2 passed, 0 failed, 0 skipped"

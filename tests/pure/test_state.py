@@ -16,7 +16,18 @@ from tests.support import eventually
 from weed_agent.outbox import Outbox
 from weed_core.errors import ConfigError
 from weed_core.model import Job, Result
-from weed_protocol.commands import Completed, Goodbye, Heartbeat, Hello, Progress, Report, RunJob, SendLog, Status
+from weed_protocol.commands import (
+    AskForWork,
+    Completed,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Progress,
+    Report,
+    RunJob,
+    SendLog,
+    Status,
+)
 from weed_state import task_log, told_failures
 from weed_state.debts import KILLED, Debts
 from weed_state.identity import claim
@@ -283,6 +294,17 @@ def test_a_heartbeat_passes_the_answers_where_they_never_end() -> None:
     rest = [message.decode() for message in messages]
     assert rest.count("Completed") == 5
     assert rest[-1] == "Goodbye"
+
+
+def test_a_heartbeat_that_passes_a_question_goes_behind_it_again() -> None:
+    now = [0.0]
+    outbox = Outbox(name, lambda report: None, clock=lambda: now[0])
+    messages = outbox.messages()
+    assert next(messages) == b"Hello"
+    now[0] = 1.0
+    outbox.put(AskForWork(1))
+    outbox.put(Heartbeat(STATUS))
+    assert [next(messages).decode() for _ in range(3)] == ["Heartbeat", "AskForWork", "Heartbeat"]
 
 
 def test_a_stream_that_stood_still_for_too_long_is_ended_unsent() -> None:

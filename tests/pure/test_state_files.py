@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto_gen import worker_pb2
+from weed_agent.flag_sources import Option, read_options
 from weed_agent.recovery import Recovery
-from weed_agent.settings import read_options
 from weed_core.errors import ConfigError
 from weed_core.files import Untrusted, own_directory, read_named, read_ours, write_durably
 from weed_core.model import Job
@@ -75,14 +75,14 @@ def test_a_file_is_read_no_further_than_its_bound(tmp_path: Path) -> None:
 def test_a_file_that_an_operator_names_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("v=1\n")
     (tmp_path / "named").symlink_to("real")
-    assert read_options(str(tmp_path / "named")) == (["-v=1"], [])
+    assert list(read_options(str(tmp_path / "named"))) == [Option(1, "v", "-v=1")]
 
 
 def test_an_options_file_that_would_never_end_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "options")
     for path in (tmp_path / "options", Path("/dev/zero")):
         with pytest.raises(ConfigError, match="is no plain file"):
-            read_options(str(path))
+            list(read_options(str(path)))
 
 
 def test_writing_does_not_follow_a_link_that_lies_in_the_way(tmp_path: Path) -> None:

@@ -105,10 +105,10 @@ def test_what_keeps_a_job_from_beginning_fails_it() -> None:
 
 
 def test_an_entry_of_a_task_type_that_is_not_known_stays_to_be_undone(tmp_path: Path) -> None:
-    entry = Journal(tmp_path).open_entry("j1", "tier_move", 7)
+    entry = Journal(tmp_path).open_entry("j1", "s3_lifecycle", 7)
     entry.plan("move", volume_id=7)
     outcome = execute.undo(entry, context())
-    assert outcome.reason == "this version knows no task type 'tier_move'; start the one that ran it"
+    assert outcome.reason == "this version knows no task type 's3_lifecycle'; start the one that ran it"
     assert [left.job_id for left in Journal(tmp_path).unfinished(7)] == ["j1"]
 
 
@@ -120,3 +120,33 @@ def test_volumes_held_twice_are_free_when_let_go_twice() -> None:
     assert held.among([1, 2, 3]) == {2}
     held.let_go([2])
     assert held.among([1, 2, 3]) == set()
+
+
+def test_a_job_without_a_volume_has_its_time_and_leaves_its_changes_to_undo(tmp_path: Path) -> None:
+    job = Job("script", "vacuum", worker_pb2.TaskParams(), {"estimated_runtime_seconds": 900})
+
+    def run(_job: Job, ctx: Context) -> Result:
+        ctx.journal.plan("pause")
+        raise BadTask("no")
+
+    outcome = execute.run(task(run), job, context(), Journal(tmp_path), 60.0)
+    assert (job.volume_ids, execute.deadline(job, 60.0), outcome.kind) == ((), 900.0, "failure")
+    (left,) = Journal(tmp_path).unfinished()
+    assert (left.volume_ids, left.where, len(left.open)) == ((), "in the cluster", 1)
+
+
+@pytest.mark.parametrize("named", [["9", "3", "9"], "3, 9", ["3", "9", "-1", "x"]])
+def test_a_job_with_many_volumes_leaves_those_that_are_not_undone(tmp_path: Path, named: list[str] | str) -> None:
+    job = Job("many", "vacuum", worker_pb2.TaskParams(), {"volume_ids": named})
+
+    def run(job: Job, ctx: Context) -> Result:
+        steps = [ctx.journal.plan("freeze", volume_id=volume_id) for volume_id in job.volume_ids]
+        ctx.journal.settle(steps[0])
+        raise BadTask("no")
+
+    assert job.volume_ids == (3, 9)
+    execute.run(task(run), job, context(), Journal(tmp_path), 60.0)
+    (left,) = Journal(tmp_path).unfinished(9)
+    assert (left.volume_ids, left.where) == ((3, 9), "on volumes 3, 9")
+    left.settle(left.open[0])
+    assert left.where == "on volume 3"

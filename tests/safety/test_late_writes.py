@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from proto_gen import worker_pb2
-from tests.support.cluster import Cluster
+from tests.support import eventually, free_port
+from tests.support.cluster import Cluster, request
 from tests.support.erasure_coding import assert_encoded, job
 from weed_core.model import Job
 from weed_safety.context import Context
@@ -115,3 +117,36 @@ def test_a_batch_gives_its_slot_back_while_all_its_moves_only_wait(five: Cluster
     assert [before for _seconds, before, _after in outside.waits][:1] == [[True] * 3]
     assert all(five.locations(volume_id) == [b] for volume_id in files.volume_ids)
     five.check(files)
+
+
+def test_uploads_that_still_arrive_put_the_deletion_off_where_servers_tell_of_them(
+    make_cluster: Callable[..., Cluster],
+) -> None:
+    port = free_port([f"127.0.0.{11 + number}" for number in range(2)])
+    two = make_cluster(servers=2, volume_flags=[f"-metricsPort={port}"])
+    a, b = two.servers
+    files = two.fill(count=5, servers=[a])
+    (volume_id,) = files.volume_ids
+    two.age(volume_id, 0)
+    outside = Outside(lambda: None)
+    context = outside.context(two)
+    context.options = replace(context.options, volume_metrics_port=port)
+    stages: list[str] = []
+    context.report = lambda _fraction, stage, _figures: stages.append(stage)
+    params = worker_pb2.TaskParams(
+        volume_id=volume_id,
+        sources=[worker_pb2.TaskSource(node=str(a.address))],
+        targets=[worker_pb2.TaskTarget(node=str(b.address))],
+    )
+    order = Job("job", "balance", params, config={"min_frozen_seconds": SECONDS})
+    move = threading.Thread(target=balance.run, args=(order, context))
+    move.start()
+    eventually(lambda: any("refusing writes for" in stage for stage in stages), 20)
+    status, _answer = request(a.address, "PUT", f"/{volume_id},0112345678", b"late")
+    assert status >= 400
+    move.join(60)
+
+    assert any(f"uploads still arrive at {a.address}" in stage for stage in stages)
+    ((seconds, _before, _after),) = outside.waits
+    assert SECONDS < seconds < 3 * SECONDS
+    two.check(files)

@@ -46,6 +46,9 @@ ALL_SHARDS = range(14)
 FIRST_KEY = 0x1000
 """Files get keys above it, so that tests may pick lower ones for files of their own."""
 
+OPTIONS: dict[str, Any] = {}
+"""Options of every context that tests make, of weed_safety.context.Options: a fixture sets them for its tests."""
+
 LATELY = 100.0
 """Seconds ago at which files that tests write count as written, so that no job waits for late writes to them."""
 
@@ -331,7 +334,9 @@ class Cluster:
         from weed_safety.context import Context, Options
         from weed_safety.journal import Journal
 
-        return Context(self.clients(timeout), journal or Journal.memory(), options=Options(**self.options | options))
+        return Context(
+            self.clients(timeout), journal or Journal.memory(), options=Options(**OPTIONS | self.options | options)
+        )
 
     def topology(self) -> Topology:
         """What the master knows now."""
@@ -363,7 +368,10 @@ class Cluster:
         disk_type: str = "",
     ) -> int:
         """Make an empty volume on these servers and return its id (the next free one, unless given)."""
-        volume_id = volume_id or self._last_volume_id + 1
+        if not volume_id:
+            # A master makes volumes by itself, too, for what a filer writes down.
+            grown = [info.id for _node, disk in self.disks() for info in disk.volume_infos] if self._filers else []
+            volume_id = max(self._last_volume_id, *grown, 0) + 1
         self._last_volume_id = max(self._last_volume_id, volume_id)
         order = v.AllocateVolumeRequest(
             volume_id=volume_id, collection=collection, replication=replication, ttl=ttl, disk_type=disk_type, version=3
@@ -455,9 +463,13 @@ class Cluster:
 
     def check(self, files: Files) -> None:
         """Every file reads back byte-equal from every server that holds its volume, and deleted ones are gone."""
-        holders = {volume_id: self.locations(volume_id) for volume_id in files.volume_ids}
-        missing = [volume_id for volume_id, servers in holders.items() if not servers and files.of(volume_id)]
-        assert not missing, f"volumes {missing} are nowhere"
+        holders: dict[int, list[Server]] = {}
+
+        def known() -> bool:
+            holders.update({volume_id: self.locations(volume_id) for volume_id in files.volume_ids})
+            return all(servers or not files.of(volume_id) for volume_id, servers in holders.items())
+
+        eventually(known)  # a master learns of what was mounted anew by a heartbeat
         with ExitStack() as stack:
             connections = {server: stack.enter_context(closing(_connect(server.address))) for server in self.servers}
             for fid, digest in files.items():
@@ -610,7 +622,7 @@ class Cluster:
         self.ready()
 
     def ready(self, timeout: float = 30.0) -> None:
-        """Wait until the master knows every server."""
+        """Wait until the master knows every server, and all masters that run serve."""
         eventually(self._is_ready, timeout)
 
     def _is_ready(self) -> bool:
@@ -618,12 +630,10 @@ class Cluster:
             nodes = {node for node, disk in self.disks() if disk.max_volume_count}
         except ServerFailed:
             return False
-        if any(not server.alive for server in self.servers):
-            broken = next(server for server in self.servers if not server.alive)
+        if broken := next((server for server in self.servers if not server.alive), None):
             raise AssertionError(f"{broken} ended: {broken.log.read_text()[-3000:]}")
-        return nodes >= {server.address for server in self.servers} and all(
-            _serves(server.address) for server in self.servers
-        )
+        asked = [*(master for master in self.masters if master.alive and not master.is_frozen), *self.servers]
+        return nodes >= {server.address for server in self.servers} and all(_serves(one.address) for one in asked)
 
     def reset(self) -> None:
         """Make a used cluster like new: everything runs, nothing misbehaves, no volume is left."""
@@ -648,7 +658,14 @@ class Cluster:
                 server.wipe()
         self._files.clear()
         self.start()
-        eventually(lambda: not any(disk.volume_infos or disk.ec_shard_infos for _node, disk in self.disks()), 30)
+        eventually(self._is_empty, 30)
+
+    def _is_empty(self) -> bool:
+        """Whether the master lists nothing; what a server told only now is deleted."""
+        if not any(disk.volume_infos or disk.ec_shard_infos for _node, disk in self.disks()):
+            return True
+        self._delete_volumes()
+        return False
 
     def _is_off(self, server: Server) -> bool:
         if self.era == "3.97":
@@ -695,13 +712,14 @@ class Admin(Process):
         return json.loads(body or b"null")
 
     def configure(self, job_type: str, **values: bool | int | float | str) -> None:
-        """Set fields of the worker's form, as an operator does; the admin looks for work only when it is told to."""
+        """Set fields of its forms, as an operator does; the admin looks for work only when it is told to."""
         path = f"/api/plugin/job-types/{job_type}/config"
         config = self.get(path)
         for name, value in values.items():
-            assert name in config["worker_config_values"], config
+            forms = [config[f"{whose}_config_values"] for whose in ("worker", "admin")]
+            form = next(form for form in forms if name in form)
             kind = {bool: "bool_value", int: "int64_value", float: "double_value", str: "string_value"}[type(value)]
-            config["worker_config_values"][name] = {kind: str(value) if kind == "int64_value" else value}
+            form[name] = {kind: str(value) if kind == "int64_value" else value}
         config["admin_runtime"]["enabled"] = False
         status, body = request(self.address, "PUT", path, json.dumps(config).encode())
         assert status == 200, body

@@ -9,17 +9,16 @@ import pytest
 
 from proto_gen import worker_pb2
 from tests.support import eventually
-from tests.support.cluster import Cluster, Server
+from tests.support.cluster import OPTIONS, Cluster, Server
 from weed_core.errors import BadTask, StaleTask, TaskError
 from weed_core.model import DetectionRequest, Job, Result
-from weed_safety import move
 from weed_safety.journal import Journal
 from weed_tasks import balance
 
 
 @pytest.fixture(autouse=True)
 def _quickly_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(move, "QUIET", 0.3)
+    monkeypatch.setitem(OPTIONS, "still_seconds", 0.3)
 
 
 def run(cluster: Cluster, job: Job, **options: Any) -> Result:

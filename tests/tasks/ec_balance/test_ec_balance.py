@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,39 +11,24 @@ import pytest
 
 from proto_gen import volume_server_pb2 as v
 from proto_gen.worker_pb2 import EcBalanceTaskParams, ErasureCodingTaskParams, TaskParams, TaskSource, TaskTarget
-from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
+from tests.conftest import MODERN, SANDBOX_KIND, clusters
 from tests.support import eventually
-from tests.support.cluster import Cluster, Files, Server, request, start_cluster
-from tests.support.dying import DyingWorker, at_first
+from tests.support.cluster import Cluster, Files, Server, request
+from tests.support.dying import DyingWorker, at_first, sample
 from tests.support.rpcs import changes_seen, see_nothing_yet
+from tests.support.shards import revive, take, where
 from weed_cluster.topology import ec_locations
-from weed_core.errors import BadTask, Cancelled, Mismatch, ServerFailed, StaleTask, TaskError
+from weed_core.errors import BadTask, Cancelled, Mismatch, StaleTask, TaskError
 from weed_core.model import DetectionRequest, Job
 from weed_core.values import Value
 from weed_ec import shards as ec_shards
 from weed_safety.journal import Journal
-from weed_sandbox.launcher import Launcher
 from weed_tasks import ec_balance, erasure_coding
 
-MODERN = [kind for kind in REAL_KINDS if kind.era == "4.44"]
+_four = clusters([SANDBOX_KIND, *MODERN], servers=4, racks=["r1", "r2"])
 
 
-@pytest.fixture(scope="module", params=_params([SANDBOX_KIND, *MODERN]))
-def _four(
-    request: pytest.FixtureRequest, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    cluster = start_cluster(
-        request.param, launcher, tmp_path_factory.mktemp(f"four-{request.param}"), servers=4, racks=["r1", "r2"]
-    )
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture(scope="module")
-def _sandbox_four(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = start_cluster(SANDBOX_KIND, launcher, tmp_path_factory.mktemp("four"), servers=4, racks=["r1", "r2"])
-    yield cluster
-    cluster.close()
+_sandbox_four = clusters(servers=4, racks=["r1", "r2"])
 
 
 @pytest.fixture
@@ -114,21 +99,6 @@ def put(cluster: Cluster, volume_id: int, shard: int, source: Server, target: Se
     volume.volume_ec_shards_mount(volume_id=volume_id, collection=collection, shard_ids=[shard])
 
 
-def take(cluster: Cluster, volume_id: int, shard: int, server: Server, collection: str = "") -> None:
-    """Remove a shard by hand."""
-    volume = cluster.volume(server)
-    volume.volume_ec_shards_unmount(volume_id=volume_id, shard_ids=[shard])
-    volume.volume_ec_shards_delete(volume_id=volume_id, collection=collection, shard_ids=[shard])
-
-
-def where(cluster: Cluster, volume_id: int) -> dict[int, list[Server]]:
-    """Who has a file of which shard, mounted or not."""
-    return {
-        shard: [server for server in cluster.servers if server.files(f"*{volume_id}.ec{shard:02d}")]
-        for shard in range(14)
-    }
-
-
 def settle(cluster: Cluster, volume_id: int) -> None:
     """Wait until the master shows what lies where."""
 
@@ -140,20 +110,6 @@ def settle(cluster: Cluster, volume_id: int) -> None:
         )
 
     eventually(shown, timeout=30)
-
-
-def revive(cluster: Cluster, server: Server) -> None:
-    """Start a server that was killed, and wait until it answers."""
-
-    def answers() -> bool:
-        try:
-            return bool(cluster.volume(server).volume_server_status().version)
-        except ServerFailed:
-            return False
-
-    server.start()
-    cluster.ready()
-    eventually(answers, timeout=30)
 
 
 def job(
@@ -251,6 +207,18 @@ def test_a_deletion_that_only_the_source_knows_is_passed_on(four: Cluster) -> No
     ec_balance.run(job(volume_id, 0, a, b), four.context())
     journal = ec_shards.fetch(four.volume(b), volume_id, "", ".ecj") or b""
     assert needle_id.to_bytes(8, "big") in journal
+
+
+def test_after_a_move_every_holder_knows_every_deletion(four: Cluster) -> None:
+    files, volume_id = encoded(four, dealt())
+    a, b, c, d = four.servers
+    ids = [int(fid.partition(",")[2][:-8], 16) for fid in list(files)[:2]]
+    for needle_id, server in zip(ids, (c, d)):
+        four.volume(server).volume_ec_blob_delete(volume_id=volume_id, file_key=needle_id, version=3)
+    ec_balance.run(job(volume_id, 0, a, b), four.context())
+    for server in four.servers:
+        journal = ec_shards.fetch(four.volume(server), volume_id, "", ".ecj") or b""
+        assert all(needle_id.to_bytes(8, "big") in journal for needle_id in ids), server
 
 
 def test_the_same_job_again_finds_nothing_left_to_do(four: Cluster) -> None:
@@ -391,7 +359,7 @@ FAULTS = [
 ] + [("VolumeEcShardRead", "target", "before"), ("VolumeEcShardRead", "source", "before")]
 
 
-@pytest.mark.parametrize(("method", "server", "when"), FAULTS)
+@pytest.mark.parametrize(("method", "server", "when"), sample(FAULTS, 3))
 def test_a_call_that_fails_leaves_every_shard_and_the_job_converges(
     sandbox_four: Cluster, tmp_path: Any, method: str, server: str, when: str
 ) -> None:
@@ -429,7 +397,7 @@ KILLS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "server", "when"), KILLS)
+@pytest.mark.parametrize(("method", "server", "when"), sample(KILLS, 3))
 def test_a_server_that_dies_at_any_step_costs_no_shard(
     sandbox_four: Cluster, tmp_path: Any, method: str, server: str, when: str
 ) -> None:

@@ -6,21 +6,20 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
+from tests.conftest import REAL_KINDS, clusters
 from tests.support import eventually
-from tests.support.cluster import Cluster, Files, Kind, Machine, Server, start_cluster
+from tests.support.cluster import ERAS, Cluster, Files, Kind, Machine, Server
 from tests.support.erasure_coding import assert_as_before, assert_encoded, fresh, job, shard_files
 from tests.support.rpcs import changes_seen, see_nothing_yet
 from weed_core.errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError
 from weed_ec import shards, stream
 from weed_safety.lease import volume_lease
-from weed_sandbox.launcher import Launcher
 from weed_storage.volume_info import parse_vif
 from weed_tasks import erasure_coding
 from weed_tasks.erasure_coding import task
@@ -28,24 +27,8 @@ from weed_tasks.erasure_coding import task
 GOLDEN = Path(__file__).parents[2] / "golden" / "volume-4.44"
 
 
-def _kinds(eras: tuple[str, ...] = ("4.44",)) -> list[Any]:
-    return _params([*(Kind(era) for era in eras), *REAL_KINDS])
-
-
-@pytest.fixture(scope="module", params=_kinds(("3.97", "4.13", "4.44")))
-def _five(
-    request: pytest.FixtureRequest, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    cluster = start_cluster(request.param, launcher, tmp_path_factory.mktemp(f"five-{request.param}"), servers=5)
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture(scope="module")
-def _sandbox_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = start_cluster(SANDBOX_KIND, launcher, tmp_path_factory.mktemp("five"), servers=5)
-    yield cluster
-    cluster.close()
+_five = clusters([*(Kind(era) for era in ERAS), *REAL_KINDS], servers=5)
+_sandbox_five = clusters(servers=5)
 
 
 @pytest.fixture

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.conftest import SANDBOX_KIND
+from tests.conftest import clusters
 from tests.support import eventually
-from tests.support.cluster import Cluster, start_cluster
+from tests.support.cluster import OPTIONS, Cluster
+from tests.support.dying import sample
 from tests.support.erasure_coding import answers, assert_as_before, assert_encoded, fresh, job
 from weed_core.errors import TaskError
-from weed_sandbox.launcher import Launcher
 from weed_tasks import erasure_coding
-from weed_tasks.erasure_coding import commit, task
+from weed_tasks.erasure_coding import commit
 
 SOURCE, TARGET = 0, 3
 
@@ -47,11 +45,12 @@ DEATHS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def _module_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = start_cluster(SANDBOX_KIND, launcher, tmp_path_factory.mktemp("faults"), servers=5)
-    yield cluster
-    cluster.close()
+def both(calls: list[tuple[str, int, int]]) -> list[tuple[str, int, int, str]]:
+    """Each of them before and after it took effect."""
+    return [(*call, when) for call in calls for when in ("before", "after")]
+
+
+_module_five = clusters(servers=5)
 
 
 @pytest.fixture
@@ -59,13 +58,11 @@ def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
     fresh(_module_five)
     _module_five.options["sender_seconds"] = 0.0
-    for module in (commit, task):
-        monkeypatch.setattr(module, "STILL", 0.05)
+    monkeypatch.setitem(OPTIONS, "still_seconds", 0.05)
     return _module_five
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("method", "server", "nth"), FAILURES)
+@pytest.mark.parametrize(("method", "server", "nth", "when"), sample(both(FAILURES), 3))
 def test_a_call_that_fails_leaves_the_volume_as_it_was_or_encoded(
     five: Cluster, method: str, server: int, nth: int, when: str
 ) -> None:
@@ -91,8 +88,7 @@ def test_a_call_that_fails_leaves_the_volume_as_it_was_or_encoded(
     assert_encoded(five, files)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("method", "server", "nth"), DEATHS)
+@pytest.mark.parametrize(("method", "server", "nth", "when"), sample(both(DEATHS), 3))
 def test_a_server_that_dies_and_comes_back_loses_nothing(
     five: Cluster, method: str, server: int, nth: int, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,35 +8,26 @@ WEED_EVERY_BOUNDARY=1 plays them all.
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
-from tests.support.cluster import Cluster, Files, Server, start_cluster
-from tests.support.dying import Death, DyingWorker, Event, at_event, never
+from tests.conftest import REAL_KINDS, SANDBOX_KIND, clusters
+from tests.support.cluster import OPTIONS, Cluster, Files, Server
+from tests.support.dying import EVERY, Death, DyingWorker, Event, at_event, never
 from tests.support.erasure_coding import assert_as_before, assert_encoded, fresh, job
 from tests.support.rpcs import CHANGING
 from weed_core.errors import TaskError
-from weed_sandbox.launcher import Launcher
 from weed_tasks import erasure_coding
-from weed_tasks.erasure_coding import commit, task
 
 ROOT = Path(__file__).parents[3]
-EVERY = bool(os.environ.get("WEED_EVERY_BOUNDARY"))
 
 
-@pytest.fixture(scope="module")
-def _module_five(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = start_cluster(SANDBOX_KIND, launcher, tmp_path_factory.mktemp("killed"), servers=5)
-    yield cluster
-    cluster.close()
+_module_five = clusters(servers=5)
 
 
 @pytest.fixture
@@ -44,18 +35,11 @@ def five(_module_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Five empty servers of the sandbox."""
     fresh(_module_five)
     _module_five.options["sender_seconds"] = 0.0
-    for module in (commit, task):
-        monkeypatch.setattr(module, "STILL", 0.05)
+    monkeypatch.setitem(OPTIONS, "still_seconds", 0.05)
     return _module_five
 
 
-@pytest.fixture(scope="module", params=_params([SANDBOX_KIND, *REAL_KINDS]))
-def _module_either(
-    request: pytest.FixtureRequest, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    cluster = start_cluster(request.param, launcher, tmp_path_factory.mktemp(f"killed-{request.param}"), servers=5)
-    yield cluster
-    cluster.close()
+_module_either = clusters([SANDBOX_KIND, *REAL_KINDS], servers=5)
 
 
 @pytest.fixture

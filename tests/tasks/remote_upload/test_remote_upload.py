@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from proto_gen import worker_pb2
 from tests.support import eventually
-from tests.support.cluster import Cluster, Files, Kind, Server, real_kinds, start_cluster
+from tests.support.cluster import OPTIONS, Cluster, Files, Kind, Server, real_kinds, request, start_cluster
 from tests.support.dying import DyingWorker, at_change
 from tests.support.rpcs import changes_seen, see_nothing_yet
 from tests.support.s3 import MASTER_TOML, Store, free_address, start_gateway, start_stand_in
@@ -20,7 +21,6 @@ from weed_core.model import Detection, DetectionRequest, Job, Result
 from weed_safety.journal import Entry
 from weed_sandbox.launcher import Launcher
 from weed_tasks import remote_upload, replication
-from weed_tasks.remote_upload import task
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,40 @@ def test_a_full_volume_is_uploaded_once_and_read_through_the_backend_by_every_re
     assert len(s3.objects()) == len(before) + 1
 
 
+def test_a_volume_written_to_lately_refuses_writes_on_every_replica_before_its_local_files_go(
+    tiered: Cluster, s3: Store
+) -> None:
+    files = full(tiered)
+    (volume_id,) = files.volume_ids
+    tiered.age(volume_id, 0)
+    seen: list[tuple[bool, bool]] = []
+    context = tiered.context(timeout=100)
+
+    @contextmanager
+    def slot() -> Iterator[None]:
+        holders = tiered.locations(volume_id)
+        began = time.monotonic()
+        shut = all(is_read_only(tiered, server, volume_id) for server in holders)
+        status, _answer = request(holders[0].address, "PUT", f"/{volume_id},0112345678?type=replicate", b"late")
+        yield
+        kept = all(has_dat(server) for server in holders)
+        seen.append((shut and status >= 400 and time.monotonic() - began >= 3, kept))
+
+    context.outside_slot = slot
+    job = Job(
+        "job",
+        "remote_upload",
+        worker_pb2.TaskParams(volume_id=volume_id),
+        config={"backend": "s3.default", "min_frozen_seconds": 5},
+    )
+    began = time.monotonic()
+    remote_upload.run(job, context)
+    assert time.monotonic() - began >= 5
+    assert seen == [(True, True)], "one wait, outside the slot, read-only, with every local file there to its end"
+    assert not any(has_dat(server) for server in tiered.servers)
+    tiered.check(files)
+
+
 def test_a_download_brings_the_data_back_and_the_volume_takes_writes_again(tiered: Cluster, s3: Store) -> None:
     files = full(tiered)
     (volume_id,) = files.volume_ids
@@ -178,7 +212,7 @@ def test_detection_says_why_a_volume_stays(tiered: Cluster) -> None:
 
     assert keys()[small.volume_ids[0]] == "not full"
     assert keys(quiet_for_seconds=3600)[lonely.volume_ids[0]] == "busy"
-    assert keys(min_size_mb=5, full_percent=0)[lonely.volume_ids[0]] == "small"
+    assert keys(min_size_mb=5, fullness_ratio=0)[lonely.volume_ids[0]] == "small"
     assert keys(direction="download") == {small.volume_ids[0]: "local", lonely.volume_ids[0]: "local"}
     assert [p.params.volume_id for p in look(tiered, collection_filter="^lonely$").proposals] == lonely.volume_ids
 
@@ -213,7 +247,7 @@ def test_a_dry_run_changes_nothing(tiered: Cluster, s3: Store) -> None:
 @pytest.fixture
 def breakable(launcher: Launcher, tmp_path: Path, s3: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """Three sandbox servers that misbehave on demand; waits are short."""
-    monkeypatch.setattr(task, "QUIET", 0.05)
+    monkeypatch.setitem(OPTIONS, "still_seconds", 0.05)
     toml = MASTER_TOML.format(endpoint=s3.address.http)
     cluster = start_cluster(Kind(), launcher, tmp_path / "cluster", master_toml=toml, volume_size_limit_mb=1)
     yield cluster

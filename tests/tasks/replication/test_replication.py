@@ -10,10 +10,9 @@ import pytest
 
 from proto_gen import worker_pb2
 from tests.support import eventually
-from tests.support.cluster import Cluster, Files, Server, request
+from tests.support.cluster import OPTIONS, Cluster, Files, Server, request
 from weed_core.errors import BadTask, Mismatch, StaleTask
 from weed_core.model import Detection, DetectionRequest, Job, Result
-from weed_safety import location_cache
 from weed_safety.journal import Entry
 from weed_tasks import replication
 
@@ -23,7 +22,7 @@ AT_ONCE = {"min_fault_age_seconds": 0}
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait until servers forget where replicas were: no client writes through them here."""
-    monkeypatch.setattr(location_cache, "CACHED_FOR", 0.0)
+    monkeypatch.setitem(OPTIONS, "remembered_seconds", 0.0)
 
 
 @pytest.fixture

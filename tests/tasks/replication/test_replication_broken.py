@@ -15,21 +15,19 @@ import pytest
 
 from proto_gen import worker_pb2
 from tests.support import eventually
-from tests.support.cluster import Cluster, Files, Server
+from tests.support.cluster import OPTIONS, Cluster, Files, Server
 from tests.support.dying import DyingWorker, at_change
 from tests.support.rpcs import changes_seen, see_nothing_yet
 from weed_core.errors import Cancelled, TaskError
 from weed_core.model import Job
-from weed_safety import location_cache
 from weed_tasks import replication
-from weed_tasks.replication import repair as replication_repair
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less for volumes to be still."""
-    monkeypatch.setattr(replication_repair, "QUIET", 0.05)
-    monkeypatch.setattr(location_cache, "CACHED_FOR", 0.0)
+    monkeypatch.setitem(OPTIONS, "still_seconds", 0.05)
+    monkeypatch.setitem(OPTIONS, "remembered_seconds", 0.0)
 
 
 def job_for(volume_id: int) -> Job:
@@ -182,7 +180,7 @@ def test_a_target_that_dies_while_it_copies_leaves_no_half_copy(
 def test_a_job_cancelled_while_servers_may_write_past_the_new_copy_leaves_the_volume_shut_until_they_do_not(
     make_sandbox_cluster: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(location_cache, "CACHED_FOR", 4.0)
+    monkeypatch.setitem(OPTIONS, "remembered_seconds", 4.0)
     cluster = make_sandbox_cluster(era="4.13")
     volume_id, files = lonely(cluster)
     worker = DyingWorker(cluster, tmp_path)

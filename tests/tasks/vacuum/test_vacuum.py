@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,23 @@ import pytest
 
 from proto_gen import worker_pb2
 from tests.support import eventually
-from tests.support.cluster import Cluster, Files, Kind, Server, request, start_cluster
-from tests.support.dying import DyingWorker, at_event, moments, occurrences
+from tests.support.cluster import OPTIONS, Cluster, Files, Kind, Server, request, start_cluster
+from tests.support.dying import DyingWorker, at_event, moments, occurrences, sample
 from tests.support.rpcs import CHANGING, changes_seen, see_nothing_yet
+from tests.support.scrub import spoil
 from weed_cluster import call as calls
 from weed_cluster.address import Address
 from weed_cluster.masters import Masters
-from weed_core.errors import BadTask, Busy, Cancelled, StaleTask, TaskError
+from weed_core.errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError
 from weed_core.model import DetectionRequest, Job, Result
 from weed_core.values import Value
+from weed_safety import compaction
 from weed_safety.context import Context
 from weed_safety.journal import Journal
+from weed_safety.steps import plan
 from weed_sandbox.launcher import Launcher
+from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_tasks import vacuum
-from weed_tasks.vacuum import task
 
 
 def job_for(cluster: Cluster, volume_id: int, servers: Sequence[Server], **wishes: Any) -> Job:
@@ -82,6 +86,16 @@ def test_a_vacuum_shrinks_every_replica_and_keeps_every_file(cluster: Cluster) -
     for server in (a, b):
         server.kill()
     cluster.start()
+    cluster.check(files)
+
+
+def test_a_volume_whose_files_were_all_deleted_is_vacuumed(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    files = cluster.fill(count=4, servers=[a])
+    (volume_id,) = files.volume_ids
+    cluster.delete(list(files))
+    run(cluster, job_for(cluster, volume_id, [a]))
+    assert size_on(cluster, a, volume_id) == SUPER_BLOCK_SIZE
     cluster.check(files)
 
 
@@ -202,12 +216,24 @@ def test_a_replica_with_unreadable_files_is_not_committed(cluster: Cluster) -> N
     cluster.check(files)
 
 
+def test_a_file_that_cannot_be_read_after_the_commit_is_told_whichever_it_is(cluster: Cluster) -> None:
+    a = cluster.servers[0]
+    volume_id, files = half_deleted(cluster, [a], count=80)
+
+    def at_the_end(_fraction: float, stage: str, _figures: object) -> None:
+        if stage == "proving the result":
+            spoil(cluster, list(files)[7], a)
+
+    with pytest.raises(Mismatch, match=f"volume {volume_id} on .* is vacuumed, but broken"):
+        vacuum.run(job_for(cluster, volume_id, [a]), replace(cluster.context(), report=at_the_end))
+
+
 def test_a_commit_of_nothing_is_healed_by_recovery(cluster: Cluster, tmp_path: Path) -> None:
     a = cluster.servers[0]
     volume_id, files = half_deleted(cluster, [a])
     journal = Journal(tmp_path)
     entry = journal.open_entry("killed", "vacuum", volume_id)
-    entry.plan(task.COMPACT, server=str(a.address), volume_id=volume_id, revision=0)
+    plan(entry, compaction.Compaction(a.address, volume_id, revision=0))
     with pytest.raises(Exception, match="VacuumVolumeCommit"):
         cluster.volume(a).vacuum_volume_commit(volume_id=volume_id)
     (found,) = journal.unfinished()
@@ -250,7 +276,7 @@ def pretend_compaction(cluster: Cluster, server: Server, volume_id: int) -> None
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "IDLE_AFTER", 0.2)
+    monkeypatch.setitem(OPTIONS, "compaction_rests_seconds", 0.2)
     monkeypatch.setattr(calls, "RETRY_PAUSES", (0.01, 0.02))
 
 
@@ -262,18 +288,18 @@ def test_a_false_success_of_the_server_is_no_success(
     with closing(start_cluster(Kind(era), launcher, tmp_path / "cluster", servers=1)) as cluster:
         a = cluster.servers[0]
         volume_id, files = half_deleted(cluster, [a])
-        looked = task._check_idle
+        looked = compaction._check_idle
 
         def then_somebody_begins(*args: Any) -> None:
             looked(*args)
             pretend_compaction(cluster, a, volume_id)
 
-        monkeypatch.setattr(task, "_check_idle", then_somebody_begins)
+        monkeypatch.setattr(compaction, "_check_idle", then_somebody_begins)
         with pytest.raises(Busy, match="somebody else"):
             run(cluster, job_for(cluster, volume_id, [a]))
         cluster.faults(a).clear()
         cluster.check(files)
-        monkeypatch.setattr(task, "_check_idle", looked)
+        monkeypatch.setattr(compaction, "_check_idle", looked)
         run(cluster, job_for(cluster, volume_id, [a]))
         assert revision_on(cluster, a, volume_id) == 1
         cluster.check(files)
@@ -298,7 +324,7 @@ def test_a_master_that_takes_over_is_told_to_hold_off_its_own_vacuum_too(
         first, second, _third = (process.address for process in cluster.masters)
         cluster.lead(first)
         eventually(lambda: cluster.locations(volume_id) == cluster.servers)
-        commit = task._commit_all
+        commit = compaction._commit_all
 
         def after_a_change_of_leader(*args: Any) -> None:
             assert cluster.holds_vacuum_off(first)
@@ -306,7 +332,7 @@ def test_a_master_that_takes_over_is_told_to_hold_off_its_own_vacuum_too(
             eventually(lambda: cluster.holds_vacuum_off(second), 20)
             commit(*args)
 
-        monkeypatch.setattr(task, "_commit_all", after_a_change_of_leader)
+        monkeypatch.setattr(compaction, "_commit_all", after_a_change_of_leader)
         run(cluster, job_for(cluster, volume_id, cluster.servers))
         assert revision_on(cluster, cluster.servers[0], volume_id) == 1
         assert not any(cluster.holds_vacuum_off(process.address) for process in cluster.masters)
@@ -334,7 +360,7 @@ def test_a_worker_killed_at_any_call_of_a_vacuum_leaves_what_the_next_start_clea
     whole = DyingWorker(cluster, tmp_path / "whole")
     volume_id, _files = half_deleted(cluster, servers, 4, size=2000)
     whole.run(vacuum.run, job_for(cluster, volume_id, servers))
-    for at in moments(whole.events, all_of_them=cluster.kind == "sandbox"):
+    for at in sample(moments(whole.events, all_of_them=cluster.kind == "sandbox"), 3):
         volume_id, files = half_deleted(cluster, servers, 4, size=2000)
         job, directory = job_for(cluster, volume_id, servers), tmp_path / str(at)
         DyingWorker(cluster, directory, at_event(at)).run(vacuum.run, job)
@@ -355,7 +381,7 @@ def test_a_failure_at_any_call_of_a_vacuum_is_cleared_up(sandbox_cluster: Cluste
     whole = DyingWorker(cluster, tmp_path / "whole")
     volume_id, _files = half_deleted(cluster, servers, 4, size=2000)
     whole.run(vacuum.run, job_for(cluster, volume_id, servers))
-    for number, (server, call, nth) in enumerate(occurrences(whole.events)):
+    for number, (server, call, nth) in enumerate(sample(occurrences(whole.events), 3)):
         for code, when in (("UNKNOWN", "before"), ("UNAVAILABLE", "after"))[: 2 if call in CHANGING else 1]:
             volume_id, files = half_deleted(cluster, servers, 4, size=2000)
             job, directory = job_for(cluster, volume_id, servers), tmp_path / f"{number}{when}"
@@ -381,15 +407,14 @@ def test_a_failure_at_any_call_of_a_vacuum_is_cleared_up(sandbox_cluster: Cluste
 def test_a_server_killed_at_any_change_of_a_vacuum_loses_nothing(
     sandbox_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    monkeypatch.setattr(task, "MINUTE", 1.0)
+    monkeypatch.setattr(compaction, "MINUTE", 1.0)
     cluster = sandbox_cluster
     servers = cluster.servers[:2]
     whole = DyingWorker(cluster, tmp_path / "whole")
     volume_id, _files = half_deleted(cluster, servers, 4, size=2000)
     whole.run(vacuum.run, job_for(cluster, volume_id, servers))
-    for number, (server, call, nth) in enumerate(occurrences(whole.events)):
-        if call not in CHANGING:
-            continue
+    changes = [event for event in occurrences(whole.events) if event[1] in CHANGING]
+    for number, (server, call, nth) in enumerate(sample(changes, 3)):
         volume_id, files = half_deleted(cluster, servers, 4, size=2000)
         job, directory = job_for(cluster, volume_id, servers), tmp_path / str(number)
         cluster.faults(Address.parse(server)).kill_at(call, nth=nth, when=when)
@@ -410,7 +435,7 @@ def test_files_written_and_deleted_during_a_vacuum_are_kept_and_gone(
 ) -> None:
     servers = cluster.servers[:2]
     volume_id, files = half_deleted(cluster, servers, 4, size=2000)
-    prove = task._prove_compacted
+    prove = compaction._prove_compacted
     done: list[bool] = []
 
     def write_meanwhile(*args: Any) -> None:
@@ -420,7 +445,7 @@ def test_files_written_and_deleted_during_a_vacuum_are_kept_and_gone(
             cluster.delete(list(files)[:3])
         prove(*args)
 
-    monkeypatch.setattr(task, "_prove_compacted", write_meanwhile)
+    monkeypatch.setattr(compaction, "_prove_compacted", write_meanwhile)
     run(cluster, job_for(cluster, volume_id, servers))
     assert [revision_on(cluster, server, volume_id) for server in servers] == [1, 1]
     cluster.check(files)
