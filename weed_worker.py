@@ -90,6 +90,9 @@ RECOVERY_TIME = 600.0
 
 HAND_BACK = 1.0  # seconds before a job that cannot start is handed back
 
+TELLING = 10.0
+"""Seconds that a stop waits at most for an admin that takes nothing more of what is left to say."""
+
 SHORTEST_BEAT = 0.05
 """Seconds between heartbeats, at least: what changes in between is told by one."""
 
@@ -219,15 +222,23 @@ class Worker:
             if not self._pool.join(timeout=undo):
                 names = ", ".join(work.name for work in self.hand.running)
                 log.error("not undone within %.0f s: %s; the next start with this -workingDir does it", undo, names)
-        with gevent.Timeout(10, False):
-            while self.hand.keys or self.detecting or not all(session.is_drained for session in self.sessions):
-                gevent.sleep(0.05)
-            for session in self.sessions:
-                session.leave(self.stopping)
-            while any(session.connected for session in self.sessions):
-                gevent.sleep(0.05)
+        self._tell_all()
         done, failed, left = self.news.completed, self.news.failed, len(self.ledger)
         log.info("stopped: %d tasks completed, %d failed, %d results owed", done, failed, left)
+
+    def _tell_all(self) -> None:
+        """Send what is left to say, and leave: for as long as the admin takes it and -grace lasts, and TELLING more."""
+        left, until = len(self.ledger), time.time() + TELLING
+        while self.hand.keys or self.detecting or not all(session.is_drained for session in self.sessions):
+            if len(self.ledger) < left:
+                left, until = len(self.ledger), min(time.time(), self.stop_by) + TELLING
+            if time.time() > until:
+                return
+            gevent.sleep(0.05)
+        for session in self.sessions:
+            session.leave(self.stopping)
+        while any(session.connected for session in self.sessions) and time.time() < until:
+            gevent.sleep(0.05)
 
     def _cancel_all(self, why: str) -> None:
         for work in self.hand.running:

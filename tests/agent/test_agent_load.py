@@ -184,8 +184,8 @@ def test_the_heartbeat_keeps_its_beat_while_thousands_of_jobs_come_at_once(
         at_once = count if dialect == "plugin" else count // 2  # classic ones wait for a slot
         eventually(lambda: driver.admin.get("/sandbox/counts").get(answers, 0) >= at_once, 110)
         gap = longest_gap(driver, since)
-        agent.terminate()  # what waits is handed back
-        assert agent.wait(60) == 0
+        agent.terminate()  # what waits is handed back, for as long as the admin takes it
+        assert agent.wait(110) == 0
     told = Counter(record[key] for record in driver.said(answers))
     assert (len(told), set(told.values())) == (count, {1})
     assert gap <= BEAT + LATE + host.late
