@@ -67,11 +67,10 @@ from weed_protocol import commands
 from weed_safety.context import Context, Options
 from weed_safety.journal import Journal
 from weed_state import identity, mounts, task_log
-from weed_state.findings import FindingsDirectory
 from weed_state.history import History
 from weed_state.last_topology import LastTopology
-from weed_state.scrub_ledger import LedgerDirectory
 from weed_state.setbacks import Setbacks
+from weed_state.shelf import findings_in, scrubs_in
 from weed_tasks import execute, filters
 from weed_tasks.slots import MOST_OUTSIDE, Held, Slots
 
@@ -131,8 +130,8 @@ class Worker:
         )
         self.journal = Journal(settings.working_dir / "journal")
         self.last_topology = LastTopology(settings.working_dir)
-        self.findings = FindingsDirectory(settings.working_dir)
-        self.scrubbed = LedgerDirectory(settings.working_dir)
+        self.findings = findings_in(settings.working_dir)
+        self.scrubbed = scrubs_in(settings.working_dir)
         self.sight = Sight()
         self.setbacks = Setbacks(settings.working_dir)
         self.rates = Rates(settings.total_rate, settings.server_rate)

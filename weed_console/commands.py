@@ -70,10 +70,9 @@ from weed_safety.holds import Hold
 from weed_safety.journal import Entry, Journal
 from weed_safety.lease import hold
 from weed_safety.location_cache import left_shut
-from weed_state.findings import FindingsDirectory
 from weed_state.last_topology import LastTopology
-from weed_state.scrub_ledger import LedgerDirectory
 from weed_state.setbacks import Setbacks
+from weed_state.shelf import findings_in, scrubs_in
 from weed_tasks import execute
 from weed_tasks.filters import look, unknown, unmatched
 from weed_tasks.reopen import end_holds, reopen, strange
@@ -123,8 +122,8 @@ class Console:
         self.native = ThreadPool(2)
         self.rates = Rates(*flags.rates)
         self.last_topology = LastTopology(state_dir(flags), [flags.working_dir] if flags.working_dir else [])
-        self.findings = FindingsDirectory(flags.working_dir or state_dir(flags))
-        self.scrubbed = LedgerDirectory(flags.working_dir or state_dir(flags))
+        self.findings = findings_in(flags.working_dir or state_dir(flags))
+        self.scrubbed = scrubs_in(flags.working_dir or state_dir(flags))
 
     def close(self) -> None:
         """Hang up."""

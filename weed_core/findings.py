@@ -1,6 +1,6 @@
 """What a look at the bytes found wrong: one record for each thing, as whoever finds it hands it to whoever mends it.
 
-Pure data, and where it is kept between the two as far as this process goes. A finding is a hint: whoever mends proves
+Pure data. A finding is a hint: whoever mends proves
 for himself what is wrong before he changes anything.
 """
 
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Protocol
 
 EC_SHARD, EC_DELETIONS, EC_INDEX, REPLICA = "ec_shard", "ec_deletions", "ec_index", "replica"
 """Kinds: the bytes of one shard on one server; holders that know different deletions of a volume; an `.ecx`, `.vif` or
@@ -70,32 +68,3 @@ class Finding:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             return None
         return finding if finding.kind in KINDS and 0 < finding.volume_id < 1 << 32 else None
-
-
-class Shelf(Protocol):
-    """Where this process keeps findings, as documents by their keys. Nothing fails where it cannot: it forgets."""
-
-    def all(self) -> Collection[bytes]:
-        """Every document."""
-
-    def put(self, key: str, document: bytes) -> None:
-        """Keep one, in place of an earlier one."""
-
-    def remove(self, key: str) -> None:
-        """Forget one, if it is there."""
-
-
-class Memory(dict[str, bytes]):
-    """A shelf that ends with the process."""
-
-    def all(self) -> Collection[bytes]:
-        """Every document."""
-        return list(self.values())
-
-    def put(self, key: str, document: bytes) -> None:
-        """Keep one, in place of an earlier one."""
-        self[key] = document
-
-    def remove(self, key: str) -> None:
-        """Forget one, if it is there."""
-        self.pop(key, None)

@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 SPAN = 1024
 """Volume ids of one segment."""
@@ -62,35 +62,6 @@ def server_tag(server: object) -> int:
 def run_tag(run: int) -> int:
     """An encode run in 16 bits; 0 for none, or an unknown one."""
     return zlib.crc32(str(run).encode()) & 0xFFFF if run else 0
-
-
-class Shelf(Protocol):
-    """Where this process keeps the ledger, as documents by their names. Nothing fails where it cannot: it forgets."""
-
-    def all(self) -> Mapping[str, bytes]:
-        """Every document."""
-
-    def put(self, name: str, document: bytes) -> None:
-        """Keep one, in place of an earlier one."""
-
-    def remove(self, name: str) -> None:
-        """Forget one, if it is there."""
-
-
-class Memory(dict[str, bytes]):
-    """A shelf that ends with the process."""
-
-    def all(self) -> Mapping[str, bytes]:
-        """Every document."""
-        return dict(self)
-
-    def put(self, name: str, document: bytes) -> None:
-        """Keep one, in place of an earlier one."""
-        self[name] = document
-
-    def remove(self, name: str) -> None:
-        """Forget one, if it is there."""
-        self.pop(name, None)
 
 
 @dataclass

@@ -16,8 +16,7 @@ from weed_cluster.past import Past
 from weed_cluster.rates import Rates
 from weed_cluster.topology import Topology, snapshot
 from weed_cluster.volume_server import VolumeServer
-from weed_core import scrub_ledger
-from weed_core.findings import Memory, Shelf
+from weed_core.shelf import Memory, Shelf
 from weed_core.values import Value
 from weed_safety.journal import Entry
 
@@ -79,7 +78,7 @@ class Context:
     findings: Shelf = field(default_factory=Memory)
     """Where this process keeps what was found wrong and is not mended; see weed_safety/findings.py."""
 
-    scrubbed: scrub_ledger.Shelf = field(default_factory=scrub_ledger.Memory)
+    scrubbed: Shelf = field(default_factory=Memory)
     """Where this process keeps when everything was last read through; see weed_core/scrub_ledger.py."""
 
     def topology(self, volume_id: int = 0) -> Topology:

@@ -24,7 +24,8 @@ SUFFIX = ".json"
 
 def note(ctx: Context, finding: Finding) -> None:
     """Hand a finding on; one that is known keeps the time at which it was found first."""
-    earlier = next((one for one in _local(ctx) if one.key == finding.key), None)
+    known = ctx.findings.get(finding.key)
+    earlier = Finding.read(known) if known is not None else None
     if earlier is not None:
         finding = replace(finding, found=min(earlier.found, finding.found))
     ctx.findings.put(finding.key, finding.document())
@@ -79,4 +80,4 @@ def _is_gone(topology: Topology, finding: Finding) -> bool:
 
 
 def _local(ctx: Context) -> list[Finding]:
-    return [one for one in map(Finding.read, ctx.findings.all()) if one is not None]
+    return [one for one in map(Finding.read, ctx.findings.all().values()) if one is not None]

@@ -12,7 +12,7 @@ from tests.support import eventually
 from tests.support.cluster import Cluster, request
 from tests.support.ec_repair import assert_whole, bad_shard
 from tests.support.shards import digests, encoded, flip, holder_of, path_of, settle, take, where
-from weed_state.findings import FindingsDirectory
+from weed_state.shelf import findings_in
 
 MakeCluster = Callable[..., Cluster]
 
@@ -45,7 +45,7 @@ def test_an_admin_has_lost_and_bad_shards_restored_while_clients_read(
     agent = start_agent(flags_for(admin), "-capabilities=ec.repair")
     agent.says("registered as .* for ec_repair")
     finding = bad_shard(volume_id, 12, bad, "photos")
-    FindingsDirectory(agent.working_dir).put(finding.key, finding.document())
+    findings_in(agent.working_dir).put(finding.key, finding.document())
     reading = threading.Thread(target=read)
     reading.start()
     try:
@@ -64,4 +64,4 @@ def test_an_admin_has_lost_and_bad_shards_restored_while_clients_read(
     assert wrong == []
     settle(cluster, volume_id)
     cluster.check(files)
-    assert not FindingsDirectory(agent.working_dir).all()
+    assert not findings_in(agent.working_dir).all()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from proto_gen import master_pb2 as m
 from weed_cluster.topology import Topology, read
 from weed_core.scrub_ledger import BAD, CLEAN, KEPT, REPLICA, SIZE, Ledger, Mark, Unfinished, run_tag, server_tag
-from weed_state.scrub_ledger import LedgerDirectory
+from weed_state.shelf import scrubs_in
 from weed_tasks.scrub.survey import DAY, survey
 
 NOW = 2_000_000_000
@@ -99,7 +99,7 @@ def test_very_old_records_are_dropped() -> None:
 
 
 def test_a_directory_keeps_it_and_shows_what_another_process_wrote(tmp_path: Path) -> None:
-    mine, others = LedgerDirectory(tmp_path), LedgerDirectory(tmp_path)
+    mine, others = scrubs_in(tmp_path), scrubs_in(tmp_path)
     assert mine.all() == {}
     others.put("segment-0", b"a" * SIZE)
     assert mine.all() == {"segment-0": b"a" * SIZE}

@@ -11,7 +11,7 @@ import pytest
 from tests.support.cluster import Cluster
 from weed_core.findings import EC_SHARD, REPLICA, WORDS, Finding
 from weed_safety import findings
-from weed_state.findings import FindingsDirectory
+from weed_state.shelf import findings_in
 
 BAD = Finding(EC_SHARD, 5, "photos", 77, 3, "127.0.0.11:8080", 1000.0, "checksum", "block 0 is not what it was")
 
@@ -19,11 +19,11 @@ BAD = Finding(EC_SHARD, 5, "photos", 77, 3, "127.0.0.11:8080", 1000.0, "checksum
 def test_a_finding_outlives_the_process_and_keeps_its_first_time(tmp_path: Path, sandbox_cluster: Cluster) -> None:
     for found in (1000.0, 2000.0):
         ctx = sandbox_cluster.context()
-        ctx.findings = FindingsDirectory(tmp_path)
+        ctx.findings = findings_in(tmp_path)
         findings.note(ctx, replace(BAD, found=found))
         findings.note(ctx, Finding(REPLICA, 6, found=found + 1))
     ctx = sandbox_cluster.context()
-    ctx.findings = FindingsDirectory(tmp_path)
+    ctx.findings = findings_in(tmp_path)
     assert findings.read_all(ctx) == [BAD, Finding(REPLICA, 6, found=1001.0)]
     findings.settle(ctx, BAD)
     findings.settle(ctx, BAD)
@@ -53,7 +53,7 @@ def test_a_filer_that_is_gone_leaves_what_this_worker_knows(sandbox_cluster: Clu
 )
 def test_what_is_no_finding_is_passed_over(tmp_path: Path, sandbox_cluster: Cluster, content: bytes) -> None:
     ctx = sandbox_cluster.context()
-    ctx.findings = FindingsDirectory(tmp_path)
+    ctx.findings = findings_in(tmp_path)
     ctx.findings.put("stray", content)
     os.symlink(tmp_path / "elsewhere", tmp_path / "findings" / "link.json")
     findings.note(ctx, BAD)

@@ -23,8 +23,8 @@ from tests.support.rpcs import CHANGING
 from tests.support.shards import digests, encoded, flip, path_of, remount, revive, settle, take
 from weed_cluster.topology import ec_locations
 from weed_core.errors import ServerFailed, TaskError
-from weed_core.findings import Memory
 from weed_core.model import Job, Result
+from weed_core.shelf import Memory
 from weed_safety.context import Context
 from weed_tasks import ec_repair
 

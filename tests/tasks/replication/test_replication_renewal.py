@@ -14,8 +14,9 @@ from tests.support.dying import EVERY, Death, DyingWorker, at_event, moments, ne
 from tests.support.rpcs import changes_seen, see_nothing_yet
 from tests.support.scrub import dat_of, scrub_all, spoil
 from weed_core.errors import Mismatch, StaleTask
-from weed_core.findings import REPLICA, Finding, Memory
+from weed_core.findings import REPLICA, Finding
 from weed_core.model import Detection, DetectionRequest, Job, Result
+from weed_core.shelf import Memory
 from weed_safety import findings
 from weed_safety.context import Context
 from weed_tasks import replication

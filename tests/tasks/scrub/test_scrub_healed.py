@@ -9,9 +9,8 @@ from tests.support.cluster import Cluster
 from tests.support.dying import DyingWorker, at_event
 from tests.support.scrub import dat_of, job_of, look, scrub_all, spoil
 from tests.support.shards import digests, encoded, flip, holder_of, path_of, settle
-from weed_core.findings import Memory
 from weed_core.model import DetectionRequest, Job, Result
-from weed_core.scrub_ledger import Memory as LedgerMemory
+from weed_core.shelf import Memory
 from weed_safety import findings
 from weed_safety.context import Context
 from weed_tasks import ec_repair, replication, scrub
@@ -56,7 +55,7 @@ def test_a_scrub_that_dies_anywhere_has_changed_nothing_and_the_next_one_finds_a
     before = digests(sandbox_five, volume_id), dat_of(sandbox_five.servers[0], regular.volume_ids[0]).read_bytes()
     (proposal,) = look(sandbox_five, sandbox_five.context()).proposals
 
-    def events(directory: Path, shelves: tuple[Memory, LedgerMemory], number: int) -> int:
+    def events(directory: Path, shelves: tuple[Memory, Memory], number: int) -> int:
         worker = DyingWorker(sandbox_five, directory, at_event(number))
 
         def work(job: Job, ctx: Context) -> Result:
@@ -65,9 +64,9 @@ def test_a_scrub_that_dies_anywhere_has_changed_nothing_and_the_next_one_finds_a
         worker.run(work, job_of(proposal))
         return len(worker.events)
 
-    whole = events(tmp_path / "whole", (Memory(), LedgerMemory()), -2)
+    whole = events(tmp_path / "whole", (Memory(), Memory()), -2)
     for number in range(0, whole, max(1, whole // 3)):
-        shelves = Memory(), LedgerMemory()
+        shelves = Memory(), Memory()
         events(tmp_path / f"dies{number}", shelves, number)
         now = digests(sandbox_five, volume_id), dat_of(sandbox_five.servers[0], regular.volume_ids[0]).read_bytes()
         assert now == before
