@@ -56,11 +56,11 @@ from weed_cluster.client import Cluster
 from weed_cluster.leash import Leash
 from weed_cluster.masters import Masters
 from weed_cluster.rates import Rates
-from weed_core import files, goflags, model
+from weed_core import files, model
 from weed_core.errors import Cancelled, ConfigError, TaskError
 from weed_core.guess import unknown_command
 from weed_core.model import Detection
-from weed_core.runtime import HUB_THREADS, allow_many, share_one_heap
+from weed_core.runtime import HUB_THREADS, make_ready
 from weed_core.text import escaped
 from weed_core.values import Value
 from weed_protocol import commands
@@ -88,9 +88,7 @@ RECOVERY_TIME = 600.0
 """Seconds for undoing what one killed job left behind, before it is tried again."""
 
 HAND_BACK = 1.0  # seconds before a job that cannot start is handed back
-
-TELLING = 10.0
-"""Seconds that a stop waits at most for an admin that takes nothing more of what is left to say."""
+TELLING = 10.0  # seconds that a stop waits for an admin that takes nothing more of what is left to say
 
 SHORTEST_BEAT = 0.05
 """Seconds between heartbeats, at least: what changes in between is told by one."""
@@ -508,55 +506,63 @@ def main(argv: Sequence[str] | None = None) -> int:
         from weed_console import commands as console_commands
 
         return console_commands.main(words)
-    if words and words[0] not in ON_PAPER and (refusal := unknown_command(words[0], (*COMMANDS, "help", *ON_PAPER))):
-        print(f"weed_worker: {escaped(refusal)}", file=sys.stderr)
-        return ConfigError.exit_code
     try:
-        if words and words[0] in ON_PAPER:
-            from weed_console import completion
-
-            print(completion.printed(words, agent_settings.USAGE, __version__), end="")
+        if (paper := _paper(words)) is not None:
+            print(paper, end="")
             return 0
-        asked = set(goflags.normalise(words, agent_settings.USAGE, agent_settings.WEED_FLAGS))
-        if asked & {"--help", "--version"}:
-            print(agent_settings.help_text() if "--help" in asked else f"weed_worker {__version__}")
-            return 0
-        settings = agent_settings.parse(words)
-        agent_settings.set_up_as(settings)
-        secure = security.load(settings.config_dir, settings.tls_fallback)
-        for warning in filter(None, (*settings.warnings, *secure.warnings, mounts.warning(settings.working_dir))):
-            log.warning("%s", warning)
-        claimed = identity.claim(settings.working_dir, settings.worker_id)
-        gevent.get_hub().threadpool.maxsize = HUB_THREADS
-        disk = ThreadPool(DISK_THREADS)
-        files.wait_elsewhere(lambda function, *args: disk.apply(function, args))
-        share_one_heap()
-        allow_many()
-        worker = Worker(settings, claimed.worker_id, secure)
-        if settings.metrics_port:
-            status_port.serve(settings.metrics_ip, settings.metrics_port, worker.metrics, lambda: take(worker))
-        if settings.debug_port:
-            open_port("127.0.0.1", settings.debug_port, lambda *_: (200, "text/plain; charset=utf-8", worker.stacks()))
+        worker = _set_up(words)
     except (ConfigError, OSError) as error:
         print(f"weed_worker: {escaped(str(error))}", file=sys.stderr)
         return ConfigError.exit_code
-
-    def reload() -> None:
-        try:
-            again = agent_settings.parse(words)
-            agent_settings.set_up_as(again)
-            worker.reload(again)
-        except ConfigError as error:
-            log.error("not reloaded: %s", error)
-
     gevent.signal_handler(signal.SIGTERM, worker.stop, "SIGTERM")
     gevent.signal_handler(signal.SIGINT, worker.stop, "SIGINT")
-    gevent.signal_handler(signal.SIGHUP, reload)
+    gevent.signal_handler(signal.SIGHUP, _reload, worker, words)
     gevent.signal_handler(signal.SIGUSR1, lambda: print(worker.stacks().decode(), file=sys.stderr))
     status = worker.run()
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)  # what is still amid a call, as looks for holds are, would be taken apart with tracebacks
+
+
+def _paper(words: Sequence[str]) -> str | None:
+    """What these words only want to read: help, the version, a file for a shell or for man; None where they do not."""
+    if words and words[0] in ON_PAPER:
+        from weed_console import completion
+
+        return completion.printed(words, agent_settings.USAGE, __version__)
+    if words and (refusal := unknown_command(words[0], (*COMMANDS, "help", *ON_PAPER))):
+        raise ConfigError(refusal)
+    return agent_settings.printed(words, __version__)
+
+
+def _set_up(words: Sequence[str]) -> Worker:
+    """The worker that these flags ask for, its ports open. Raises ConfigError and OSError."""
+    settings = agent_settings.parse(words)
+    agent_settings.set_up_as(settings)
+    secure = security.load(settings.config_dir, settings.tls_fallback)
+    for warning in filter(None, (*settings.warnings, *secure.warnings, mounts.warning(settings.working_dir))):
+        log.warning("%s", warning)
+    claimed = identity.claim(settings.working_dir, settings.worker_id)
+    gevent.get_hub().threadpool.maxsize = HUB_THREADS
+    disk = ThreadPool(DISK_THREADS)
+    files.wait_elsewhere(lambda function, *args: disk.apply(function, args))
+    make_ready()
+    worker = Worker(settings, claimed.worker_id, secure)
+    if settings.metrics_port:
+        status_port.serve(settings.metrics_ip, settings.metrics_port, worker.metrics, lambda: take(worker))
+    if settings.debug_port:
+        open_port("127.0.0.1", settings.debug_port, lambda *_: (200, "text/plain; charset=utf-8", worker.stacks()))
+    return worker
+
+
+def _reload(worker: Worker, words: Sequence[str]) -> None:
+    """Take on what changed in the files that the flags name."""
+    try:
+        settings = agent_settings.parse(words)
+        agent_settings.set_up_as(settings)
+        worker.reload(settings)
+    except ConfigError as error:
+        log.error("not reloaded: %s", error)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import docopt
 
 from weed_agent.flag_sources import gather, variables
 from weed_cluster.address import Address
+from weed_core import goflags
 from weed_core.errors import BadTask, ConfigError
 from weed_core.files import read_named
 from weed_core.goflags import parse_data_dirs, parse_duration
@@ -323,6 +324,14 @@ def _warnings(explicit: set[str], unknown: list[str], given: Mapping[str, str], 
             f"this is a pod, and -grace is not given: a stop takes {POD_GRACE:.0f} s at most, so tasks that need longer"
             " are undone; with a longer terminationGracePeriodSeconds set -grace to five seconds less than that"
         )
+
+
+def printed(words: Sequence[str], version: str) -> str | None:
+    """The help, or the version, where these words ask for it."""
+    asked = set(goflags.normalise(words, USAGE, WEED_FLAGS))
+    if "--help" in asked:
+        return f"{help_text()}\n"
+    return f"weed_worker {version}\n" if "--version" in asked else None
 
 
 def parse(argv: Sequence[str]) -> Settings:

@@ -61,7 +61,7 @@ from weed_core.errors import (
 from weed_core.guess import meant
 from weed_core.job_types import BY_NAME, JOB_TYPES, TASK_TYPES, named
 from weed_core.model import Detection, DetectionRequest, Result, Skipped
-from weed_core.runtime import HUB_THREADS, allow_many, share_one_heap
+from weed_core.runtime import HUB_THREADS, make_ready
 from weed_core.text import escaped
 from weed_core.values import Value
 from weed_safety import holds
@@ -682,8 +682,7 @@ def _main(words: list[str]) -> int:
         log.set_up("text", flags.verbosity)
         logging.getLogger().setLevel(logging.INFO if flags.verbosity > 1 else logging.CRITICAL)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
-        share_one_heap()
-        allow_many()
+        make_ready()
         console = Console(flags)
         try:
             command: Callable[[], int] = getattr(console, flags.command)

@@ -15,6 +15,12 @@ ENOUGH = 512
 """For some hundreds of volume servers, the admin, the journals and whoever looks at the metrics port."""
 
 
+def make_ready() -> None:
+    """Give this process its heap and its descriptors."""
+    share_one_heap()
+    allow_many()
+
+
 def share_one_heap() -> None:
     """Have all native threads allocate from one heap: of glibc's many, each would keep megabytes for itself."""
     try:
