@@ -42,15 +42,17 @@ SEALED = {
 """Headers of every answer: a browser loads nothing else for it, runs nothing in it, sends nothing from it."""
 
 
-def open_port(ip: str, port: int, answer: Answer) -> ThreadingHTTPServer:
+def open_port(ip: str, port: int, answer: Answer, lifetime: float = LIFETIME) -> ThreadingHTTPServer:
     """Answer on a port, in threads of its own; raise ConfigError where the port cannot be had."""
 
     class Handler(_Handler):
+        timeout = lifetime
+
         def answer(self, path: str) -> tuple[int, str, bytes]:
             return answer(path, self.headers.get("Accept", ""))
 
     try:
-        server = (_Port6 if ":" in ip else _Port)((ip, port), Handler)
+        server = (_Port6 if ":" in ip else _Port)((ip, port), Handler, lifetime)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"-metricsPort={port} on -metricsIp={ip} cannot be had: {error}") from None
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
@@ -63,7 +65,8 @@ class _Port(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024  # of the kernel; none of ours until it is taken from there
 
-    def __init__(self, where: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, where: tuple[str, int], handler: type[BaseHTTPRequestHandler], lifetime: float) -> None:
+        self._lifetime = lifetime
         self._lines: dict[socket.socket, float] = {}  # when each came, oldest first
         super().__init__(where, handler)
 
@@ -91,7 +94,7 @@ class _Port(ThreadingHTTPServer):
 
     def service_actions(self) -> None:
         """End those whose time is over; asked twice a second, and after every connection."""
-        latest = time.monotonic() - LIFETIME
+        latest = time.monotonic() - self._lifetime
         for line in [line for line, came in list(self._lines.items()) if came < latest]:
             _hang_up(line)
 
@@ -116,7 +119,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     server_version = "weed_worker"
     sys_version = ""
-    timeout = LIFETIME
 
     def setup(self) -> None:
         super().setup()

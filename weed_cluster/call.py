@@ -20,9 +20,6 @@ SHORT = 30.0
 LONG = 600.0
 """Deadline in seconds of calls that move data, where the caller knows no better."""
 
-RETRY_PAUSES = (0.2, 0.8)
-"""Seconds between the tries of a call that is harmless to repeat."""
-
 Message = TypeVar("Message")
 
 
@@ -112,6 +109,7 @@ class Client:
 
     def __init__(self, channels: Channels, address: Address, leash: Leash) -> None:
         self.address = address
+        self.timing = channels.timing
         self._channels = channels
         self._leash = leash
 
@@ -138,7 +136,7 @@ class Client:
 
         Not where it took long to find that out: a server from which nothing comes will not answer a second later.
         """
-        for pause in RETRY_PAUSES:
+        for pause in self.timing.retry_pauses:
             began = time.monotonic()
             try:
                 return self._unary(call, request, response, timeout)

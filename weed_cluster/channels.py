@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from weed_cluster.address import Address
+from weed_cluster.timing import Timing
 from weed_cluster.uploads import Uploads
 
 MAX_MESSAGE = 1 << 30
@@ -75,7 +76,9 @@ class Channels:
         observe: Observer = _ignore,
         uploads: Uploads | None = None,
         server_credentials: Callable[[], grpc.ServerCredentials | None] = _plaintext,
+        timing: Timing | None = None,
     ) -> None:
+        self.timing = timing or Timing()
         self.observe = observe
         self.server_credentials = server_credentials
         self.uploads = uploads or Uploads()

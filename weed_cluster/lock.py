@@ -22,14 +22,8 @@ from weed_core.errors import Busy, ServerFailed
 SHELL = "shell"
 """The name of the cluster's lock."""
 
-RENEW = 3.0
-"""Seconds between renewals."""
-
 SAFE = 8.0
 """Seconds after a renewal in which a lease cannot have passed to another: masters give it for 10."""
-
-RETRY = 1.0
-"""Seconds between tries while somebody else holds the cluster's lock."""
 
 TIMEOUT = 5.0  # seconds of one call
 
@@ -98,7 +92,7 @@ class MasterLease:
 
     def keep(self, lost: Callable[[], None] = lambda: None) -> None:
         """Renew it until release(), for a thread of its own; `lost` is called where somebody else took it."""
-        while not self._ended.wait(RENEW):
+        while not self._ended.wait(self._master.timing.renew):
             try:
                 with self._asking:
                     if not self._ended.is_set():
@@ -154,8 +148,8 @@ def cluster_lock(
         except Busy:
             if waited >= patience:
                 raise
-        wait(RETRY)
-        waited += RETRY
+        wait(master.timing.lock)
+        waited += master.timing.lock
 
     def lost() -> None:
         cluster.leash.cancel(Busy(f"the cluster's lock was taken over by {lock.holder}; what was begun is undone"))

@@ -28,15 +28,6 @@ LOOK, HEDGE = 3.0, 0.5
 PEERS_EVERY = 60.0
 """Seconds between two questions to the leader for the members of its cluster."""
 
-SURE = 10.0
-"""Seconds after an answer of its own in which a master is taken for the leader without being asked."""
-
-ELECTION = 60.0
-"""Seconds that a call waits for a leader while masters answer that there is none: elections take 10 to 20."""
-
-PAUSE = 1.0
-"""Seconds between two looks for a leader."""
-
 
 class Master(MasterAt):
     """The cluster's masters as one: calls go to whichever leads now, and are sent again where that one has changed.
@@ -64,7 +55,7 @@ class Master(MasterAt):
 
     def _unary(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Message:
         # What a lease has not given back ends by itself; nobody waits for an election because of that.
-        patience = 0.0 if call == "ReleaseAdminToken" else ELECTION
+        patience = 0.0 if call == "ReleaseAdminToken" else self.timing.election
         self._lead(call, patience)
         try:
             answer = super()._unary(call, request, response, timeout)
@@ -82,7 +73,7 @@ class Master(MasterAt):
 
     def _stream(self, call: str, request: Any, response: Callable[..., Message], timeout: float) -> Iterator[Message]:
         started = False
-        self._lead(call, ELECTION)
+        self._lead(call, self.timing.election)
         try:
             for reply in super()._stream(call, request, response, timeout):
                 started = True
@@ -96,7 +87,7 @@ class Master(MasterAt):
             if started:
                 raise
             before = self.address
-            self._seek(error, ELECTION)
+            self._seek(error, self.timing.election)
             if self.address == before and NOT_LEADER not in error.detail.lower():
                 raise
         yield from super()._stream(call, request, response, timeout)
@@ -107,7 +98,7 @@ class Master(MasterAt):
 
     def _lead(self, call: str, patience: float) -> None:
         """Make sure that the address is the leader's."""
-        if self.masters.leader is None or not self.masters.led_within(SURE):
+        if self.masters.leader is None or not self.masters.led_within(self.timing.sure):
             self._leash.check()
             self._seek(ServerFailed(str(self.address), call, "UNAVAILABLE", "no master answers"), patience)
         elif self.masters.leader is not None:
@@ -138,7 +129,7 @@ class Master(MasterAt):
             if time.monotonic() >= until:
                 names = ", ".join(map(str, search.followers))
                 raise ServerFailed(str(self.address), failed.call, "ABORTED", f"no leader is elected, say {names}")
-            self._leash.wait(PAUSE)
+            self._leash.wait(self.timing.search)
 
     def _list_peers(self) -> None:
         """Have the leader name the members, so that another is known when it dies; it may not tell."""

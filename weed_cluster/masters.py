@@ -12,9 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 from weed_cluster.address import Address
 
-SETTLE = 20.0
-"""Seconds after a change of leader in which the new one may not know all servers: each tells it by a heartbeat."""
-
 AGAIN = 5.0
 """Seconds after which whoever names masters is asked for them again, at the earliest."""
 
@@ -81,10 +78,9 @@ class Masters:
                 self._changed_at = self._led_at
             self.leader = address
 
-    @property
-    def unsettled(self) -> float:
-        """Seconds until a leader that was seen to take over surely knows its cluster; 0 where it does."""
-        return max(0.0, self._changed_at + SETTLE - time.monotonic())
+    def unsettled(self, settle: float) -> float:
+        """Seconds until a leader that was seen to take over surely knows its cluster, `settle` behind; 0 if it does."""
+        return max(0.0, self._changed_at + settle - time.monotonic())
 
     def settle(self, servers: frozenset[Address]) -> None:
         """The leader lists these servers, and no others are to be waited for."""

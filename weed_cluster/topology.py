@@ -345,21 +345,21 @@ def snapshot(master: Master, volume_id: int = 0, collection: str = "") -> Topolo
     or for a node whose address cannot be told. A leader that has just taken over is given time until it knows the
     servers that the one before it knew: one that lists half of them would make replicas on the others look lost.
     """
-    masters, complete = master.masters, 0
+    masters, settle, complete = master.masters, master.timing.settle, 0
     while True:
         topology = Topology()
         try:
             topology = _ask(master, volume_id, collection)
         except TaskError as error:
-            if isinstance(error, ServerFailed) or not masters.unsettled:
+            if isinstance(error, ServerFailed) or not masters.unsettled(settle):
                 raise
         there = frozenset(node.address for node in topology.nodes.values())
         complete = complete + 1 if masters.servers and masters.servers <= there else 0
         # Even when all are there, once more: what is on a server comes in several messages.
-        if complete == 2 or not masters.unsettled:
+        if complete == 2 or not masters.unsettled(settle):
             masters.settle(there)
             return topology
-        master.wait(min(REPORTING, masters.unsettled))
+        master.wait(min(REPORTING, masters.unsettled(settle)))
 
 
 def _ask(master: Master, volume_id: int, collection: str) -> Topology:

@@ -26,7 +26,7 @@ from weed_ec.reader import ShardReader, Unsound
 from weed_ec.runs import Run
 from weed_ec.shards import ShardSet, await_senders, fetch, file_time, look, remove_some, send
 from weed_ec.sinks import Pull, Push, Sink
-from weed_ec.stream import PIECE, STALL, Slot, read_piece
+from weed_ec.stream import PIECE, Slot, read_piece
 from weed_safety.context import Context
 from weed_safety.journal import Entry
 from weed_safety.lease import Lease
@@ -211,12 +211,12 @@ class Delivery:
     def _give(self, sink: Sink, piece: bytes | memoryview) -> None:
         self._crcs[sink.shard_id].append(self.ctx.compute(crc32c, piece))
         self.ctx.rates.spend(str(sink.server), len(piece), self.ctx.wait)
-        waited = 0.0
+        waited, stall = 0.0, self.ctx.options.stall_seconds
         while not sink.give(piece, 0.5):
             waited += 0.5
             self.ctx.cluster.leash.check()
-            if waited > STALL:
-                raise TaskError(f"{sink.server} took no byte of shard {sink.shard_id} for {STALL:.0f} s")
+            if waited > stall:
+                raise TaskError(f"{sink.server} took no byte of shard {sink.shard_id} for {stall:.0f} s")
 
     def _open(self, shard: int, slot: Slot) -> Sink:
         """The way on which a server can take a shard in the state it is in."""

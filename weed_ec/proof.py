@@ -30,9 +30,6 @@ T = TypeVar("T")
 SAMPLED = 4
 """Pieces read back of each shard: the first, the last and some between."""
 
-FINDS_OTHERS_WITHIN = 45.0
-"""Seconds in which a new holder learns where the other shards are: it asks the master every 11 while it knows few."""
-
 NEEDLES = 64
 """Needles of a replica that are compared with what the shards hold of them."""
 
@@ -219,9 +216,9 @@ def prove_served(
     Those that still have the volume itself would answer out of that: of them the bytes are known, and that they read
     volumes of this build. `known` is what they must find, by proof.asked_of().
     """
-    volume_id = claim.source.volume_id
+    volume_id, patience = claim.source.volume_id, ctx.options.finds_others_seconds
     holders = [server for server in claim.places if server not in regular]
-    ctx.each(lambda server: prove_answers(ctx, volume_id, server, known, FINDS_OTHERS_WITHIN), holders)
+    ctx.each(lambda server: prove_answers(ctx, volume_id, server, known, patience), holders)
 
 
 def _missing(ecx: bytes, live: Live) -> int:

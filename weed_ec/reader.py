@@ -23,7 +23,7 @@ from weed_cluster.leash import Leash
 from weed_core.errors import Cancelled, Mismatch, ServerTimedOut, TaskError
 from weed_ec.runs import Run
 from weed_ec.source import FOREVER
-from weed_ec.stream import PIECE, STALL
+from weed_ec.stream import PIECE
 from weed_safety.context import Context
 from weed_storage.checksums import crc32c
 from weed_storage.ec_layout import DATA_SHARDS, TOTAL_SHARDS, locate
@@ -31,9 +31,6 @@ from weed_storage.reed_solomon import Encoder
 
 AHEAD = 2
 """Pieces of each copy that are in memory at most, beside what is on its way: as many as come in one message."""
-
-SILENT = 20.0
-"""Seconds after which a copy that gives nothing is replaced, where another shard can take its place."""
 
 SURPLUS = 2
 """Shards more than ten that are read where there is no `.ecsum`: as many as show one bad one and tell which it is."""
@@ -400,18 +397,22 @@ class _Reading:
                 elif not has_come:
                     self._ctx.cluster.leash.check()
                     if self._is_too_slow(lane):
-                        self._drop(lane, f"it gave nothing for {SILENT:.0f} s")
+                        self._drop(lane, f"it gave nothing for {self._ctx.options.silent_seconds:.0f} s")
                         return False
             if len(lane.piece) != length:
                 raise ValueError(f"a piece of {len(lane.piece)} bytes where {length} were due")
         return True
 
     def _is_too_slow(self, lane: _Lane) -> bool:
-        if lane.waited > STALL:
+        options = self._ctx.options
+        if lane.waited > options.stall_seconds:
             raise ServerTimedOut(
-                str(lane.copy[0]), "VolumeEcShardRead", "DEADLINE_EXCEEDED", f"gave no byte for {STALL:.0f} s"
+                str(lane.copy[0]),
+                "VolumeEcShardRead",
+                "DEADLINE_EXCEEDED",
+                f"gave no byte for {options.stall_seconds:.0f} s",
             )
-        return lane.waited > SILENT and len(self._reader.usable()) > DATA_SHARDS
+        return lane.waited > options.silent_seconds and len(self._reader.usable()) > DATA_SHARDS
 
     # -- proving them; runs in a native thread
 

@@ -17,7 +17,6 @@ from weed_cluster.topology import Topology, ec_locations
 from weed_core.errors import Busy, Mismatch, ServerFailed, StaleTask, TaskError
 from weed_core.release import Generation
 from weed_ec.deletions import tell_all
-from weed_ec.proof import FINDS_OTHERS_WITHIN
 from weed_ec.runs import runs_of, the_run
 from weed_ec.shards import ShardSet, fetch, file_time, look, look_at_all
 from weed_ec.stream import PIECE, read_piece
@@ -331,8 +330,8 @@ def _prove_served(order: ShardOrder, source: ShardSet, ctx: Context) -> dict[int
     index = fetch(ctx.volume(order.source), order.volume_id, order.collection, ".ecx")
     offset_bytes = (source.vif.bytes_offset if source.vif else 0) or 4
     live = ctx.compute(fold, index or b"", offset_bytes)
-    known = asked_of(ctx, order.volume_id, order.source, _one_in_each(live, source), FINDS_OTHERS_WITHIN)
-    prove_answers(ctx, order.volume_id, order.target, known, FINDS_OTHERS_WITHIN)
+    known = asked_of(ctx, order.volume_id, order.source, _one_in_each(live, source), ctx.options.finds_others_seconds)
+    prove_answers(ctx, order.volume_id, order.target, known, ctx.options.finds_others_seconds)
     return known
 
 
@@ -358,7 +357,7 @@ def _teach(order: ShardOrder, shard: int, known: dict[int, tuple[int, int]], ctx
     """
 
     def learn(server: Address) -> None:
-        if reason := why_unanswered(ctx, order.volume_id, server, known, FINDS_OTHERS_WITHIN):
+        if reason := why_unanswered(ctx, order.volume_id, server, known, ctx.options.finds_others_seconds):
             ctx.log(
                 f"reads of volume {order.volume_id} through {server} may fail for up to seven minutes, until it looks "
                 f"anew for shard {shard}: {reason}"

@@ -33,9 +33,6 @@ from weed_storage.reed_solomon import Encoder
 PIECE = SMALL_BLOCK
 """Bytes of each shard in one stripe, in one upload message, and under one of the checksums that the proof samples."""
 
-STALL = 120.0
-"""Seconds without any progress after which the encode gives up."""
-
 
 @dataclass(frozen=True)
 class Slot:
@@ -211,15 +208,16 @@ class Pipeline:
     def _check_stall(self) -> None:
         """Raise where the job must end, or nothing has moved for too long: name who holds it up."""
         self._ctx.cluster.leash.check()
-        if time.monotonic() - self._stalled_since < STALL:
+        stall = self._ctx.options.stall_seconds
+        if time.monotonic() - self._stalled_since < stall:
             return
         waiting = [lane for lane in self._lanes if not lane.upload.ended and (lane.backlog or self._all_given)]
         if waiting:
             most = max(lane.backlog for lane in waiting)
             slow = sorted({str(lane.server) for lane in waiting if lane.backlog == most})
-            raise ServerTimedOut(", ".join(slow), "ReceiveFile", "DEADLINE_EXCEEDED", f"took no byte for {STALL:.0f} s")
+            raise ServerTimedOut(", ".join(slow), "ReceiveFile", "DEADLINE_EXCEEDED", f"took no byte for {stall:.0f} s")
         raise ServerTimedOut(
-            str(self._source.server), "CopyFile", "DEADLINE_EXCEEDED", f"gave no byte for {STALL:.0f} s"
+            str(self._source.server), "CopyFile", "DEADLINE_EXCEEDED", f"gave no byte for {stall:.0f} s"
         )
 
     # -- the reader's thread ----------------------------------------------------------------------------------------

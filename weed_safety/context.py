@@ -38,6 +38,10 @@ class Options:
     copy_begins_seconds: float = 2.0  # without any trace of a copy after which a target is not about to begin it
     copy_stalls_seconds: float = 30.0  # without a change after which an unfinished copy counts as broken off
     compaction_rests_seconds: float = 3.0  # without a change in a compaction's files after which nobody writes them
+    stall_seconds: float = 120.0  # without a byte after which a transfer is given up
+    silent_seconds: float = 20.0  # without a byte after which a shard's holder is replaced by another's
+    finds_others_seconds: float = 45.0  # for a holder to find the others' shards: it looks each 11 to 37 seconds
+    reread_seconds: float = 2.0  # after which what differed is read once more: it may have been written meanwhile
     look_again_seconds: float = 10.0  # after which what seems empty is looked at once more: servers tell by heartbeats
 
 

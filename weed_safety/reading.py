@@ -29,9 +29,6 @@ BATCH = 400
 AT_ONCE = 4
 """Needles that one server reads at a time: more gave no more on one disk."""
 
-LOOK_AGAIN = 2.0
-"""Seconds after which what only one replica has must still be so: a client may be writing or deleting it."""
-
 SLOWEST = 20 << 20
 """Bytes per second that a server reads at the least, for deadlines of calls that read a whole volume."""
 
@@ -183,7 +180,7 @@ def _settle(
     ctx: Context, volume_id: int, servers: Collection[Address], doubtful: set[int], walk: Walk, expires: bool
 ) -> None:
     """Look again at needles that not everybody has: written or deleted meanwhile, unfound, or different."""
-    ctx.wait(LOOK_AGAIN)
+    ctx.wait(ctx.options.reread_seconds)
     lives = _lives(ctx, volume_id, servers)
     for needle_id in sorted(doubtful):
         has = [server for server, live in lives.items() if needle_id in live]

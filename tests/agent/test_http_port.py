@@ -106,11 +106,10 @@ def test_an_agent_raises_its_limit_as_far_as_it_may(start_agent: Start) -> None:
 
 
 @pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def port() -> Iterator[int]:
     """A port of which each connection may last for half a second."""
-    monkeypatch.setattr(http_port, "LIFETIME", 0.5)
     number = free_port()
-    server = http_port.open_port("127.0.0.1", number, lambda _path, _accept: (200, "text/plain", b"x" * 100))
+    server = http_port.open_port("127.0.0.1", number, lambda _path, _accept: (200, "text/plain", b"x" * 100), 0.5)
     yield number
     server.shutdown()
     server.server_close()
@@ -130,10 +129,9 @@ def test_a_request_that_drips_is_ended_when_its_time_is_over(port: int) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_an_answer_that_nobody_reads_is_ended_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_port, "LIFETIME", 0.5)
+def test_an_answer_that_nobody_reads_is_ended_when_its_time_is_over() -> None:
     number = free_port()
-    server = http_port.open_port("127.0.0.1", number, lambda _path, _accept: (200, "", b"x" * (64 << 20)))
+    server = http_port.open_port("127.0.0.1", number, lambda _path, _accept: (200, "", b"x" * (64 << 20)), 0.5)
     with connect(number) as line:
         line.sendall(b"GET / HTTP/1.0\r\n\r\n")
         eventually(lambda: not server._lines, 5)  # type: ignore[attr-defined]

@@ -7,8 +7,7 @@ import time
 import pytest
 
 from tests.support import eventually
-from tests.support.cluster import Cluster
-from weed_cluster import lock
+from tests.support.cluster import TIMING, Cluster
 from weed_cluster.lock import cluster_lock
 from weed_core.errors import Busy
 from weed_safety.lease import hold_all, holder_of
@@ -37,7 +36,7 @@ def test_of_several_volumes_all_are_held_or_none(cluster: Cluster) -> None:
 
 
 def test_a_patient_one_gets_the_lock_when_it_is_free(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "RETRY", 0.05)
+    monkeypatch.setitem(TIMING, "lock", 0.05)
     first = cluster_lock(cluster.clients(), "worker one")
     first.__enter__()
     waits: list[float] = []
@@ -55,7 +54,7 @@ def test_a_patient_one_gets_the_lock_when_it_is_free(cluster: Cluster, monkeypat
 def test_a_lock_that_is_given_back_in_mid_renewal_is_free(
     sandbox_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "RENEW", 0.2)
+    monkeypatch.setitem(TIMING, "renew", 0.2)
     clients, faults = sandbox_cluster.clients(), sandbox_cluster.faults(sandbox_cluster.master)
 
     def renewals() -> int:
@@ -69,7 +68,7 @@ def test_a_lock_that_is_given_back_in_mid_renewal_is_free(
 
 
 def test_a_lock_that_is_held_for_long_is_renewed(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "RENEW", 0.5)
+    monkeypatch.setitem(TIMING, "renew", 0.5)
     with cluster_lock(cluster.clients(), "worker one") as held:
         ends = time.monotonic() + 11  # the master gives it away after 10 s without a renewal
         while time.monotonic() < ends:

@@ -9,9 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support import eventually, free_port
-from tests.support.cluster import Cluster
-from weed_cluster import master as master_module
-from weed_cluster import masters as masters_module
+from tests.support.cluster import TIMING, Cluster
 from weed_cluster.address import Address
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
@@ -25,9 +23,9 @@ Make = Callable[..., Cluster]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masters_module, "SETTLE", 0.0)
-    monkeypatch.setattr(master_module, "SURE", 0.2)
-    monkeypatch.setattr(master_module, "PAUSE", 0.1)
+    monkeypatch.setitem(TIMING, "settle", 0.0)
+    monkeypatch.setitem(TIMING, "sure", 0.2)
+    monkeypatch.setitem(TIMING, "search", 0.1)
 
 
 def leader_of(cluster: Cluster) -> Address:
@@ -124,7 +122,7 @@ def test_a_call_waits_for_the_end_of_an_election(make_sandbox_cluster: Make) -> 
 def test_without_an_election_a_call_says_who_knows_no_leader(
     make_sandbox_cluster: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(master_module, "ELECTION", 0.3)
+    monkeypatch.setitem(TIMING, "election", 0.3)
     cluster = make_sandbox_cluster(servers=1, masters=3)
     cluster.lead(Address.parse("127.0.0.1:9"))
     with pytest.raises(ServerFailed, match="no leader is elected, say 127"):
@@ -150,7 +148,7 @@ def test_what_an_admin_names_later_is_asked_when_the_known_ones_fail(sandbox_clu
 def test_a_leader_that_knows_half_of_the_servers_is_asked_until_it_knows_them(
     make_sandbox_cluster: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(masters_module, "SETTLE", 30.0)
+    monkeypatch.setitem(TIMING, "settle", 30.0)
     cluster = make_sandbox_cluster(servers=3, masters=3)
     known = Masters([process.address for process in cluster.masters])
     master = Clients(cluster._channels, known).master()

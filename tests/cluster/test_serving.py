@@ -13,7 +13,6 @@ from tests.support.erasure_coding import job as encode_job
 from tests.tasks.ec_balance.test_ec_balance import job as shard_job
 from weed_core.errors import Mismatch, TaskError
 from weed_core.model import Job
-from weed_ec import proof, shard_move
 from weed_tasks import balance, ec_balance, erasure_coding, replication
 
 NOT_THERE = "needle not found 1"
@@ -25,11 +24,7 @@ _five = clusters(servers=5)
 @pytest.fixture
 def five(_five: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     _five.reset()
-    for module, name, value in (
-        (proof, "FINDS_OTHERS_WITHIN", 0.5),
-        (shard_move, "FINDS_OTHERS_WITHIN", 0.5),
-    ):
-        monkeypatch.setattr(module, name, value)
+    monkeypatch.setitem(OPTIONS, "finds_others_seconds", 0.5)
     monkeypatch.setitem(OPTIONS, "still_seconds", 0.2)
     monkeypatch.setitem(OPTIONS, "remembered_seconds", 0.0)
     _five.options["sender_seconds"] = 0.0

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support import eventually
-from tests.support.cluster import Cluster
-from weed_cluster import masters
+from tests.support.cluster import TIMING, Cluster
 from weed_cluster.address import Address
 from weed_core.errors import ServerFailed, ServerTimedOut
 
@@ -122,7 +121,7 @@ def test_a_commit_into_somebody_elses_compaction(make_sandbox_cluster: Callable[
 
 
 def test_calls_follow_the_leader(make_sandbox_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masters, "SETTLE", 0.0)
+    monkeypatch.setitem(TIMING, "settle", 0.0)
     cluster = make_sandbox_cluster(servers=1, masters=3)
     files = cluster.fill()
     follower = cluster.masters[1].address

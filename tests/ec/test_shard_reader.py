@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.cluster import Cluster
+from tests.support.cluster import OPTIONS, Cluster
 from tests.support.shards import encoded, flip, holder_of, path_of, remount, run_of, take
 from weed_core.errors import Mismatch, ServerFailed, StaleTask
-from weed_ec import reader as reader_module
 from weed_ec.reader import ShardReader, Unsound, check_copy
 from weed_ec.runs import Run
 
@@ -147,7 +146,7 @@ def test_a_holder_that_dies_before_is_replaced(five: Cluster) -> None:
 
 
 def test_a_holder_that_falls_silent_is_replaced(five: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "SILENT", 1.0)
+    monkeypatch.setitem(OPTIONS, "silent_seconds", 1.0)
     run, originals = volume(five)
     silent = holder_of(five, run.volume_id, 4)
     reader = ShardReader(five.context(), run)

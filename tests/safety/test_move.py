@@ -20,10 +20,9 @@ import pytest
 from proto_gen import worker_pb2
 from tests.conftest import REAL_KINDS, SANDBOX_KIND, _params
 from tests.support import eventually
-from tests.support.cluster import OPTIONS, Cluster, Files, Kind, Server, request, start_cluster
+from tests.support.cluster import OPTIONS, TIMING, Cluster, Files, Kind, Server, request, start_cluster
 from tests.support.dying import DyingWorker, at_event, moments, occurrences, sample
 from tests.support.rpcs import CHANGING
-from weed_cluster import call as calls
 from weed_cluster.address import Address
 from weed_cluster.masters import Masters
 from weed_core.errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, StillShut, TaskError, TimedOut
@@ -363,7 +362,7 @@ def test_volumes_of_a_batch_are_shut_side_by_side(
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OPTIONS, "still_seconds", 0.1)
     monkeypatch.setitem(OPTIONS, "copy_begins_seconds", 0.3)
-    monkeypatch.setattr(calls, "RETRY_PAUSES", (0.01, 0.02))
+    monkeypatch.setitem(TIMING, "retry_pauses", (0.01, 0.02))
 
 
 def move_job(volume_id: int, source: Server, target: Server) -> Job:

@@ -31,6 +31,7 @@ from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
 from weed_cluster.master import Master
+from weed_cluster.timing import Timing
 from weed_cluster.volume_server import VolumeServer
 from weed_core.errors import ServerFailed
 from weed_sandbox.launcher import SANDBOX, Launcher
@@ -48,6 +49,9 @@ FIRST_KEY = 0x1000
 
 OPTIONS: dict[str, Any] = {}
 """Options of every context that tests make, of weed_safety.context.Options: a fixture sets them for its tests."""
+
+TIMING: dict[str, Any] = {}
+"""Waits of every client that tests make, of weed_cluster.timing.Timing: a fixture sets them for its tests."""
 
 LATELY = 100.0
 """Seconds ago at which files that tests write count as written, so that no job waits for late writes to them."""
@@ -315,6 +319,7 @@ class Cluster:
 
     def clients(self, timeout: float | None = None) -> Clients:
         """Clients for the master and every volume server, on a leash of `timeout` seconds."""
+        self._channels.timing = Timing(**TIMING)
         return Clients(self._channels, [master.address for master in self.masters], Leash(timeout))
 
     def master_client(self) -> Master:

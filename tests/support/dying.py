@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from tests.support import eventually
-from tests.support.cluster import Cluster
+from tests.support.cluster import TIMING, Cluster
 from tests.support.rpcs import CHANGING, LEASES
 from weed_cluster.channels import Channels
 from weed_cluster.client import Cluster as Clients
 from weed_cluster.leash import Leash
+from weed_cluster.timing import Timing
 from weed_core.errors import TaskError
 from weed_core.model import Job, Result
 from weed_safety.context import Context
@@ -93,7 +94,7 @@ class DyingWorker:
         self._cluster = cluster
         self._dies = dies
         self._uncounted = {"ReleaseAdminToken"} if counts_leases else LEASES
-        self._channels = Channels(observe=self._observe)
+        self._channels = Channels(observe=self._observe, timing=Timing(**TIMING))
         self._lock = threading.Lock()
 
     @property

@@ -114,9 +114,6 @@ MOST_COMPARED = 100
 BEGINNING = 120
 """Seconds that a job may take beside what the size asks for."""
 
-LOOK_AGAIN = 2.0
-"""Seconds after which a difference seen in a volume that is written to must still be there."""
-
 NOTHING_SOUND = "no other replica is there that could make it good; nothing was changed"
 
 FRESH = "too fresh"
@@ -397,7 +394,7 @@ def _compare_live(ctx: Context, suspects: Sequence[list[Replica]]) -> list[tuple
     first = ctx.each(compare, suspects, most=4)
     doubtful = [(replicas, seen) for replicas, seen in zip(suspects, first) if isinstance(seen, TaskError) or seen]
     if doubtful:
-        ctx.wait(LOOK_AGAIN)
+        ctx.wait(ctx.options.reread_seconds)
     result: list[tuple[list[Replica], Fault | TaskError]] = []
     second = ctx.each(compare, [replicas for replicas, _seen in doubtful], most=4)
     for (replicas, before), now in zip(doubtful, second):

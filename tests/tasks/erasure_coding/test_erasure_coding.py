@@ -14,11 +14,11 @@ import pytest
 
 from tests.conftest import REAL_KINDS, clusters
 from tests.support import eventually
-from tests.support.cluster import ERAS, Cluster, Files, Kind, Machine, Server
+from tests.support.cluster import ERAS, OPTIONS, Cluster, Files, Kind, Machine, Server
 from tests.support.erasure_coding import assert_as_before, assert_encoded, fresh, job, shard_files
 from tests.support.rpcs import changes_seen, see_nothing_yet
 from weed_core.errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError
-from weed_ec import shards, stream
+from weed_ec import shards
 from weed_safety.lease import volume_lease
 from weed_storage.volume_info import parse_vif
 from weed_tasks import erasure_coding
@@ -363,7 +363,7 @@ def test_a_target_that_hangs_is_given_up_and_all_is_undone(
 ) -> None:
     files = sandbox_five.fill(count=5, servers=sandbox_five.servers[:1])
     order = job(sandbox_five, files.volume_ids[0])
-    monkeypatch.setattr(stream, "STALL", 2.0)
+    monkeypatch.setitem(OPTIONS, "stall_seconds", 2.0)
     sandbox_five.faults(sandbox_five.servers[3]).hang("ReceiveFile", nth=2)
 
     with pytest.raises(TaskError, match=str(sandbox_five.servers[3].address)):

@@ -216,7 +216,7 @@ def test_a_worker_that_dies_anywhere_leaves_what_the_next_one_makes_good(
     sandbox_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(OPTIONS, "still_seconds", 0.1)
-    monkeypatch.setattr("weed_safety.reading.LOOK_AGAIN", 0.1)
+    monkeypatch.setitem(OPTIONS, "reread_seconds", 0.1)
     events = renewed(sandbox_cluster, tmp_path / "whole", never).events
     for at in sample(moments(events, EVERY), 6):
         sandbox_cluster.reset()

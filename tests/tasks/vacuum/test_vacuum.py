@@ -14,11 +14,10 @@ import pytest
 
 from proto_gen import worker_pb2
 from tests.support import eventually
-from tests.support.cluster import OPTIONS, Cluster, Files, Kind, Server, request, start_cluster
+from tests.support.cluster import OPTIONS, TIMING, Cluster, Files, Kind, Server, request, start_cluster
 from tests.support.dying import DyingWorker, at_event, moments, occurrences, sample
 from tests.support.rpcs import CHANGING, changes_seen, see_nothing_yet
 from tests.support.scrub import spoil
-from weed_cluster import call as calls
 from weed_cluster.address import Address
 from weed_cluster.masters import Masters
 from weed_core.errors import BadTask, Busy, Cancelled, Mismatch, StaleTask, TaskError
@@ -277,7 +276,7 @@ def pretend_compaction(cluster: Cluster, server: Server, volume_id: int) -> None
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OPTIONS, "compaction_rests_seconds", 0.2)
-    monkeypatch.setattr(calls, "RETRY_PAUSES", (0.01, 0.02))
+    monkeypatch.setitem(TIMING, "retry_pauses", (0.01, 0.02))
 
 
 @pytest.mark.parametrize("era", ["3.97", "4.13", "4.44"])
