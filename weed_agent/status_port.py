@@ -48,8 +48,12 @@ def answer(target: str, accept: str, metrics: Metrics, snapshot: Callable[[], Sn
 
 def status(now: Snapshot, metrics: Metrics) -> dict[str, Any]:
     """Everything an operator may ask of a worker, as JSON has it. Times are UTC, durations seconds, sizes bytes."""
+    return _itself(now) | _work(now) | _results(now, metrics) | _surroundings(now) | _left(now, metrics)
+
+
+def _itself(now: Snapshot) -> dict[str, Any]:
+    """Who it is and how it is."""
     figures = now.figures
-    read, written = metrics.bytes_moved(now)
     return {
         "id": now.identity.worker_id,
         "version": now.identity.version,
@@ -66,9 +70,15 @@ def status(now: Snapshot, metrics: Metrics) -> dict[str, Any]:
         "tasks_completed": figures.completed,
         "tasks_failed": figures.failed,
         "uptime_seconds": round(figures.uptime, 1),
+    }
+
+
+def _work(now: Snapshot) -> dict[str, Any]:
+    """What it does, what waits, and what is read-only because of it."""
+    return {
         "running": _running(now),
         "waiting": [_job(view) for view in now.waiting],
-        "queue": dict(figures.queued),
+        "queue": dict(now.figures.queued),
         "read_only": [
             {
                 "volume": one.volume_id,
@@ -80,6 +90,13 @@ def status(now: Snapshot, metrics: Metrics) -> dict[str, Any]:
             }
             for one in now.closed
         ],
+    }
+
+
+def _results(now: Snapshot, metrics: Metrics) -> dict[str, Any]:
+    """What it has done and found."""
+    read, written = metrics.bytes_moved(now)
+    return {
         "ended": [_ended(one) for one in now.ended],
         "looks": {name: _look(now.looks[name]) for name in now.task_types if name in now.looks},
         "last_success": {name: _when(at) for name, at in now.well.items()},
@@ -87,6 +104,12 @@ def status(now: Snapshot, metrics: Metrics) -> dict[str, Any]:
         "bytes_read": dict(read),
         "bytes_written": dict(written),
         "gains_bytes": {word: dict(sizes) for word, sizes in metrics.gains.items()},
+    }
+
+
+def _surroundings(now: Snapshot) -> dict[str, Any]:
+    """Its admin, its connections, its host, its hours."""
+    return {
         "admin": now.admin,
         "protocol": ", ".join(now.dialects),
         "registrations": [
@@ -104,6 +127,12 @@ def status(now: Snapshot, metrics: Metrics) -> dict[str, Any]:
         "disk_free_bytes": now.disk_free,
         "paused": now.paused,
         "windows": {name: {"hours": hours, "open": is_open} for name, (hours, is_open) in now.windows.items()},
+    }
+
+
+def _left(now: Snapshot, metrics: Metrics) -> dict[str, Any]:
+    """What is left to undo, to deliver and to look after."""
+    return {
         "journal_entries_open": now.journal_entries,
         "to_undo": list(now.to_undo),
         "results_owed": now.results_owed,

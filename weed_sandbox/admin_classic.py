@@ -80,10 +80,29 @@ class Worker:
         }
 
 
-def _policy(data_dir: Path | None, task_type: str, default: worker_pb2.TaskPolicy) -> worker_pb2.TaskPolicy:
-    """How a scan looks for tasks of a type: from <dataDir>/conf/task_<type>.pb, else the default."""
+POLICIES = {
+    "vacuum": worker_pb2.TaskPolicy(
+        enabled=True, vacuum_config=worker_pb2.VacuumTaskConfig(garbage_threshold=0.3, min_volume_age_hours=24)
+    ),
+    "balance": worker_pb2.TaskPolicy(
+        enabled=True, balance_config=worker_pb2.BalanceTaskConfig(imbalance_threshold=0.2, min_server_count=2)
+    ),
+    "erasure_coding": worker_pb2.TaskPolicy(
+        enabled=True,
+        erasure_coding_config=worker_pb2.ErasureCodingTaskConfig(
+            fullness_ratio=0.9, quiet_for_seconds=3600, min_volume_size_mb=1024
+        ),
+    ),
+}
+"""How a scan looks for tasks of a type where nobody configured it."""
+
+
+def _policy(data_dir: Path | None, task_type: str) -> worker_pb2.TaskPolicy:
+    """How a scan looks for tasks of a type: from <dataDir>/conf/task_<type>.pb, else as POLICIES has it."""
     path = data_dir / "conf" / f"task_{task_type}.pb" if data_dir is not None else None
-    return worker_pb2.TaskPolicy.FromString(path.read_bytes()) if path is not None and path.exists() else default
+    if path is not None and path.exists():
+        return worker_pb2.TaskPolicy.FromString(path.read_bytes())
+    return POLICIES[task_type]
 
 
 class ClassicAdmin:
@@ -109,32 +128,7 @@ class ClassicAdmin:
         self._workers: dict[str, Worker] = {}
         self._leaks: Counter[str] = Counter()
         self._logs: dict[str, worker_pb2.TaskLogResponse | None] = {}  # awaited, by worker and task
-        self._vacuum = _policy(
-            flags.data_dir,
-            "vacuum",
-            worker_pb2.TaskPolicy(
-                enabled=True,
-                vacuum_config=worker_pb2.VacuumTaskConfig(garbage_threshold=0.3, min_volume_age_hours=24),
-            ),
-        )
-        self._balance = _policy(
-            flags.data_dir,
-            "balance",
-            worker_pb2.TaskPolicy(
-                enabled=True,
-                balance_config=worker_pb2.BalanceTaskConfig(imbalance_threshold=0.2, min_server_count=2),
-            ),
-        )
-        self._erasure_coding = _policy(
-            flags.data_dir,
-            "erasure_coding",
-            worker_pb2.TaskPolicy(
-                enabled=True,
-                erasure_coding_config=worker_pb2.ErasureCodingTaskConfig(
-                    fullness_ratio=0.9, quiet_for_seconds=3600, min_volume_size_mb=1024
-                ),
-            ),
-        )
+        self._vacuum, self._balance, self._erasure_coding = (_policy(flags.data_dir, name) for name in POLICIES)
         self.sessions: dict[str, Session] = {}
         self._swept: set[Session] = set()  # given up, though the stream still stands
         self._broken: set[Session] = set()  # their way back to the worker was closed under another's name

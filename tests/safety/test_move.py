@@ -388,7 +388,7 @@ def check_at_rest(cluster: Cluster, files: Files, volume_id: int, *wanted: list[
 
 def some(events: list[T], copies: int) -> Sequence[T]:
     """A part of them, less of the many of a replicated move; an odd share, so that before and after take turns."""
-    return sample(events, 3 if copies == 1 else 7)
+    return sample(events, 5 if copies == 1 else 11)
 
 
 def old_and_new(cluster: Cluster, copies: int) -> tuple[list[Server], list[Server]]:

@@ -112,12 +112,7 @@ def _run(order: RepairOrder, ctx: Context, lease: Lease | None) -> Result:
         if not agreement.ids:
             return _nothing_to_do(order, replicas, healthy, fault)
     if ctx.options.dry_run:
-        return Result(
-            f"volume {order.volume_id} {fault.why if fault else 'has replicas that differ'}; nothing was changed"
-            + (f", a copy would be made on {', '.join(map(str, targets))}" if targets else "")
-            + (f", {shared}" if shared else ""),
-            {"volume_id": order.volume_id},
-        )
+        return _preview(order, fault, targets, shared)
     preferred = servers_known(order.sources, topology)
     remembered = remembered_for(
         fault, placement, order.seen_for, replicas[0].remote_name, location_cache.remembered(ctx)
@@ -126,22 +121,36 @@ def _run(order: RepairOrder, ctx: Context, lease: Lease | None) -> Result:
     repair.notes += [shared] if shared else []
     try:
         repair.hold()
-        if fault and is_bad:
-            if not repair.judge(fault):
-                return Result(f"volume {order.volume_id} {fault.why}; yet every file of it can be read now")
-        else:
+        if not (fault and is_bad):
             repair.agree(can_add=bool(targets))
-        try:
-            for number, target in enumerate(targets):
-                repair.add(target.address, number, len(targets))
-            repair.renew_memories()
-            if fault and may_trim:
-                repair.trim(fault, placement)
-        finally:
-            repair.outlast_memories()
+        elif not repair.judge(fault):
+            return Result(f"volume {order.volume_id} {fault.why}; yet every file of it can be read now")
+        _mend(repair, targets, fault if may_trim else None, placement)
     finally:
         repair.release()
     return repair.result(fault)
+
+
+def _preview(order: RepairOrder, fault: Fault | None, targets: Sequence[Node], shared: str) -> Result:
+    """What would be done."""
+    return Result(
+        f"volume {order.volume_id} {fault.why if fault else 'has replicas that differ'}; nothing was changed"
+        + (f", a copy would be made on {', '.join(map(str, targets))}" if targets else "")
+        + (f", {shared}" if shared else ""),
+        {"volume_id": order.volume_id},
+    )
+
+
+def _mend(repair: Repair, targets: Sequence[Node], trimmed: Fault | None, placement: ReplicaPlacement) -> None:
+    """Add the copies that are wanted, then take away what is more than that."""
+    try:
+        for number, target in enumerate(targets):
+            repair.add(target.address, number, len(targets))
+        repair.renew_memories()
+        if trimmed:
+            repair.trim(trimmed, placement)
+    finally:
+        repair.outlast_memories()
 
 
 def recover(entry: Entry, ctx: Context) -> None:

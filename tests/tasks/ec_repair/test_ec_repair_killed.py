@@ -113,7 +113,7 @@ def test_a_worker_killed_at_any_boundary_is_recovered_from_and_its_job_done_agai
 ) -> None:
     trace = run_and_die(sandbox_six, tmp_path / "whole")[0].events
     played = 0
-    for at in sample(chosen(trace), 5):
+    for at in sample(chosen(trace), 9):
         sandbox_six.reset()
         worker, sick = run_and_die(sandbox_six, tmp_path / "journal", at_event(at))
         if not worker.is_dead:
@@ -127,7 +127,7 @@ def test_a_worker_killed_at_any_boundary_is_recovered_from_and_its_job_done_agai
             print(f"killed at boundary {at} of {len(trace)}: {worker.events[-1]}")
             raise
         played += 1
-    assert played > len(chosen(trace)) // 7
+    assert played > len(chosen(trace)) // 11
 
 
 @pytest.mark.timeout(1500)
@@ -135,7 +135,7 @@ def test_a_worker_that_never_comes_back_leaves_nothing_that_another_cannot_mend(
     sandbox_six: Cluster, tmp_path: Path
 ) -> None:
     trace = run_and_die(sandbox_six, tmp_path / "whole")[0].events
-    for at in sample([at for at in chosen(trace) if trace[at].call in CHANGING], 7):
+    for at in sample([at for at in chosen(trace) if trace[at].call in CHANGING], 11):
         sandbox_six.reset()
         worker, sick = run_and_die(sandbox_six, tmp_path / "lost", at_event(at))
         try:
@@ -158,7 +158,7 @@ def test_any_call_that_fails_leaves_the_volume_as_sound_as_it_was_and_the_next_j
 ) -> None:
     trace = run_and_die(sandbox_six, tmp_path / "whole")[0].events
     wanted = [one for one in occurrences(trace) if one[1] in CHANGING]
-    for server, call, nth in sample(wanted, 5):
+    for server, call, nth in sample(wanted, 9):
         sandbox_six.reset()
         shutil.rmtree(tmp_path / "journal", ignore_errors=True)
         sick = Sick(sandbox_six)
@@ -196,7 +196,7 @@ def test_a_server_that_dies_at_any_call_costs_no_shard(sandbox_six: Cluster, tmp
     trace = run_and_die(sandbox_six, tmp_path / "whole")[0].events
     volumes = {str(server.address) for server in sandbox_six.servers}
     wanted = [one for one in occurrences(trace) if one[1] in CHANGING and one[0] in volumes]
-    for server, call, nth in sample(wanted, 7):
+    for server, call, nth in sample(wanted, 11):
         fresh(sandbox_six)
         sandbox_six.options["sender_seconds"] = 0.0
         shutil.rmtree(tmp_path / "journal", ignore_errors=True)
