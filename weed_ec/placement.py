@@ -68,12 +68,12 @@ class EcPlanner:
         self._by_place = {(disk.group.node.id, disk.kind, disk.id): disk for disk in self._disks}
         self._views: dict[tuple[str, frozenset[str], int], _View] = {}
 
-    def plan(self, volume: Replica) -> list[EcTarget] | str:
+    def plan(self, volume: Replica, size: int | None = None) -> list[EcTarget] | str:
         """Choose a disk for each of the fourteen shards, or say why that is impossible.
 
         Targets are ordered by their lowest shard. Shards of this volume that lie around already count as gone.
         """
-        shard_bytes = volume.size // DATA_SHARDS
+        shard_bytes = (volume.size if size is None else size) // DATA_SHARDS
         stale: dict[_Physical, int] = defaultdict(int)
         for holding in self._topology.holdings(volume.volume_id, volume.collection):
             disk = self._by_place.get((holding.node.id, plain_type(holding.disk_type), holding.disk_id))

@@ -16,7 +16,7 @@ from weed_cluster.address import Address
 from weed_cluster.replica_placement import ReplicaPlacement
 from weed_cluster.topology import EcHolding, Replica, Topology, either_filter
 from weed_core.errors import BadTask, ConfigError
-from weed_core.model import LOW, Descriptor, Detection, DetectionRequest, Proposal, Runtime, Skipped, Values
+from weed_core.model import LOW, Descriptor, Detection, DetectionRequest, Field, Proposal, Runtime, Skipped, Values
 from weed_core.values import Value
 from weed_ec.placement import EcPlanner, EcTarget, crowded
 from weed_ec.places import RESERVE
@@ -29,6 +29,8 @@ from weed_storage.ec_layout import DATA_SHARDS, PARITY_SHARDS, TOTAL_SHARDS
 from weed_storage.needle import SUPER_BLOCK_SIZE
 from weed_tasks import forms, proposal
 from weed_tasks.ec_targets import unplaced, why_not_there
+
+GARBAGE = "garbage_threshold"
 
 DESCRIPTOR = Descriptor(
     name="erasure_coding",
@@ -46,6 +48,17 @@ DESCRIPTOR = Descriptor(
         forms.QUIET,
         forms.FULLNESS,
         replace(forms.SMALLEST, default=30, minimum=1, required=True),
+        Field(
+            GARBAGE,
+            "Garbage threshold",
+            "double",
+            0.3,
+            "Share of deleted bytes from which on a volume is vacuumed before it is encoded, in the same job. "
+            "1 for never.",
+            minimum=0.0,
+            maximum=1.0,
+            section=forms.THRESHOLDS,
+        ),
         forms.DISK_TAGS,
         forms.SHARD_PLACEMENT,
         late_writes.FIELD,
@@ -70,21 +83,24 @@ def _objection(one: Proposal, answers: Answers) -> str:
     """What the targets of a proposal have against it."""
     params = one.params
     need = {(Address.parse(row.node), row.disk_id): len(row.shard_ids) for row in params.targets}
-    return why_not_there(params.volume_id, params.volume_size, need, answers)
+    kept = DATA_SHARDS * (1 + max((row.estimated_size for row in params.targets), default=0))
+    size = min(params.volume_size, kept)  # smaller where it is vacuumed first
+    return why_not_there(params.volume_id, size, need, answers)
 
 
 def place(ctx: Context, topology: Topology, volume: Replica, config: Mapping[str, Value]) -> list[EcTarget] | str:
     """Choose targets for one volume among servers that say they take its shards, or say why there are none."""
     values = Values(DESCRIPTOR, config)
     answers: dict[Address, Answer] = {}
+    kept = _kept(volume, values)
     while True:
-        targets = planner_for(topology, values).plan(volume)
+        targets = planner_for(topology, values).plan(volume, kept)
         if isinstance(targets, str):
             return targets
         fresh = [target.node.address for target in targets if target.node.address not in answers]
         answers |= close_refusing(ctx, topology, fresh)
         need = {(target.node.address, target.disk_id): len(target.shard_ids) for target in targets}
-        if not fresh or not why_not_there(volume.volume_id, volume.size, need, answers):
+        if not fresh or not why_not_there(volume.volume_id, kept, need, answers):
             return targets
 
 
@@ -144,14 +160,15 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
             break
         targets: list[EcTarget] = []
         if reason is None and not complete:
-            planned = planner.plan(main)
+            planned = planner.plan(main, _kept(main, values))
             if isinstance(planned, str):
                 reason = ("no room", unplaced(volume_id, planned))
                 failed += 1
             else:
                 targets, failed = planned, 0
         if reason is None:
-            one = _propose(request, main, replicas, holdings.get(volume_id, []), targets, int(now))
+            kept = _kept(main, values)
+            one = _propose(request, main, replicas, holdings.get(volume_id, []), targets, int(now), kept)
             if late := late_writes.words(replicas, values.whole(late_writes.NAME), now):
                 one = replace(one, summary=f"{one.summary}; it {late}")
             found.proposals.append(one)
@@ -199,6 +216,13 @@ def _unfit(
     return None
 
 
+def _kept(main: Replica, values: Values) -> int:
+    """Bytes that are encoded: without the garbage, where there is so much that it is vacuumed first."""
+    threshold = values.number(GARBAGE)
+    is_vacuumed = threshold < 1 and main.garbage_ratio >= threshold
+    return max(SUPER_BLOCK_SIZE, main.size - main.info.deleted_byte_count) if is_vacuumed else main.size
+
+
 def _propose(
     request: DetectionRequest,
     main: Replica,
@@ -206,6 +230,7 @@ def _propose(
     holdings: Sequence[EcHolding],
     targets: Sequence[EcTarget],
     now: int,
+    kept: int,
 ) -> Proposal:
     volume_id, collection = main.volume_id, main.collection
     sources = [proposal.source(replica) for replica in [main, *(other for other in replicas if other is not main)]]
@@ -221,7 +246,7 @@ def _propose(
         collection=collection,
         volume_size=main.size,
         sources=sources,
-        targets=[proposal.target(one.node, 0, main.size // DATA_SHARDS, one.disk_id, one.shard_ids) for one in targets],
+        targets=[proposal.target(one.node, 0, kept // DATA_SHARDS, one.disk_id, one.shard_ids) for one in targets],
         erasure_coding_params=ErasureCodingTaskParams(
             data_shards=DATA_SHARDS,
             parity_shards=PARITY_SHARDS,
@@ -234,9 +259,11 @@ def _propose(
         summary = f"Erasure code volume {volume_id} from {main.server}"
         if words := crowded(target.node.host for target in targets for _shard in target.shard_ids):
             summary += f"; {words}"
+        if kept < main.size:
+            summary += f"; vacuumed first, for {main.garbage_ratio:.0%} of it is garbage"
     else:
         summary = f"Clear away what replicas volume {volume_id} has left beside its shards"
-    coded = main.size * (DATA_SHARDS + PARITY_SHARDS) // DATA_SHARDS
+    coded = kept * (DATA_SHARDS + PARITY_SHARDS) // DATA_SHARDS
     return proposal.of_volume(
         DESCRIPTOR.name,
         params,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
@@ -95,6 +95,7 @@ class Scene:
     stubs: list[Address]
     shard_sets: list[ShardSet]
     ttl: int = 0  # as the master tells it: count << 8 | unit
+    disks: Mapping[Address, int] = field(default_factory=dict)  # which disk of its server a replica is on
 
     @property
     def volume_id(self) -> int:
@@ -145,6 +146,7 @@ def survey(ctx: Context, job: Job) -> Scene:
         stubs=[server for server, status in there.items() if status.dat_file_size <= SUPER_BLOCK_SIZE],
         shard_sets=shard_sets,
         ttl=max((replica.info.ttl for replica in replicas), default=0),
+        disks={replica.server: replica.disk_id for replica in replicas},
     )
 
 

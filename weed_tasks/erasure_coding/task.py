@@ -1,8 +1,8 @@
 """Turning a full, quiet volume into fourteen shards on other disks, then deleting its replicas.
 
-Order: look at everything, freeze all replicas, send, mount, prove, delete. Until the proof the volume is untouched but
-for being read-only, and whatever was sent can go; from the first deletion on the shards are the volume, and nothing
-may remove them. The journal marks that point ("commit").
+Order: look at everything, vacuum where much of it is garbage, freeze all replicas, send, mount, prove, delete. Until
+the proof the volume is untouched but for its garbage and for being read-only, and whatever was sent can go; from the
+first deletion on the shards are the volume, and nothing may remove them. The journal marks that point ("commit").
 
 Encode runs. Shards are told apart by the run in their `.vif`. The admin stamps one number into all attempts at a job,
 so two of them, one believed dead, could not be told apart. Each attempt therefore takes a number of its own, the time
@@ -28,8 +28,9 @@ from secrets import token_bytes
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
 from weed_core.errors import BadTask, Mismatch, StaleTask
-from weed_core.model import Job, Result
+from weed_core.model import Job, Result, Values
 from weed_core.release import Generation
+from weed_core.text import size_text
 from weed_ec.proof import Claim, prove
 from weed_ec.shards import (
     await_senders,
@@ -43,7 +44,9 @@ from weed_ec.source import Source
 from weed_ec.stream import ShardSums, encode
 from weed_safety import late_writes
 from weed_safety.alike import check_alike
+from weed_safety.compaction import Compaction
 from weed_safety.context import Context
+from weed_safety.fence import HeldOff
 from weed_safety.freeze import wait_still
 from weed_safety.journal import Entry
 from weed_safety.late_writes import Refusal
@@ -59,6 +62,7 @@ from weed_storage.ec_layout import TOTAL_SHARDS
 from weed_storage.index import Live, compare, content_end
 from weed_storage.volume_info import dump_vif
 from weed_tasks.ec_targets import row_rule, unplaced, why_not_there
+from weed_tasks.erasure_coding import squeeze
 from weed_tasks.erasure_coding.commit import (
     STILL_FOR,
     Committing,
@@ -71,7 +75,8 @@ from weed_tasks.erasure_coding.commit import (
     sweep,
     volume_info_of,
 )
-from weed_tasks.erasure_coding.plan import EMPTY, NO_FILE
+from weed_tasks.erasure_coding.plan import DESCRIPTOR, EMPTY, GARBAGE, NO_FILE
+from weed_tasks.erasure_coding.squeeze import Squeeze
 from weed_tasks.erasure_coding.survey import EncodeOrder, Scene, survey
 from weed_tasks.erasure_coding.undo import settle, undo_failed
 
@@ -84,14 +89,14 @@ def run(job: Job, ctx: Context) -> Result:
 
     Raises BadTask and StaleTask where nothing was touched; any other TaskError says what was left behind, if anything.
     """
-    volume_id = volume_id_of(job)
+    volume_id, threshold = volume_id_of(job), Values(DESCRIPTOR, job.config).number(GARBAGE)
     if ctx.options.dry_run:
-        return _preview(ctx, survey(ctx, job))
+        return _preview(ctx, survey(ctx, job), threshold)
     with volume_lease(ctx, volume_id, PATIENCE) as lease:
-        if any(is_of(step, Sending, Committing) for step in ctx.journal.open):
+        if any(is_of(step, Sending, Committing, Compaction, HeldOff) for step in ctx.journal.open):
             settle(ctx, ctx.journal, lease)
         try:
-            return _carry_out(ctx, survey(ctx, job), lease, late_writes.seconds_of(job))
+            return _carry_out(ctx, survey(ctx, job), lease, late_writes.seconds_of(job), threshold)
         except BaseException as error:
             undo_failed(ctx, lease, error)
             raise
@@ -109,7 +114,7 @@ def recover(entry: Entry, ctx: Context) -> None:
 # -- looking only ----------------------------------------------------------------------------------------------------
 
 
-def _preview(ctx: Context, scene: Scene) -> Result:
+def _preview(ctx: Context, scene: Scene, threshold: float) -> Result:
     """Say what would be done; changes nothing."""
     name, done = f"volume {scene.volume_id}", complete_run(scene.shard_sets)
     if not scene.regular:
@@ -118,24 +123,38 @@ def _preview(ctx: Context, scene: Scene) -> Result:
     if done is not None:
         return Result(f"{name} has all its shards; its replicas on {copies} would be compared with them and deleted")
     check_told(ctx, scene.volume_id, scene.regular)
-    size = max(status.dat_file_size for status in scene.regular.values())
     if not scene.order.slots:
         raise StaleTask(unplaced(scene.volume_id, scene.order.no_slots))
+    found = squeeze.look(ctx, scene, threshold)
+    size = squeeze.size_after(scene, found)
     _check_targets(ctx, scene, size)
     servers = len({slot.server for slot in scene.order.slots.values()})
-    return Result(f"{name} ({size >> 20} MiB on {copies}) would be encoded to {servers} servers, then deleted there")
+    first = f"be vacuumed first ({found.words} is garbage) and " if found.todo else ""
+    return Result(
+        f"{name} ({size >> 20} MiB on {copies}) would {first}be encoded to {servers} servers, then deleted there"
+    )
 
 
 # -- doing it -------------------------------------------------------------------------------------------------------
 
 
-def _carry_out(ctx: Context, scene: Scene, lease: Lease, refuse: float) -> Result:
+def _carry_out(ctx: Context, scene: Scene, lease: Lease, refuse: float, threshold: float) -> Result:
     done = complete_run(scene.shard_sets)
     if not scene.regular:
         return _without_source(ctx, scene, done)
     if done is not None:
         return finish(ctx, scene, done, lease, refuse)
-    return _encode(ctx, scene, lease, refuse)
+    if not scene.order.slots:
+        raise StaleTask(unplaced(scene.volume_id, scene.order.no_slots))
+    check_told(ctx, scene.volume_id, scene.regular)
+    found = squeeze.look(ctx, scene, threshold)
+    generations = _check_targets(ctx, scene, squeeze.size_after(scene, found))
+    await_senders(ctx, scene.shard_sets, scene.volume_id, scene.collection)
+    if not found.todo:
+        return _encode(ctx, scene, lease, refuse, generations)
+    freed = squeeze.squeeze(ctx, scene, found, lease)
+    result = _encode(ctx, scene, lease, refuse, _check_targets(ctx, scene, squeeze.size_after(scene, Squeeze())))
+    return replace(result, summary=f"{result.summary}; {size_text(freed)} of garbage were vacuumed first")
 
 
 def _without_source(ctx: Context, scene: Scene, done: int | None) -> Result:
@@ -167,15 +186,11 @@ def _without_source(ctx: Context, scene: Scene, done: int | None) -> Result:
     return Result(f"volume {volume_id} is erasure coded already", {"already_done": True})
 
 
-def _encode(ctx: Context, scene: Scene, lease: Lease, refuse: float) -> Result:
+def _encode(
+    ctx: Context, scene: Scene, lease: Lease, refuse: float, generations: Mapping[Address, Generation]
+) -> Result:
     volume_id, collection, order = scene.volume_id, scene.collection, scene.order
-    if not order.slots:
-        raise StaleTask(unplaced(volume_id, order.no_slots))
-    check_told(ctx, volume_id, scene.regular)
     biggest = max(status.dat_file_size for status in scene.regular.values())
-    generations = _check_targets(ctx, scene, biggest)
-    await_senders(ctx, scene.shard_sets, volume_id, collection)
-
     ctx.progress(0.05, "freezing replicas")
     frozen = freeze_replicas(ctx, scene)
     refusal = Refusal(ctx, volume_id, scene.regular, refuse)
@@ -343,9 +358,3 @@ def _send_indexes(
         send(ctx.volume(target), scene.volume_id, scene.collection, ".ecx", live.ecx(), disk_id)
 
     ctx.each(send_ecx, places)
-
-
-# -- the point of no return -----------------------------------------------------------------------------------------
-
-
-# -- undoing --------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proto_gen.volume_server_pb2 import ReadVolumeFileStatusResponse
 from weed_cluster.address import Address
@@ -11,6 +11,7 @@ from weed_cluster.topology import snapshot
 from weed_core.errors import Mismatch, ServerFailed, TaskError
 from weed_core.release import Generation
 from weed_ec.shards import ShardSet, complete_run, describe, fetch, look, look_at_all, remove, send
+from weed_safety import compaction
 from weed_safety.context import Context
 from weed_safety.freeze import Freeze, recover_freezes
 from weed_safety.journal import Entry
@@ -43,6 +44,13 @@ def settle(ctx: Context, entry: Entry, lease: Lease) -> None:
 
     Decides by what the servers hold now. TaskError where something could not be undone: its steps stay open.
     """
+    try:
+        compaction.clear_up(replace(ctx, journal=entry))  # closed before the first shard was sent, so first here, too
+    finally:
+        _settle_encode(ctx, entry, lease)
+
+
+def _settle_encode(ctx: Context, entry: Entry, lease: Lease) -> None:
     open_steps = entry.open
     finished = False
     for commit in of_kind(entry, Committing):

@@ -50,13 +50,15 @@ def either(_module_either: Cluster) -> Cluster:
     return _module_either
 
 
-def run_and_die(cluster: Cluster, directory: Path, dies: Death = never) -> tuple[DyingWorker, list[Server], Files]:
-    """Fill a volume with two replicas and run its job until the worker is killed."""
+def run_and_die(
+    cluster: Cluster, directory: Path, dies: Death = never, deleted: int = 1
+) -> tuple[DyingWorker, list[Server], Files]:
+    """Fill a volume with two replicas, delete of its five files, and run its job until the worker is killed."""
     shutil.rmtree(directory, ignore_errors=True)
     worker = DyingWorker(cluster, directory, dies, counts_leases=True)
     holders = cluster.servers[:2]
     files = cluster.fill(count=5, size=3000, replication="001", servers=holders)
-    cluster.delete(list(files)[:1])
+    cluster.delete(list(files)[:deleted])
     worker.run(erasure_coding.run, job(cluster, files.volume_ids[0]))
     return worker, holders, files
 
@@ -100,6 +102,24 @@ def test_a_worker_killed_at_any_boundary_is_recovered_from_and_its_job_done_agai
             raise
         played += 1
     assert played > 20
+
+
+@pytest.mark.timeout(900)
+def test_a_worker_killed_while_it_vacuums_first_is_recovered_from_and_its_job_done_again(
+    five: Cluster, tmp_path: Path
+) -> None:
+    trace = run_and_die(five, tmp_path / "whole", deleted=3)[0].events
+    vacuuming = [at for at, event in enumerate(trace) if event.call.startswith("VacuumVolumeCo")]
+    assert {trace[at].call for at in vacuuming} == {"VacuumVolumeCompact", "VacuumVolumeCommit"}
+    for at in range(vacuuming[0], vacuuming[-1] + 2) if EVERY else vacuuming:
+        five.reset()
+        worker, holders, files = run_and_die(five, tmp_path / "journal", at_event(at), deleted=3)
+        assert worker.is_dead
+        try:
+            recovered_and_retried(five, tmp_path / "journal", holders, files)
+        except BaseException:
+            print(f"killed at boundary {at} of {len(trace)}: {worker.events[-1]}")
+            raise
 
 
 def recovered_and_retried(cluster: Cluster, directory: Path, holders: list[Server], files: Files) -> None:
