@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import cast
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar, cast
 
 from proto_gen import master_pb2 as m
 from proto_gen import volume_server_pb2 as v
 from weed_cluster.call import LONG, SHORT, Client, FileContent, ShardContent, Upload
 from weed_core.errors import ServerFailed
+
+T = TypeVar("T")
+
+MASTER_AWAY = ("with master ", "heartbeat master ")
+"""What a server says of a call that it could not pass on, because the master that it knows leads no more."""
 
 
 class MasterAt(Client):
@@ -223,20 +229,39 @@ class VolumeServer(Client):
     def volume_mark_readonly(
         self, *, volume_id: int, persist: bool = False, can_delete: bool = False, timeout: float = SHORT
     ) -> v.VolumeMarkReadonlyResponse:
-        return self._look(
-            "VolumeMarkReadonly",
-            v.VolumeMarkReadonlyRequest(volume_id=volume_id, persist=persist, can_delete=can_delete),
-            v.VolumeMarkReadonlyResponse,
-            timeout,
+        """Have writes refused, unless `can_delete` deletes too; `persist`: over restarts. Harmless to repeat."""
+        return self._passed_on(
+            lambda: self._look(
+                "VolumeMarkReadonly",
+                v.VolumeMarkReadonlyRequest(volume_id=volume_id, persist=persist, can_delete=can_delete),
+                v.VolumeMarkReadonlyResponse,
+                timeout,
+            )
         )
 
     def volume_mark_writable(self, *, volume_id: int, timeout: float = SHORT) -> v.VolumeMarkWritableResponse:
-        return self._unary(
-            "VolumeMarkWritable",
-            v.VolumeMarkWritableRequest(volume_id=volume_id),
-            v.VolumeMarkWritableResponse,
-            timeout,
+        return self._passed_on(
+            lambda: self._unary(
+                "VolumeMarkWritable",
+                v.VolumeMarkWritableRequest(volume_id=volume_id),
+                v.VolumeMarkWritableResponse,
+                timeout,
+            )
         )
+
+    def _passed_on(self, call: Callable[[], T]) -> T:
+        """Make a call that the server passes on to its master, again and again while it cannot find that one.
+
+        A server learns of another leader within seconds of the old one's death; until then it fails such calls.
+        """
+        until = time.monotonic() + self.timing.election
+        while True:
+            try:
+                return call()
+            except ServerFailed as error:
+                if not any(words in error.detail for words in MASTER_AWAY) or time.monotonic() > until:
+                    raise
+            self._leash.wait(self.timing.search)
 
     def volume_status(self, *, volume_id: int, timeout: float = SHORT) -> v.VolumeStatusResponse:
         return self._look("VolumeStatus", v.VolumeStatusRequest(volume_id=volume_id), v.VolumeStatusResponse, timeout)

@@ -74,6 +74,34 @@ def test_a_follower_alone_leads_to_the_leader(make_cluster: Make) -> None:
     assert master.address == leader
 
 
+def test_a_volume_is_made_read_only_and_writable_while_its_server_looks_for_another_master(make_cluster: Make) -> None:
+    cluster = make_cluster(servers=1, masters=3)
+    (volume_id,) = cluster.fill(count=1).volume_ids
+    volume = cluster.volume(cluster.servers[0])
+    kill_leader(cluster)
+    volume.volume_mark_readonly(volume_id=volume_id)
+    assert volume.volume_status(volume_id=volume_id).is_read_only
+    volume.volume_mark_writable(volume_id=volume_id)
+    assert not volume.volume_status(volume_id=volume_id).is_read_only
+
+
+def test_a_server_that_cannot_pass_on_a_freeze_to_its_master_is_asked_again_for_an_election_s_time(
+    sandbox_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (volume_id,) = sandbox_cluster.fill(count=1).volume_ids
+    (server,) = sandbox_cluster.locations(volume_id)
+    faults, text = sandbox_cluster.faults(server), "grpc VolumeMarkReadonly with master 127.0.0.1:9333: EOF"
+    for nth in (1, 2):
+        faults.fail("VolumeMarkReadonly", nth, "UNKNOWN", text)
+    sandbox_cluster.volume(server).volume_mark_readonly(volume_id=volume_id)
+    assert sandbox_cluster.volume(server).volume_status(volume_id=volume_id).is_read_only
+    monkeypatch.setitem(TIMING, "election", 0.3)
+    faults.fail("VolumeMarkWritable", 0, "UNKNOWN", text)
+    with pytest.raises(ServerFailed, match="with master"):
+        sandbox_cluster.clients().volume(server.address).volume_mark_writable(volume_id=volume_id)
+    faults.clear()
+
+
 def test_a_lease_goes_on_at_the_next_leader(make_sandbox_cluster: Make) -> None:
     cluster = make_sandbox_cluster(servers=1, masters=3)
     ctx = cluster.context()
