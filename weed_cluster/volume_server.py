@@ -13,9 +13,6 @@ from weed_core.errors import ServerFailed
 
 T = TypeVar("T")
 
-MASTER_AWAY = ("with master ", "heartbeat master ")
-"""What a server says of a call that it could not pass on, because the master that it knows leads no more."""
-
 
 class MasterAt(Client):
     """One master by its address, whether it leads or not."""
@@ -227,16 +224,26 @@ class VolumeServer(Client):
         )
 
     def volume_mark_readonly(
-        self, *, volume_id: int, persist: bool = False, can_delete: bool = False, timeout: float = SHORT
+        self,
+        *,
+        volume_id: int,
+        persist: bool = False,
+        can_delete: bool = False,
+        patient: bool = True,
+        timeout: float = SHORT,
     ) -> v.VolumeMarkReadonlyResponse:
-        """Have writes refused, unless `can_delete` deletes too; `persist`: over restarts. Harmless to repeat."""
+        """Have writes refused, and deletes unless `can_delete`; `persist`: over restarts. Harmless to repeat.
+
+        `patient`: wait while the server looks for another master.
+        """
         return self._passed_on(
             lambda: self._look(
                 "VolumeMarkReadonly",
                 v.VolumeMarkReadonlyRequest(volume_id=volume_id, persist=persist, can_delete=can_delete),
                 v.VolumeMarkReadonlyResponse,
                 timeout,
-            )
+            ),
+            patient,
         )
 
     def volume_mark_writable(self, *, volume_id: int, timeout: float = SHORT) -> v.VolumeMarkWritableResponse:
@@ -249,8 +256,8 @@ class VolumeServer(Client):
             )
         )
 
-    def _passed_on(self, call: Callable[[], T]) -> T:
-        """Make a call that the server passes on to its master, again and again while it cannot find that one.
+    def _passed_on(self, call: Callable[[], T], patient: bool = True) -> T:
+        """Make a call that the server passes on to its master, where patient again and again while it finds none.
 
         A server learns of another leader within seconds of the old one's death; until then it fails such calls.
         """
@@ -259,7 +266,7 @@ class VolumeServer(Client):
             try:
                 return call()
             except ServerFailed as error:
-                if not any(words in error.detail for words in MASTER_AWAY) or time.monotonic() > until:
+                if not error.lacks_master or not patient or time.monotonic() > until:
                     raise
             self._leash.wait(self.timing.search)
 

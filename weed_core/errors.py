@@ -95,6 +95,14 @@ class ServerFailed(TaskError):
         return self.code == "NOT_FOUND" or "not found" in text or "not exist" in text or "no such file" in text
 
     @property
+    def lacks_master(self) -> bool:
+        """Whether a volume server could not pass the call on, since the master that it knows is gone or leads no more.
+
+        It learns of another one within seconds; nothing else is wrong with it.
+        """
+        return "with master " in self.detail or "heartbeat master " in self.detail
+
+    @property
     def is_transient(self) -> bool:
         """Whether the same harmless call may succeed if repeated a little later."""
         return self.code in ("UNAVAILABLE", "ABORTED", "RESOURCE_EXHAUSTED")

@@ -257,11 +257,12 @@ class Pipeline:
     def _fill(self, reader: Reader, row: Row, inner: int, stripe: _Stripe) -> None:
         """Fill a stripe from a row, `inner` bytes into its blocks, with zeros for what lies past the end."""
         size = self._source.dat_size
-        self._ctx.rates.spend(str(self._source.server), DATA_SHARDS * PIECE, self._reading.wait)
         if row.block_size == PIECE:
             parts: Sequence[tuple[int, memoryview]] = [(row.offset, memoryview(stripe.data))]
         else:
             parts = [(row.offset + at * row.block_size + inner, stripe.views[at]) for at in range(DATA_SHARDS)]
+        read = sum(max(0, min(len(view), size - offset)) for offset, view in parts)
+        self._ctx.rates.spend(str(self._source.server), read, self._reading.wait)
 
         def fill(part: tuple[int, memoryview]) -> None:
             offset, view = part

@@ -64,11 +64,12 @@ class Frozen:
             self.step = None
 
 
-def freeze(ctx: Context, server: Address, volume_id: int, persist: bool) -> Frozen:
+def freeze(ctx: Context, server: Address, volume_id: int, persist: bool, patient: bool = True) -> Frozen:
     """Make a volume refuse writes and deletes; return what thaw() needs.
 
     `persist` keeps it so over a restart of the server. A volume that is read-only already is left as it is, unless an
-    earlier run of this job froze it: then it is this job's again. Mismatch if the server does not confirm; on any
+    earlier run of this job froze it: then it is this job's again. `patient` waits while the server looks for another
+    master; else that is a ServerFailed. Mismatch if the server does not confirm; on any
     failure the volume is thawed before the error is raised.
     """
     frozen = open_freeze(ctx.journal, server, volume_id)
@@ -79,7 +80,7 @@ def freeze(ctx: Context, server: Address, volume_id: int, persist: bool) -> Froz
     else:
         frozen = Frozen.plan(ctx.journal, server, volume_id, persist)
     try:
-        seal(ctx, frozen)
+        seal(ctx, frozen, patient)
     except BaseException:
         thaw(ctx, frozen)
         raise
@@ -91,14 +92,14 @@ def freeze_for_long(ctx: Context, server: Address, volume_id: int) -> Frozen:
     return freeze(ctx, server, volume_id, persist=generation_of(ctx, server) >= Generation.V4_44)
 
 
-def seal(ctx: Context, frozen: Frozen) -> None:
+def seal(ctx: Context, frozen: Frozen, patient: bool = True) -> None:
     """Mark the volume read-only (again) and have the server confirm it; to be repeated right before a deletion.
 
     A restart of the server forgets a freeze that is not persistent, and a disk that is full no longer may have been
     the only reason for refusing writes: so compare the volume's status after this with the one before.
     """
     volume = ctx.volume(frozen.server)
-    volume.volume_mark_readonly(volume_id=frozen.volume_id, persist=frozen.persist)
+    volume.volume_mark_readonly(volume_id=frozen.volume_id, persist=frozen.persist, patient=patient)
     if not volume.volume_status(volume_id=frozen.volume_id).is_read_only:
         raise Mismatch(f"volume {frozen.volume_id} on {frozen.server} does not become read-only")
 

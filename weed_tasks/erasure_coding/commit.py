@@ -177,19 +177,36 @@ def volume_info_of(
 
 
 def freeze_replicas(ctx: Context, scene: Scene) -> dict[Address, Frozen]:
-    """Freeze all replicas; writes that were admitted before may still end."""
-    frozen = {}
-    for server in scene.regular:
-        frozen[server] = _hold(ctx, server, scene.volume_id)
-    return frozen
+    """Freeze all replicas; writes that were admitted before may still end.
+
+    While their servers look for another master, which takes as long as an election, another job has the slot.
+    """
+    volume_id = scene.volume_id
+    try:
+        return {server: _hold(ctx, server, volume_id, patient=False) for server in scene.regular}
+    except ServerFailed as error:
+        if not error.lacks_master:
+            raise
+        ctx.log(f"waiting until servers of volume {volume_id} have found another master: {error}")
+    with ctx.outside_slot():
+        ctx.until(lambda: set(scene.regular) <= _shown(ctx, volume_id), ctx.master().timing.election)
+    return {server: _hold(ctx, server, volume_id, patient=True) for server in scene.regular}
 
 
-def _hold(ctx: Context, server: Address, volume_id: int) -> Frozen:
+def _shown(ctx: Context, volume_id: int) -> set[Address]:
+    """The servers of a volume's replicas, as far as the master that leads now knows them."""
+    try:
+        return {replica.server for replica in snapshot(ctx.master(), volume_id).replicas(volume_id)}
+    except TaskError:
+        return set()
+
+
+def _hold(ctx: Context, server: Address, volume_id: int, patient: bool) -> Frozen:
     """Freeze a replica; one that an earlier attempt at this job froze is this attempt's, without freezing it again."""
     frozen = open_freeze(ctx.journal, server, volume_id)
     if frozen is not None and ctx.volume(server).volume_status(volume_id=volume_id).is_read_only:
         return replace(frozen, persist=True)
-    return freeze(ctx, server, volume_id, persist=True)
+    return freeze(ctx, server, volume_id, persist=True, patient=patient)
 
 
 def sweep(ctx: Context, scene: Scene) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from tests.conftest import clusters
@@ -166,4 +169,23 @@ def test_a_disk_that_fills_up_leaves_the_volume_as_it_was(five: Cluster) -> None
     faults.clear()
     assert_as_before(five, files, five.servers[:1])
     erasure_coding.run(order, five.context())
+    assert_encoded(five, files)
+
+
+def test_while_its_server_looks_for_another_master_a_volume_waits_outside_its_slot(five: Cluster) -> None:
+    files = five.fill(count=5)
+    (server,) = five.locations(files.volume_ids[0])
+    five.faults(server).fail("VolumeMarkReadonly", 1, "UNKNOWN", "grpc VolumeMarkReadonly with master 127.0.0.1:1: EOF")
+    gone: list[bool] = []
+    ctx = five.context()
+
+    @contextmanager
+    def outside() -> Iterator[None]:
+        gone.append(five.volume(server).volume_status(volume_id=files.volume_ids[0]).is_read_only)
+        yield
+
+    ctx.outside_slot = outside
+    erasure_coding.run(job(five, files.volume_ids[0]), ctx)
+
+    assert gone[0] is False
     assert_encoded(five, files)
