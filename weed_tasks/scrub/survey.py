@@ -5,8 +5,9 @@ Pure: works on a topology and a ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from weed_cluster.topology import EcHolding, Replica, Topology
 from weed_core.scrub_ledger import BAD, DIFFERS, REPLICA, SPAN, UNCLEAR, Coverage, Ledger, Packed, run_tag, server_tag
@@ -23,6 +24,9 @@ EACH = 0.5
 """Seconds that a volume takes beside its bytes."""
 
 ALL_SHARDS = (1 << 14) - 1
+
+LATEST = 1 << 62
+"""Later than every time: where the search for the oldest begins."""
 
 Records = Mapping[int, tuple[Packed, ...]]
 """As Ledger.by_server gives them: volume in the segment, run, server, things, at, method, result."""
@@ -70,34 +74,38 @@ def survey(topology: Topology, ledger: Ledger, interval: float, now: float, acce
     """Go through a cluster; `interval` in seconds, 0: everything is due."""
     found = Survey()
     counter = _Counter(topology, now - (interval or 30 * DAY), found)
-    wanted: dict[str, bool] = {}
-
-    def is_wanted(collection: str) -> bool:
-        if collection not in wanted:
-            wanted[collection] = accepts(collection)
-        return wanted[collection]
-
-    number, records = -1, ledger.by_server(-1)
-    for volume_id in sorted(topology.volumes):
-        if volume_id // SPAN != number:
-            number = volume_id // SPAN
-            records = ledger.by_server(number)
-        replicas = topology.volumes[volume_id]
-        info = replicas[0].info
-        if is_wanted(info.collection) and not info.remote_storage_name:
-            at = counter.replicas(volume_id, replicas, records)
+    volumes, sharded = topology.volumes, topology.ec
+    wanted = _Wanted(accepts)
+    for number, ids in groupby(sorted(volumes), _segment_of):
+        read = [(one, volumes[one]) for one in ids]
+        read = [one for one in read if wanted[one[1][0].info.collection] and not one[1][0].info.remote_storage_name]
+        for (volume_id, replicas), at in zip(read, counter.replicas(read, ledger.by_server(number))):
             if _is_due(volume_id, at, interval, now):
-                found.due.append((at, volume_id, info.collection))
-    for key in sorted(topology.ec):
-        if key[0] // SPAN != number:
-            number = key[0] // SPAN
-            records = ledger.by_server(number)
-        if is_wanted(key[1]):
-            at = counter.shards(key[0], topology.ec[key], records)
+                found.due.append((at, volume_id, replicas[0].info.collection))
+    for number, keys in groupby(sorted(sharded), lambda key: _segment_of(key[0])):
+        chosen = [key for key in keys if wanted[key[1]]]
+        held = [(key[0], sharded[key]) for key in chosen]
+        for key, at in zip(chosen, counter.shards(held, ledger.by_server(number))):
             if _is_due(key[0], at, interval, now):
                 found.due.append((at, *key))
     found.due.sort()
     return found
+
+
+class _Wanted(dict[str, bool]):
+    """Which collections are accepted, each asked about once."""
+
+    def __init__(self, accepts: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._accepts = accepts
+
+    def __missing__(self, collection: str) -> bool:
+        self[collection] = self._accepts(collection)
+        return self[collection]
+
+
+def _segment_of(volume_id: int) -> int:
+    return volume_id // SPAN
 
 
 def _is_due(volume_id: int, at: int, interval: float, now: float) -> bool:
@@ -106,69 +114,86 @@ def _is_due(volume_id: int, at: int, interval: float, now: float) -> bool:
 
 
 class _Counter:
-    """Counts what is verified; the time of the oldest part of a volume is what each count returns, 0 for never.
+    """Counts what is verified; of each volume the time of its oldest part is returned, 0 for never.
 
-    A million replicas and shards are counted in a look, so nothing here is asked twice or copied.
+    A million replicas and shards are counted in a look: so a segment at a time, with nothing asked twice or copied.
     """
 
     def __init__(self, topology: Topology, window: float, found: Survey) -> None:
         self._tags = {node.id: server_tag(node.address) for node in topology.nodes.values()}
-        self._runs: dict[int, int] = {}
         self._window = window
         self._found = found
 
-    def replicas(self, volume_id: int, replicas: Sequence[Replica], records: Records) -> int:
-        """Count a regular volume."""
-        found, tags, window, offset = self._found, self._tags, self._window, volume_id % SPAN << 32
-        oldest = -1
-        found.size += replicas[0].info.size * len(replicas)
-        for replica in replicas:
-            at = 0
-            for one in records.get(offset | tags[replica.node.id], ()):
-                if one[3] & REPLICA:
-                    at = one[4]
-                    found.results[one[6]] += 1
-            if not at:
-                found.never += 1
-            else:
+    def replicas(self, volumes: Iterable[tuple[int, Sequence[Replica]]], records: Records) -> list[int]:
+        """Count regular volumes of one segment."""
+        found, tags, window, oldest = self._found, self._tags, self._window, self._found.oldest or LATEST
+        total = recent = never = size = 0
+        ages = []
+        for volume_id, replicas in volumes:
+            offset, least = volume_id % SPAN << 32, LATEST
+            for replica in replicas:
+                at = 0
+                for one in records.get(offset | tags[replica.node.id], ()):
+                    if one[3] & REPLICA:
+                        at = one[4]
+                        if one[6]:
+                            found.results[one[6]] += 1
                 if at > window:
-                    found.recent += 1
-                if at < found.oldest or not found.oldest:
-                    found.oldest = at
-            if at < oldest or oldest < 0:
-                oldest = at
-        found.total += len(replicas)
-        return oldest
+                    recent += 1
+                elif not at:
+                    never += 1
+                if at < least:
+                    least = at
+                if at and at < oldest:
+                    oldest = at
+            ages.append(least)
+            total += len(replicas)
+            size += replicas[0].info.size * len(replicas)
+        self._add(total, recent, never, size, oldest)
+        return ages
 
-    def shards(self, volume_id: int, holdings: Sequence[EcHolding], records: Records) -> int:
-        """Count an erasure-coded volume."""
-        found, tags, window, offset = self._found, self._tags, self._window, volume_id % SPAN << 32
-        oldest = -1
-        for holding in holdings:
-            info = holding.info
-            left, run = info.ec_index_bits & ALL_SHARDS, self._run(info.encode_ts_ns)
-            sizes = info.shard_sizes
-            found.size += sizes[0] * len(sizes) if sizes else 0
-            found.total += left.bit_count()
-            for one in records.get(offset | tags[holding.node.id], ()):
-                known, at = one[3] & left, one[4]
-                if known and (one[1] == run or not run or not one[1]):
-                    count = known.bit_count()
-                    left &= ~known
-                    found.results[one[6]] += count
-                    found.recent += count if at > window else 0
-                    oldest = at if oldest < 0 else min(oldest, at)
-                    if at < found.oldest or not found.oldest:
-                        found.oldest = at
-            if left:
-                found.never += left.bit_count()
-                oldest = 0
-        return oldest
+    def shards(self, volumes: Iterable[tuple[int, Sequence[EcHolding]]], records: Records) -> list[int]:
+        """Count erasure-coded volumes of one segment."""
+        found, tags, window, oldest = self._found, self._tags, self._window, self._found.oldest or LATEST
+        total = recent = never = size = told_run = run = 0
+        ages = []
+        for volume_id, holdings in volumes:
+            offset, least, count = volume_id % SPAN << 32, LATEST, 0
+            for holding in holdings:
+                info = holding.info
+                left = info.ec_index_bits & ALL_SHARDS
+                count += left.bit_count()
+                if (encoded := info.encode_ts_ns) != told_run:  # the shards of one volume come together
+                    told_run, run = encoded, run_tag(encoded)
+                for one in records.get(offset | tags[holding.node.id], ()):
+                    known, at = one[3] & left, one[4]
+                    if known and (one[1] == run or not run or not one[1]):
+                        left ^= known
+                        if one[6]:
+                            found.results[one[6]] += known.bit_count()
+                        if at > window:
+                            recent += known.bit_count()
+                        if at < least:
+                            least = at
+                        if at < oldest:
+                            oldest = at
+                if left:
+                    never += left.bit_count()
+                    least = 0
+            ages.append(least)
+            total += count
+            sizes = holdings[0].info.shard_sizes
+            size += sizes[0] * count if sizes else 0
+        self._add(total, recent, never, size, oldest)
+        return ages
 
-    def _run(self, run: int) -> int:
-        if run not in self._runs:
-            self._runs = {run: run_tag(run)}  # the shards of one volume come together
-        return self._runs[run]
+    def _add(self, total: int, recent: int, never: int, size: int, oldest: int) -> None:
+        found = self._found
+        found.total += total
+        found.recent += recent
+        found.never += never
+        found.size += size
+        found.oldest = oldest if oldest < LATEST else 0
 
 
 def weigh(topology: Topology, at: int, volume_id: int, collection: str, rate: int) -> Due:
