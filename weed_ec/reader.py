@@ -44,6 +44,11 @@ Copy = tuple[Address, int]
 Bytes = bytes | memoryview
 
 
+def same(one: Bytes, other: Bytes) -> bool:
+    """Whether two buffers hold the same bytes. As bytes, since Python compares views byte by byte, 20 times slower."""
+    return bytes(one) == bytes(other)
+
+
 class Unsound(Mismatch):
     """A block proved wrong after part of it was given: what came of the stream since `offset` is not to be used.
 
@@ -418,9 +423,10 @@ class _Reading:
 
     def _prove(self, offset: int) -> _Verdict:
         pieces = {shard: lane.piece for shard, lane in self._lanes.items() if lane.piece is not None}
-        crcs = {shard: crc32c(piece, self._lanes[shard].crc) for shard, piece in pieces.items()}
+        crcs: dict[int, int] = {}
         verdict = _Verdict({}, {}, {})
         if self._run.sums is not None:
+            crcs = {shard: crc32c(piece, self._lanes[shard].crc) for shard, piece in pieces.items()}
             verdict.wrong = {
                 shard: f"block {offset // self._block} is not what its .ecsum says"
                 for shard, crc in crcs.items()
@@ -483,7 +489,7 @@ class _Reading:
         ten = sorted(pieces)[:DATA_SHARDS]
         rest = [shard for shard in pieces if shard not in ten]
         computed = self._reader.encoder.reconstruct({shard: pieces[shard] for shard in ten}, rest)
-        differing = [shard for shard in rest if computed[shard] != pieces[shard]]
+        differing = [shard for shard in rest if not same(computed[shard], pieces[shard])]
         if not differing:
             return None
         shard = differing[0]

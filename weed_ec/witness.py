@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 from weed_cluster.address import Address
 from weed_core.errors import Mismatch, ServerFailed
-from weed_ec.reader import Copy, ShardReader, Unsound, read_copy, wrong_blocks
+from weed_ec.reader import Copy, ShardReader, Unsound, read_copy, same, wrong_blocks
 from weed_ec.runs import Run
 from weed_ec.shards import ANY_REVISION
 from weed_ec.source import FOREVER
@@ -81,7 +81,7 @@ def _by_others(ctx: Context, run: Run, copy: Copy, pieces: Iterator[memoryview],
         if piece is None or part is None:
             return "it is of another size than the other shards"
         ctx.rates.spend(str(copy[0]), len(piece), ctx.wait)
-        if piece != part.shards[copy[1]]:
+        if not same(piece, part.shards[copy[1]]):
             return f"it is not what the other shards make it, at byte {part.offset} or up to {PIECE} behind that"
     return ""
 

@@ -86,6 +86,12 @@ MATRIX = _matrix()
 """Fourteen rows of ten factors: shard s is the sum of MATRIX[s][i] times data block i."""
 
 
+@lru_cache(maxsize=64)
+def _rows_for(present: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[Factors, ...]:
+    """The factors by which ten shards make the wanted ones."""
+    return tuple(_product([MATRIX[shard] for shard in wanted], _inverse([MATRIX[shard] for shard in present])))
+
+
 # -- the encoder ----------------------------------------------------------------------------------------------------
 
 
@@ -141,7 +147,7 @@ class Encoder:
                 f"cannot rebuild shards {sorted(wanted)}: {len(shards)} shards with lengths {sorted(sizes)} "
                 f"are given, {DATA_SHARDS} of one length are needed"
             )
-        rows = _product([MATRIX[shard] for shard in wanted], _inverse([MATRIX[shard] for shard in present]))
+        rows = _rows_for(tuple(present), tuple(wanted))
         (size,) = sizes
         outputs = [bytearray(size) for _ in wanted]
         if size and outputs:
