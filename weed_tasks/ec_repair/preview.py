@@ -11,7 +11,7 @@ from weed_ec.deletions import deletions_of
 from weed_ec.places import choose_places
 from weed_safety.context import Context
 from weed_storage.ec_layout import TOTAL_SHARDS
-from weed_tasks.ec_repair.beside import lacks
+from weed_tasks.ec_repair.beside import is_about_sums, lacks, may_have_sums
 from weed_tasks.ec_repair.repair import RepairOrder
 from weed_tasks.ec_repair.scene import hidden, see
 
@@ -41,6 +41,8 @@ def look_only(ctx: Context, order: RepairOrder, topology: Topology, told: Sequen
         for shard, servers in scene.twice.items()
     ]
     words += [f"{lack.words}, which it would be given" for lack in lacks(ctx, scene)]
+    if may_have_sums(scene) and any(is_about_sums(one) for one in told):
+        words.append("all its shards would be read, and it would get the .ecsum that it never had")
     untold = sum(map(len, deletions_of(ctx, run).untold.values()))
     words += [f"holders would be told {untold} deletions"] if untold else []
     words += [f"{len(one.copies)} shards of the encode run {one.run} would be left alone" for one in scene.strangers]

@@ -29,7 +29,7 @@ from weed_safety.lease import Lease
 from weed_safety.readiness import close_refusing
 from weed_storage.ec_layout import DATA_SHARDS, MOST_TOGETHER, TOTAL_SHARDS
 from weed_storage.volume_info import dump_vif
-from weed_tasks.ec_repair.beside import lacks, mend
+from weed_tasks.ec_repair.beside import give_sums, is_about_sums, lacks, may_have_sums, mend
 from weed_tasks.ec_repair.scene import Scene, hidden, see
 
 SHOWN_WITHIN = 60.0
@@ -98,6 +98,7 @@ class Repair:
         ctx.progress(0.85, "looking at the shards again")
         self._sweep()
         self._trim()
+        self._give_sums()
         self._tell_deletions()
         ctx.progress(0.95, "waiting until the master shows the shards")
         self._await_master()
@@ -133,7 +134,21 @@ class Repair:
         for held in self.scene.unknown:
             self.topology.close(held.server, f"{held.server} has shards of {self.scene.run.name} of an unknown run")
         if len(self.left) == before:
-            self.settled += [one for one in self.told if one.kind == EC_INDEX]
+            self.settled += [one for one in self.told if one.kind == EC_INDEX and one.server]
+
+    def _give_sums(self) -> None:
+        """Give a volume the `.ecsum` that a scrub found it never had; all its shards are read for that."""
+        told = [one for one in self.told if is_about_sums(one)]
+        if told and may_have_sums(self.scene):
+            try:
+                self.done.append(give_sums(self.ctx, self.scene, self.lease))
+            except TaskError as error:
+                self.left.append(f"no .ecsum was made: {error}")
+                return
+            self._changed()
+            self._mend_beside()
+        if self.scene.run.sums is not None:
+            self.settled += told
 
     # -- shards that are on some disk
 

@@ -50,6 +50,7 @@ def scrub_shards(
     run = the_run(runs_of(ctx, held, volume_id, collection))
     look_at = _Look(ctx, topology, run, pace, told)
     if run.sums is not None:
+        told.sound.add((EC_INDEX, -1, ""))
         fresh: Known = {}
         for mark in known:
             if mark.at >= pace.fresh and mark.run in (0, run_tag(run.run)):
@@ -189,6 +190,10 @@ class _Look:
             why = bad.get(f"{server} {shard}", "")
             if why or (self._told.unfinished is None and (server, shard) not in unread):
                 self._judge(server, shard, why, READING)
+        holders = [held for held in self._run.holders if held.mounted]
+        is_sound = len(read) == TOTAL_SHARDS and not bad and not unread and self._told.unfinished is None
+        if is_sound and not self._run.sums_trouble and all(held.generation.knows_ecsum for held in holders):
+            self._found(EC_INDEX, -1, "", "it has no .ecsum, though all its shards fit together", "reading")
 
     # -- what was deleted
 

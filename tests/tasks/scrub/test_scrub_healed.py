@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.support.cluster import Cluster
 from tests.support.dying import DyingWorker, at_event
 from tests.support.scrub import dat_of, job_of, look, scrub_all, spoil
-from tests.support.shards import digests, encoded, flip, holder_of, path_of, settle
+from tests.support.shards import digests, encoded, flip, holder_of, path_of, remount, settle, where
 from weed_core.model import DetectionRequest, Job, Result
 from weed_core.shelf import Memory
 from weed_safety import findings
 from weed_safety.context import Context
+from weed_storage.checksums import parse_ecsum
 from weed_tasks import ec_repair, replication, scrub
 
 
@@ -42,6 +45,34 @@ def test_bytes_that_flipped_and_a_shard_cut_to_half_are_found_and_restored(five:
     five.check(files)
     (again,) = scrub_all(five, ctx)
     assert "0 faults found" in again.summary
+
+
+def test_a_volume_encoded_before_there_were_checksums_gets_them(five: Cluster) -> None:
+    if five.era != "4.44":
+        pytest.skip("servers before 4.44 know no .ecsum")
+    files, volume_id = encoded(five, "photos", count=6, size=500_003)
+    first = path_of(five.servers[0], volume_id, ".ecsum", "photos").read_bytes()
+    for server in five.servers:
+        path_of(server, volume_id, ".ecsum", "photos").unlink()
+        held = [shard for shard, servers in where(five, volume_id).items() if server in servers]
+        remount(five, server, volume_id, held, "photos")
+    settle(five, volume_id)
+    before, ctx = digests(five, volume_id, "photos"), five.context()
+    (result,) = scrub_all(five, ctx)
+    assert "it has no .ecsum, though all its shards fit together" in result.summary
+    (looked,) = mended(five, replace(ctx, options=replace(ctx.options, dry_run=True)))
+    assert "it would get the .ecsum that it never had" in looked.summary
+    (repaired,) = mended(five, ctx)
+    assert "made the .ecsum that volume" in repaired.summary
+    assert findings.read_all(ctx) == []
+    made = [parse_ecsum(path_of(server, volume_id, ".ecsum", "photos").read_bytes()) for server in five.servers]
+    assert [one.shards for one in made] == [parse_ecsum(first).shards] * len(five.servers)
+    assert digests(five, volume_id, "photos") == before
+    settle(five, volume_id)
+    five.check(files)
+    flip(path_of(holder_of(five, volume_id, 12), volume_id, ".ec12", "photos"), 7)
+    (again,) = scrub_all(five, ctx)
+    assert "1 faults found" in again.summary
 
 
 def test_a_scrub_that_dies_anywhere_has_changed_nothing_and_the_next_one_finds_all(
