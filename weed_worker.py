@@ -111,8 +111,9 @@ class Worker:
     on, jobs finish, debts are paid; a second stop() cancels and undoes.
     """
 
-    def __init__(self, settings: Settings, worker_id: str, secure: security.Security) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, claimed: identity.Identity, secure: security.Security) -> None:
+        self.settings, worker_id = settings, claimed.worker_id
+        self._claimed = claimed  # the directory is this worker's for as long as somebody holds this
         self.security = secure
         self.metrics = Metrics()
         self.tasks = weed_tasks.load(settings.task_types)
@@ -547,7 +548,7 @@ def _set_up(words: Sequence[str]) -> Worker:
     disk = ThreadPool(DISK_THREADS)
     files.wait_elsewhere(lambda function, *args: disk.apply(function, args))
     make_ready()
-    worker = Worker(settings, claimed.worker_id, secure)
+    worker = Worker(settings, claimed, secure)
     if settings.metrics_port:
         status_port.serve(settings.metrics_ip, settings.metrics_port, worker.metrics, lambda: take(worker))
     if settings.debug_port:

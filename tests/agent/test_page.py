@@ -27,6 +27,7 @@ from weed_agent.status_port import status
 from weed_cluster import security
 from weed_core.model import Detection, Skipped
 from weed_state.history import Ended
+from weed_state.identity import claim
 from weed_worker import Worker
 
 Start = Callable[..., Agent]
@@ -61,7 +62,8 @@ class Checked(HTMLParser):
 @pytest.fixture
 def document(tmp_path: Path) -> dict[str, Any]:
     """What a worker tells that has seen and done things, some of them with names that mean no good."""
-    worker = Worker(parse([f"-workingDir={tmp_path}", "-window=vacuum=00:00-06:00"]), "w-test", security.load())
+    flags = [f"-workingDir={tmp_path}", "-window=vacuum=00:00-06:00"]
+    worker = Worker(parse(flags), claim(tmp_path, "w-test"), security.load())
     for number in range(40):
         worker.history.add(
             Ended(f"j{number}", "vacuum", (number,), "photos", "done", time.time() - 3600, 2.0, "done", {"freed": 4096})

@@ -20,6 +20,7 @@ from weed_cluster import security
 from weed_cluster.health import Health
 from weed_core.model import Detection, Skipped
 from weed_core.scrub_ledger import Coverage
+from weed_state.identity import claim
 from weed_worker import Worker
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -35,8 +36,9 @@ GROUPING = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Every sample that a worker shows, and the labels it may have."""
-    flags = [f"-workingDir={tmp_path_factory.mktemp('worker')}", "-window=vacuum=00:00-06:00"]
-    worker = Worker(parse(flags), "w-test", security.load())
+    directory = tmp_path_factory.mktemp("worker")
+    flags = [f"-workingDir={directory}", "-window=vacuum=00:00-06:00"]
+    worker = Worker(parse(flags), claim(directory, "w-test"), security.load())
     metrics: Metrics = worker.metrics
     metrics.stream_event("connected")
     metrics.task_ended("vacuum", "success", 1.0, 10, 20)

@@ -89,7 +89,8 @@ def test_the_calls_a_server_saw_are_told_with_their_requests(sandbox_cluster: Cl
     assert sandbox_cluster.calls(server) == [("VolumeMarkReadonly", {"volume_id": volume_id, "persist": True})]
 
 
-def test_a_freeze_needs_a_master(sandbox_cluster: Cluster) -> None:
+def test_a_freeze_needs_a_master(sandbox_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TIMING, "election", 0.0)
     server = sandbox_cluster.servers[0]
     volume_id = sandbox_cluster.allocate([server])
     sandbox_cluster.faults(sandbox_cluster.master).fail("VolumeMarkReadonly", nth=2)
