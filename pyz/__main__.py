@@ -1,4 +1,4 @@
-"""Refuse a Python that the file is not built for, isolate any other from its host, and hand over to weed_bootstrap.
+"""Leave a Python that the file is not built for, isolate any other from its host, and hand over to weed_bootstrap.
 
 Any Python that can open a zip file reads this, 2.7 included, so the syntax stays what they all know.
 """
@@ -16,7 +16,7 @@ def main():
     # type: () -> int
     """Start the agent and return its exit status."""
     if sys.version_info[:2] not in weed_release.PYTHONS or sys.implementation.name != "cpython":
-        return refuse_version()
+        return start_another()
     if not (sys.flags.isolated and sys.flags.no_site):
         return isolate()
     try:
@@ -31,6 +31,24 @@ def refuse(reason):
     """Say in one line why the agent is not started; return the exit status."""
     sys.stderr.write("weed_worker: %s\n" % reason)
     return EXIT_REFUSED
+
+
+def start_another():
+    # type: () -> int
+    """Start again with a Python on PATH that will do, the newest first: python3 may be older than others on a host.
+
+    Where there is none, say which ones the file runs on.
+    """
+    for version in reversed(weed_release.PYTHONS):
+        for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+            candidate = os.path.join(folder, "python%d.%d" % version)
+            if not os.path.isabs(candidate) or not os.access(candidate, os.X_OK):
+                continue
+            try:
+                os.execv(candidate, [candidate, "-I", "-S", "-X", "utf8"] + sys.argv)
+            except OSError:
+                pass  # the next one may do
+    return refuse_version()
 
 
 def refuse_version():

@@ -9,7 +9,7 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from wheels import ARCHITECTURES, PYTHONS, ROOT, download
+from wheels import ARCHITECTURES, PYTHONS, ROOT, download, is_for
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(\s*;[^\\]*)?")
 
@@ -19,18 +19,28 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
-def wheel_hashes(pins: list[re.Match[str]]) -> dict[str, set[str]]:
-    """Map each project to the SHA-256 of its wheels for every target; raise CalledProcessError where one has none."""
+def of_wheel(name: str) -> tuple[str, str]:
+    """The project and the version that a wheel's file name tells."""
+    project, version = name.split("-")[:2]
+    return normalised(project), version
+
+
+def wheel_hashes(pins: list[re.Match[str]]) -> dict[tuple[str, str], set[str]]:
+    """Map each project and version to the SHA-256 of its wheels for every target.
+
+    Raises CalledProcessError where one has none.
+    """
     hashes = defaultdict(set)
     with tempfile.TemporaryDirectory() as scratch:
         bare = Path(scratch, "pins.txt")
-        bare.write_text("".join(f"{pin[1]}=={pin[2]}\n" for pin in pins))
         for python in PYTHONS:
+            meant = [pin for pin in pins if is_for(python, (pin[3] or "").lstrip(" ;"))]
+            bare.write_text("".join(f"{pin[1]}=={pin[2]}\n" for pin in meant))
             for architecture in ARCHITECTURES:
                 folder = Path(scratch, f"{python}-{architecture}")
                 download(bare, python, architecture, folder)
                 for wheel in folder.glob("*.whl"):
-                    hashes[normalised(wheel.name.split("-")[0])].add(hashlib.sha256(wheel.read_bytes()).hexdigest())
+                    hashes[of_wheel(wheel.name)].add(hashlib.sha256(wheel.read_bytes()).hexdigest())
     return hashes
 
 
@@ -41,7 +51,7 @@ def pin(path: Path) -> None:
     hashes = wheel_hashes(list(pins.values()))
     written = []
     for line in lines:
-        own = sorted(hashes[normalised(pins[line][1])]) if line in pins else []
+        own = sorted(hashes[normalised(pins[line][1]), pins[line][2]]) if line in pins else []
         written.append(" \\\n    ".join([line, *(f"--hash=sha256:{digest}" for digest in own)]))
     path.write_text("\n".join(written) + "\n")
 

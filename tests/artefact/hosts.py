@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 TOO_OLD = ("2.7", "3.6", "3.7", "3.8", "3.9")
 TIMEOUT = 60
 UNMAPPED_UID = 54321

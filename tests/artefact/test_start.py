@@ -24,6 +24,7 @@ from tests.artefact.hosts import (
     as_unknown_user,
     assert_refused,
     assert_started,
+    find_python,
     on_host_where,
     python,
     run,
@@ -65,12 +66,37 @@ def test_it_starts_twice_on_every_python_it_claims(pyz: Path, tmp_path: Path, ve
 
 
 @pytest.mark.parametrize("version", TOO_OLD)
-def test_an_older_python_is_refused_in_one_line(pyz: Path, tmp_path: Path, version: str) -> None:
-    assert_refused(start(pyz, version, WEED_WORKER_CACHE=tmp_path), "3.10, 3.11, 3.12, 3.13", version)
+def test_an_older_python_finds_one_that_will_do(pyz: Path, tmp_path: Path, version: str) -> None:
+    (tmp_path / "python3.15").mkdir()  # is passed over
+    found = next(version for version in SUPPORTED if find_python(version))
+    (tmp_path / f"python{found}").symlink_to(any_python())
+    assert_started(start(pyz, version, WEED_WORKER_CACHE=tmp_path, PATH=tmp_path))
+
+
+@pytest.mark.parametrize("version", TOO_OLD)
+def test_an_older_python_is_refused_in_one_line_where_no_other_is_there(
+    pyz: Path, tmp_path: Path, version: str
+) -> None:
+    assert_refused(
+        start(pyz, version, WEED_WORKER_CACHE=tmp_path, PATH=tmp_path / "nothing"),
+        "3.10, 3.11, 3.12, 3.13, 3.14, 3.15",
+        version,
+    )
 
 
 def test_the_file_for_another_processor_is_refused_in_one_line(aarch64_pyz: Path, tmp_path: Path) -> None:
     assert_refused(start(aarch64_pyz, WEED_WORKER_CACHE=tmp_path), "built for", "aarch64")
+
+
+def test_a_python_without_lzma_is_refused_in_one_line_where_it_has_to_unpack(pyz: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys, runpy; sys.modules['lzma'] = None;"
+        f" sys.argv = [{str(pyz)!r}, '-version']; runpy.run_path({str(pyz)!r}, run_name='__main__')"
+    )
+    command = [any_python(), "-I", "-S", "-c", script]
+    assert_refused(run(command, {"WEED_WORKER_CACHE": tmp_path}), "standard library", "lzma")
+    unpack(pyz, tmp_path)
+    assert_started(run(command, {"WEED_WORKER_CACHE": tmp_path}))
 
 
 def test_a_python_without_zlib_is_refused_in_one_line(pyz: Path, tmp_path: Path) -> None:
@@ -326,7 +352,7 @@ def test_a_damaged_file_is_refused_in_one_line(pyz: Path, tmp_path: Path) -> Non
     damaged = tmp_path / "weed_worker.pyz"
     contents = bytearray(pyz.read_bytes())
     middle = len(contents) // 2
-    contents[middle - 15_000_000 : middle + 15_000_000] = bytes(30_000_000)
+    contents[middle - 5_000_000 : middle + 5_000_000] = bytes(10_000_000)
     damaged.write_bytes(contents)
 
     assert_refused(start(damaged, WEED_WORKER_CACHE=tmp_path), str(damaged), "is damaged, copy it here afresh")
