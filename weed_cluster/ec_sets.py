@@ -57,8 +57,8 @@ class EcFaults:
 
     @property
     def is_lost(self) -> bool:
-        """Whether fewer than ten shards are left."""
-        return self.best.sound < DATA_SHARDS
+        """Whether fewer than ten are left, of whatever size: that may be told wrong for a minute and more."""
+        return len({*self.best.places, *self.best.short}) < DATA_SHARDS
 
     @property
     def codes(self) -> list[str]:

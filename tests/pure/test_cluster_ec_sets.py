@@ -79,6 +79,13 @@ def test_with_fewer_than_ten_of_one_run_it_is_lost() -> None:
     assert found.best.sound == 9
 
 
+def test_a_volume_is_not_given_up_by_sizes_that_the_master_was_told_wrong() -> None:
+    # A 4.44 server tells the size of a shard cut short for all its shards after a start, until its next full report.
+    found = wrong(holding(0, range(9)), holding(1, [9, 10], sizes=[500, 500]))
+    assert found.best.sound == 9
+    assert not found.is_lost
+
+
 def test_more_than_four_on_a_host_are_told() -> None:
     found = wrong(holding(0, range(5)), holding(1, [5, 6, 7, 8]), holding(2, [9, 10, 11]), holding(3, [12, 13]))
     assert found.crowded == {"10.0.0.1": 5}

@@ -53,7 +53,7 @@ def scrub_shards(
         told.sound.add((EC_INDEX, -1, ""))
         fresh: Known = {}
         for mark in known:
-            if mark.at >= pace.fresh and mark.run in (0, run_tag(run.run)):
+            if mark.at > pace.fresh and mark.run in (0, run_tag(run.run)):
                 fresh[mark.server] = fresh.get(mark.server, 0) | mark.things
         ctx.each(lambda one: look_at.holder(one, fresh.get(server_tag(one.server), 0)), run.holders)
     else:
