@@ -122,18 +122,19 @@ class Repair:
     # -- beside the shards
 
     def _mend_beside(self) -> None:
-        before = len(self.left)
+        failed: list[str] = []
         for lack in lacks(self.ctx, self.scene):
             try:
                 self.done.append(mend(self.ctx, self.scene, lack, self.lease))
                 self._changed()
             except ServerFailed as error:
-                self.left.append(f"{lack.words}: {error}")
-            except (Mismatch, TaskError) as error:
-                self.left.append(str(error))
+                failed.append(f"{lack.words}: {error}")
+            except TaskError as error:
+                failed.append(str(error))
+        self.left += [words for words in dict.fromkeys(failed) if words not in self.left]  # one for all holders, say
         for held in self.scene.unknown:
             self.topology.close(held.server, f"{held.server} has shards of {self.scene.run.name} of an unknown run")
-        if len(self.left) == before:
+        if not failed:
             self.settled += [one for one in self.told if one.kind == EC_INDEX and one.server]
 
     def _give_sums(self) -> None:
