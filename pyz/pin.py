@@ -7,9 +7,13 @@ import hashlib
 import re
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from wheels import ARCHITECTURES, PYTHONS, ROOT, download, is_for
+
+DEVELOPED = ("3.10", "3.11", "3.12", "3.13")
+"""Interpreters on which the tests run; not all of their tools are there for newer ones."""
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(\s*;[^\\]*)?")
 
@@ -25,7 +29,7 @@ def of_wheel(name: str) -> tuple[str, str]:
     return normalised(project), version
 
 
-def wheel_hashes(pins: list[re.Match[str]]) -> dict[tuple[str, str], set[str]]:
+def wheel_hashes(pins: list[re.Match[str]], pythons: Sequence[str]) -> dict[tuple[str, str], set[str]]:
     """Map each project and version to the SHA-256 of its wheels for every target.
 
     Raises CalledProcessError where one has none.
@@ -33,7 +37,7 @@ def wheel_hashes(pins: list[re.Match[str]]) -> dict[tuple[str, str], set[str]]:
     hashes = defaultdict(set)
     with tempfile.TemporaryDirectory() as scratch:
         bare = Path(scratch, "pins.txt")
-        for python in PYTHONS:
+        for python in pythons:
             meant = [pin for pin in pins if is_for(python, (pin[3] or "").lstrip(" ;"))]
             bare.write_text("".join(f"{pin[1]}=={pin[2]}\n" for pin in meant))
             for architecture in ARCHITECTURES:
@@ -44,11 +48,11 @@ def wheel_hashes(pins: list[re.Match[str]]) -> dict[tuple[str, str], set[str]]:
     return hashes
 
 
-def pin(path: Path) -> None:
-    """Rewrite one requirements file with fresh hashes."""
+def pin(path: Path, pythons: Sequence[str]) -> None:
+    """Rewrite one requirements file with fresh hashes, for these interpreters."""
     lines = [line.rstrip(" \\") for line in path.read_text().splitlines() if not line.startswith("    --hash=")]
     pins = {line: match for line in lines if (match := PIN.match(line))}
-    hashes = wheel_hashes(list(pins.values()))
+    hashes = wheel_hashes(list(pins.values()), pythons)
     written = []
     for line in lines:
         own = sorted(hashes[normalised(pins[line][1]), pins[line][2]]) if line in pins else []
@@ -57,5 +61,5 @@ def pin(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        pin(ROOT / name)
+    pin(ROOT / "requirements.txt", PYTHONS)
+    pin(ROOT / "requirements-dev.txt", DEVELOPED)

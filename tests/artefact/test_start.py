@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -348,11 +349,14 @@ def test_truncated_bytecode_is_named_and_repaired_when_asked(pyz: Path, tmp_path
     assert_started(start(pyz, WEED_WORKER_CACHE=tmp_path, WEED_WORKER_VERIFY="1"))
 
 
-def test_a_damaged_file_is_refused_in_one_line(pyz: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", ["agent.xz", "common.xz"])
+def test_a_damaged_file_is_refused_in_one_line(pyz: Path, tmp_path: Path, stream: str) -> None:
     damaged = tmp_path / "weed_worker.pyz"
     contents = bytearray(pyz.read_bytes())
-    middle = len(contents) // 2
-    contents[middle - 5_000_000 : middle + 5_000_000] = bytes(10_000_000)
+    with zipfile.ZipFile(pyz) as archive:
+        member = archive.getinfo(stream)
+    middle = member.header_offset + member.compress_size // 2
+    contents[middle : middle + 100_000] = bytes(100_000)
     damaged.write_bytes(contents)
 
     assert_refused(start(damaged, WEED_WORKER_CACHE=tmp_path), str(damaged), "is damaged, copy it here afresh")
