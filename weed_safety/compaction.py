@@ -27,9 +27,8 @@ from weed_safety.steps import Planned, kind, plan, read
 from weed_storage.index import Live, compare, entry_size, fold
 from weed_storage.needle import SUPER_BLOCK_SIZE, SuperBlock
 
-MINUTE = 60.0
-COMPACT_MINUTES = 3
-"""Minutes per GiB that a compaction may take; everything else may take one."""
+COMPACTING = 3
+"""How much longer than anything else a compaction may take."""
 
 OUTGROWN = "unexpected new data size"
 """What a server says of a compaction whose result is smaller than what the volume has grown to meanwhile."""
@@ -147,7 +146,7 @@ def verify(ctx: Context, copy: Copy, volume_id: int) -> None:
     sample_needles(ctx, server, volume_id, live, status.version or 3, count)
     if not can_scrub:
         return
-    scrubbed = ctx.volume(server).scrub_volume(mode=mode, volume_ids=[volume_id], timeout=_minutes(copy))
+    scrubbed = ctx.volume(server).scrub_volume(mode=mode, volume_ids=[volume_id], timeout=_limit(ctx, copy.status))
     if scrubbed.broken_volume_ids:
         raise Mismatch(f"volume {volume_id} on {server} is vacuumed, but broken: {'; '.join(scrubbed.details)}")
 
@@ -166,9 +165,9 @@ def placement(ctx: Context, copy: Copy, volume_id: int) -> ReplicaPlacement:
     return ReplicaPlacement.from_byte(_super_block(ctx, copy, volume_id).replica_placement)
 
 
-def _minutes(copy: Copy, minutes: int = 1) -> float:
-    """Seconds for something that takes so many minutes per GiB."""
-    return minutes * MINUTE * ((copy.status.dat_file_size >> 30) + 1)
+def _limit(ctx: Context, status: v.ReadVolumeFileStatusResponse) -> float:
+    """Seconds for something that a server does once with all of a volume."""
+    return ctx.options.gib_seconds * ((status.dat_file_size >> 30) + 1)
 
 
 # ---- compacting
@@ -218,7 +217,7 @@ def _check_idle(ctx: Context, copies: Sequence[Copy], todo: Sequence[Copy], volu
     for copy in todo:
         if any(_traces_of(ctx, [copy.server], volume_id)):
             ctx.log(f"removing what an unfinished compaction of volume {volume_id} left on {copy.server}")
-            ctx.volume(copy.server).vacuum_volume_cleanup(volume_id=volume_id, timeout=_minutes(copy))
+            ctx.volume(copy.server).vacuum_volume_cleanup(volume_id=volume_id, timeout=_limit(ctx, copy.status))
 
 
 def _compact_all(ctx: Context, volume_id: int, copies: Sequence[Copy], lease: Lease | None) -> None:
@@ -232,7 +231,7 @@ def _compact_all(ctx: Context, volume_id: int, copies: Sequence[Copy], lease: Le
         copy.step = plan(ctx.journal, Compaction(copy.server, volume_id, copy.status.compaction_revision))
         try:
             for reply in ctx.volume(copy.server).vacuum_volume_compact(
-                volume_id=volume_id, timeout=_minutes(copy, COMPACT_MINUTES)
+                volume_id=volume_id, timeout=COMPACTING * _limit(ctx, copy.status)
             ):
                 copy.done = reply.processed_bytes
                 done = sum(other.done for other in copies)
@@ -325,7 +324,7 @@ def _clear_up(ctx: Context, step: Planned[Compaction]) -> None:
         status = file_status(ctx, server, volume_id)
         if status.compaction_revision == step.change.revision and any(_traces_of(ctx, [server], volume_id)):
             # A server goes on compacting when its client is gone; removing files under it would break the volume.
-            limit = COMPACT_MINUTES * MINUTE * ((status.dat_file_size >> 30) + 1)
+            limit = COMPACTING * _limit(ctx, status)
             if not ctx.until(lambda: not _is_being_compacted(ctx, [server], volume_id), timeout=limit):
                 raise TimedOut(f"volume {volume_id} on {server} is still being compacted; left as it is")
             ctx.volume(server).vacuum_volume_cleanup(volume_id=volume_id, timeout=limit)
@@ -386,7 +385,7 @@ def _commit(ctx: Context, copy: Copy, volume_id: int) -> None:
     was_writable = not volume.volume_status(volume_id=volume_id).is_read_only
     answer = "it says that it did"
     try:
-        volume.vacuum_volume_commit(volume_id=volume_id, timeout=_minutes(copy))
+        volume.vacuum_volume_commit(volume_id=volume_id, timeout=_limit(ctx, copy.status))
     except ServerFailed as error:
         answer = str(error)
         if error.code != "UNKNOWN":
@@ -448,7 +447,7 @@ def _await_answer(ctx: Context, copy: Copy, volume_id: int) -> None:
                 return False
             raise
 
-    if not ctx.until(answers, timeout=_minutes(copy)):
+    if not ctx.until(answers, timeout=_limit(ctx, copy.status)):
         raise TimedOut(
             f"whether volume {volume_id} on {copy.server} is committed is unknown: the server does not answer"
         )

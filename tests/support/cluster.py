@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -333,6 +333,23 @@ class Cluster:
     def stub(self, server: Server) -> Any:
         """The bare gRPC stub of a volume server, for calls that tasks do not make: stub.Call.future(order).result()."""
         return VolumeServerStub(self._channels.to(server.address))  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def once(self, call: str, outcome: str, act: Callable[[], object]) -> Iterator[None]:
+        """Act when a client of this cluster begins a call (outcome "") or has ended it ("OK") for the first time."""
+        acted: list[bool] = []
+
+        def observe(_server: str, name: str, told: str) -> None:
+            if (name, told) == (call, outcome) and not acted:
+                acted.append(True)
+                act()
+
+        before, self._channels.observe = self._channels.observe, observe
+        try:
+            yield
+        finally:
+            self._channels.observe = before
+        assert acted, f"{call} was never called"
 
     def context(self, journal: Entry | None = None, timeout: float | None = None, **options: Any) -> Context:
         """What a task gets, in the test process. `options` are those of weed_safety.context.Options, beside our own."""

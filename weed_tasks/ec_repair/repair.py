@@ -32,9 +32,6 @@ from weed_storage.volume_info import dump_vif
 from weed_tasks.ec_repair.beside import give_sums, is_about_sums, lacks, may_have_sums, mend
 from weed_tasks.ec_repair.scene import Scene, hidden, see
 
-SHOWN_WITHIN = 60.0
-"""Seconds within which the master must show what servers have mounted: heartbeats come every 5."""
-
 BETWEEN = 5
 """Servers without anything of the volume that are tried as places in between."""
 
@@ -413,7 +410,7 @@ class Repair:
             waits.update({s: server for s, server in self.restored.items() if server not in known.get(s, [])})
             return not waits
 
-        if self.restored and not self.ctx.until(shown, SHOWN_WITHIN):
+        if self.restored and not self.ctx.until(shown, self.ctx.options.shown_seconds):
             where = ", ".join(f"{shard} on {server}" for shard, server in waits.items())
             raise TaskError(f"the master does not show shard {where} of volume {self.order.volume_id}, though mounted")
 

@@ -35,9 +35,6 @@ from weed_tasks.erasure_coding.survey import Scene, ask
 STILL_FOR = 0.5
 """Seconds in which a frozen volume's files must not change."""
 
-SHOWN_WITHIN = 60.0
-"""Seconds within which the master must show what servers have mounted: heartbeats come every 5."""
-
 
 @kind("send")
 @dataclass(frozen=True)
@@ -258,7 +255,8 @@ def commit_run(
         ctx.journal.settle(commit)
     ctx.progress(0.97, "waiting for the master to show the shards alone")
     await_master(ctx, volume_id)
-    if not ctx.until(lambda: not snapshot(ctx.master(), volume_id=volume_id).replicas(volume_id), SHOWN_WITHIN):
+    shown = ctx.options.shown_seconds
+    if not ctx.until(lambda: not snapshot(ctx.master(), volume_id=volume_id).replicas(volume_id), shown):
         ctx.log(f"the master still lists a replica of volume {volume_id}, though none is left")
     ctx.progress(1.0, "done")
     return Result(
@@ -283,7 +281,7 @@ def await_master(ctx: Context, volume_id: int) -> None:
         missing[:] = [shard for shard in range(TOTAL_SHARDS) if not known.get(shard)]
         return not missing
 
-    if not ctx.until(shown, SHOWN_WITHIN):
+    if not ctx.until(shown, ctx.options.shown_seconds):
         raise TaskError(f"the master does not show shards {missing} of volume {volume_id}, though servers mounted them")
 
 

@@ -80,9 +80,6 @@ from weed_tasks.erasure_coding.squeeze import Squeeze
 from weed_tasks.erasure_coding.survey import EncodeOrder, Scene, survey
 from weed_tasks.erasure_coding.undo import settle, undo_failed
 
-PATIENCE = 15.0
-"""Seconds to wait for another worker's lease on the volume: that of a dead one ends after 10."""
-
 
 def run(job: Job, ctx: Context) -> Result:
     """Encode the job's volume, or finish what an earlier attempt left.
@@ -92,7 +89,7 @@ def run(job: Job, ctx: Context) -> Result:
     volume_id, threshold = volume_id_of(job), Values(DESCRIPTOR, job.config).number(GARBAGE)
     if ctx.options.dry_run:
         return _preview(ctx, survey(ctx, job), threshold)
-    with volume_lease(ctx, volume_id, PATIENCE) as lease:
+    with volume_lease(ctx, volume_id, ctx.options.lease_seconds) as lease:
         if any(is_of(step, Sending, Committing, Compaction, HeldOff) for step in ctx.journal.open):
             settle(ctx, ctx.journal, lease)
         try:
@@ -107,7 +104,7 @@ def recover(entry: Entry, ctx: Context) -> None:
     if not entry.open:
         return
     ctx = replace(ctx, journal=entry)
-    with volume_lease(ctx, max(entry.volume_ids), PATIENCE) as lease, ctx.cluster.leash.shielded():
+    with volume_lease(ctx, max(entry.volume_ids), ctx.options.lease_seconds) as lease, ctx.cluster.leash.shielded():
         settle(ctx, entry, lease)
 
 

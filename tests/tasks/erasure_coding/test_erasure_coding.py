@@ -22,7 +22,6 @@ from weed_ec import shards
 from weed_safety.lease import volume_lease
 from weed_storage.volume_info import parse_vif
 from weed_tasks import erasure_coding
-from weed_tasks.erasure_coding import task
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "volume-4.44"
 
@@ -135,7 +134,7 @@ def test_of_two_workers_at_the_same_time_one_encodes_and_the_other_finds_it_done
 def test_a_volume_that_another_worker_holds_is_left_alone(five: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     files = five.fill(count=5)
     volume_id = files.volume_ids[0]
-    monkeypatch.setattr(task, "PATIENCE", 0.5)
+    monkeypatch.setitem(OPTIONS, "lease_seconds", 0.5)
 
     with volume_lease(five.context(), volume_id), pytest.raises(Busy, match="is being worked on by"):
         erasure_coding.run(job(five, volume_id), five.context())

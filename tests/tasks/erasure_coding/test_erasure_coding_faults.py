@@ -14,7 +14,6 @@ from tests.support.dying import sample
 from tests.support.erasure_coding import answers, assert_as_before, assert_encoded, fresh, job
 from weed_core.errors import TaskError
 from weed_tasks import erasure_coding
-from weed_tasks.erasure_coding import commit
 
 SOURCE, TARGET = 0, 3
 
@@ -95,7 +94,7 @@ def test_a_call_that_fails_leaves_the_volume_as_it_was_or_encoded(
 def test_a_server_that_dies_and_comes_back_loses_nothing(
     five: Cluster, method: str, server: int, nth: int, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "SHOWN_WITHIN", 2.0)
+    monkeypatch.setitem(OPTIONS, "shown_seconds", 2.0)
     files = five.fill(count=4, servers=five.servers[:1])
     order = job(five, files.volume_ids[0])
     five.faults(five.servers[server]).clear()

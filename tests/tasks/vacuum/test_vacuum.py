@@ -281,24 +281,15 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("era", ["3.97", "4.13", "4.44"])
 @pytest.mark.usefixtures("_impatient")
-def test_a_false_success_of_the_server_is_no_success(
-    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, era: str
-) -> None:
+def test_a_false_success_of_the_server_is_no_success(launcher: Launcher, tmp_path: Path, era: str) -> None:
     with closing(start_cluster(Kind(era), launcher, tmp_path / "cluster", servers=1)) as cluster:
         a = cluster.servers[0]
         volume_id, files = half_deleted(cluster, [a])
-        looked = compaction._check_idle
-
-        def then_somebody_begins(*args: Any) -> None:
-            looked(*args)
-            pretend_compaction(cluster, a, volume_id)
-
-        monkeypatch.setattr(compaction, "_check_idle", then_somebody_begins)
-        with pytest.raises(Busy, match="somebody else"):
+        somebody_begins = cluster.once("VacuumVolumeCompact", "", lambda: pretend_compaction(cluster, a, volume_id))
+        with somebody_begins, pytest.raises(Busy, match="somebody else"):
             run(cluster, job_for(cluster, volume_id, [a]))
         cluster.faults(a).clear()
         cluster.check(files)
-        monkeypatch.setattr(compaction, "_check_idle", looked)
         run(cluster, job_for(cluster, volume_id, [a]))
         assert revision_on(cluster, a, volume_id) == 1
         cluster.check(files)
@@ -315,24 +306,20 @@ def test_the_masters_own_vacuum_is_held_off_where_it_would_destroy_data(
         assert worker.changes == ["DisableVacuum", "VacuumVolumeCompact", "VacuumVolumeCommit", "EnableVacuum"]
 
 
-def test_a_master_that_takes_over_is_told_to_hold_off_its_own_vacuum_too(
-    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_master_that_takes_over_is_told_to_hold_off_its_own_vacuum_too(launcher: Launcher, tmp_path: Path) -> None:
     with closing(start_cluster(Kind("4.13"), launcher, tmp_path / "cluster", servers=1, masters=3)) as cluster:
         volume_id, files = half_deleted(cluster, cluster.servers)
         first, second, _third = (process.address for process in cluster.masters)
         cluster.lead(first)
         eventually(lambda: cluster.locations(volume_id) == cluster.servers)
-        commit = compaction._commit_all
 
-        def after_a_change_of_leader(*args: Any) -> None:
+        def the_leader_changes() -> None:
             assert cluster.holds_vacuum_off(first)
             cluster.lead(second)
             eventually(lambda: cluster.holds_vacuum_off(second), 20)
-            commit(*args)
 
-        monkeypatch.setattr(compaction, "_commit_all", after_a_change_of_leader)
-        run(cluster, job_for(cluster, volume_id, cluster.servers))
+        with cluster.once("VacuumVolumeCommit", "", the_leader_changes):
+            run(cluster, job_for(cluster, volume_id, cluster.servers))
         assert revision_on(cluster, cluster.servers[0], volume_id) == 1
         assert not any(cluster.holds_vacuum_off(process.address) for process in cluster.masters)
         cluster.check(files)
@@ -406,7 +393,7 @@ def test_a_failure_at_any_call_of_a_vacuum_is_cleared_up(sandbox_cluster: Cluste
 def test_a_server_killed_at_any_change_of_a_vacuum_loses_nothing(
     sandbox_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    monkeypatch.setattr(compaction, "MINUTE", 1.0)
+    monkeypatch.setitem(OPTIONS, "gib_seconds", 1.0)
     cluster = sandbox_cluster
     servers = cluster.servers[:2]
     whole = DyingWorker(cluster, tmp_path / "whole")
@@ -429,23 +416,16 @@ def test_a_server_killed_at_any_change_of_a_vacuum_loses_nothing(
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_files_written_and_deleted_during_a_vacuum_are_kept_and_gone(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_written_and_deleted_during_a_vacuum_are_kept_and_gone(cluster: Cluster) -> None:
     servers = cluster.servers[:2]
     volume_id, files = half_deleted(cluster, servers, 4, size=2000)
-    prove = compaction._prove_compacted
-    done: list[bool] = []
 
-    def write_meanwhile(*args: Any) -> None:
-        if not done:
-            done.append(True)
-            cluster.write(files, volume_id, 3, 400, servers)
-            cluster.delete(list(files)[:3])
-        prove(*args)
+    def write_and_delete() -> None:
+        cluster.write(files, volume_id, 3, 400, servers)
+        cluster.delete(list(files)[:3])
 
-    monkeypatch.setattr(compaction, "_prove_compacted", write_meanwhile)
-    run(cluster, job_for(cluster, volume_id, servers))
+    with cluster.once("VacuumVolumeCompact", "OK", write_and_delete):
+        run(cluster, job_for(cluster, volume_id, servers))
     assert [revision_on(cluster, server, volume_id) for server in servers] == [1, 1]
     cluster.check(files)
 
