@@ -40,9 +40,7 @@ class Options:
     compaction_rests_seconds: float = 3.0  # without a change in a compaction's files after which nobody writes them
     lease_seconds: float = 15.0  # that an encode waits for another's lease on its volume: a dead worker's ends after 10
     shown_seconds: float = 60.0  # in which a master is to show what servers mounted: they tell it every 5
-    gib_seconds: float = (
-        60.0  # for what a server does once with each GiB of a volume; to compact takes three times as long
-    )
+    gib_seconds: float = 60.0  # for what a server does once with each GiB of a volume; a compaction gets three times
     stall_seconds: float = 120.0  # without a byte after which a transfer is given up
     silent_seconds: float = 20.0  # without a byte after which a shard's holder is replaced by another's
     finds_others_seconds: float = 45.0  # for a holder to find the others' shards: it looks each 11 to 37 seconds
