@@ -27,8 +27,20 @@ LISTED = 500
 MOST = 100
 """Jobs under way of which an admin is asked for the volumes."""
 
-UNDER_WAY = ("assigned", "running", "in_progress")
-"""States of a job that a worker has, without the plugin dialect's prefix."""
+WORDS = {
+    "pending": "waiting",
+    "created": "waiting",
+    "queued": "waiting",
+    "assigned": "running",
+    "in_progress": "running",
+    "running": "running",
+    "succeeded": "done",
+    "completed": "done",
+    "canceled": "cancelled",
+    "cancelled": "cancelled",
+    "failed": "failed",
+}
+"""The states of a job in either dialect, without the plugin dialect's prefix, in the words of a person."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,9 @@ def under_way(admin: Address, dialect: str) -> list[AdminJob]:
 
 
 def _plugin(admin: Address) -> Iterator[AdminJob]:
-    active = [job for job in listed(admin, f"/api/plugin/jobs?limit={LISTED}") if _is_under_way(job.get("state"))]
+    active = [
+        job for job in listed(admin, f"/api/plugin/jobs?limit={LISTED}") if state_of(job.get("state")) == "running"
+    ]
     for job in active[:MOST]:
         name = str(job.get("job_id", ""))
         _code, answer = admin_http.get(admin, f"/api/plugin/jobs/{quote(name, safe='')}/detail")
@@ -67,7 +81,7 @@ def _plugin(admin: Address) -> Iterator[AdminJob]:
 
 def _classic(admin: Address) -> Iterator[AdminJob]:
     for task in listed(admin, "/api/maintenance/tasks"):
-        if _is_under_way(task.get("status")):
+        if state_of(task.get("status")) == "running":
             volume_id = as_int(task.get("volume_id"), 0, 0)
             yield AdminJob(
                 str(task.get("id", "")),
@@ -78,8 +92,10 @@ def _classic(admin: Address) -> Iterator[AdminJob]:
             )
 
 
-def _is_under_way(state: Any) -> bool:
-    return isinstance(state, str) and state.removeprefix("job_state_") in UNDER_WAY
+def state_of(text: object) -> str:
+    """A job's state in our words; one that is not known as it is."""
+    name = str(text or "").removeprefix("job_state_")
+    return WORDS.get(name, name or "unknown")
 
 
 def listed(admin: Address, path: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from proto_gen.worker_pb2 import TaskParams
 from weed_cluster import admin as admin_http
 from weed_cluster.address import Address
 from weed_cluster.past import Server, ranges
-from weed_console.admin_jobs import LISTED, listed, params_of, plain
+from weed_console.admin_jobs import LISTED, listed, params_of, plain, state_of
 from weed_core.errors import BadTask
 from weed_core.job_types import named
 from weed_core.values import as_int, unix_seconds
@@ -34,8 +34,6 @@ LINES = 4000
 
 AT_ONCE = 8
 """Jobs asked for at once."""
-
-DONE = ("completed", "succeeded")
 
 MOVES = ("balance", "ec_balance")
 """Types whose job, when it is done, leaves nothing on its source."""
@@ -65,7 +63,7 @@ def _plugin(admin: Address) -> Iterator[Sighting]:
             told = told if isinstance(told, dict) else {}
             params.volume_id = params.volume_id or as_int(plain(told.get("volume_id")), 0, 0)
             server = plain(told.get("server"))
-            yield from _of_job(_type(job), _is_done(job.get("state")), _when(job), params, server)
+            yield from _of_job(_type(job), state_of(job.get("state")) == "done", _when(job), params, server)
     for line in listed(admin, f"/api/plugin/activities?limit={LINES}"):
         details = line.get("details")
         if isinstance(details, dict) and str(line.get("stage", "")).startswith("decision"):
@@ -88,7 +86,7 @@ def _classic(admin: Address) -> Iterator[Sighting]:
         except (ParseError, TypeError, ValueError):
             params = TaskParams()
         params.volume_id = params.volume_id or as_int(task.get("volume_id"), 0, 0)
-        yield from _of_job(_type(task), _is_done(task.get("status")), _when(task), params, task.get("server"))
+        yield from _of_job(_type(task), state_of(task.get("status")) == "done", _when(task), params, task.get("server"))
 
 
 def _of_job(kind: str, is_done: bool, when: float, params: TaskParams, server: Any) -> Iterator[Sighting]:
@@ -159,10 +157,6 @@ def _bits(shard_ids: Iterable[int]) -> int:
 
 def _type(job: Mapping[str, Any]) -> str:
     return named(str(job.get("job_type") or job.get("type") or ""))
-
-
-def _is_done(state: Any) -> bool:
-    return isinstance(state, str) and state.removeprefix("job_state_") in DONE
 
 
 def _when(job: Mapping[str, Any]) -> float:

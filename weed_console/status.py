@@ -16,6 +16,7 @@ from urllib.parse import quote
 from weed_cluster import admin as admin_http
 from weed_cluster.address import Address
 from weed_console import kinds
+from weed_console.admin_jobs import state_of
 from weed_core.errors import AdminUnavailable, ConfigError
 from weed_core.job_types import TASK_TYPES, TO_PLUGIN, named
 from weed_core.text import size_text, time_text
@@ -31,21 +32,6 @@ COUNTED = 1000
 
 Table = tuple[str, Sequence[str], list[list[str]]]
 """Title, heads, rows."""
-
-WORDS = {
-    "pending": "waiting",
-    "created": "waiting",
-    "queued": "waiting",
-    "assigned": "running",
-    "in_progress": "running",
-    "running": "running",
-    "succeeded": "done",
-    "completed": "done",
-    "canceled": "cancelled",
-    "cancelled": "cancelled",
-    "failed": "failed",
-}
-"""The states of a job in either dialect, without the plugin dialect's prefix, in the words of a person."""
 
 
 @dataclass
@@ -93,12 +79,6 @@ def counts(states: Iterable[str]) -> str:
     count = Counter(states)
     rare = [f"{count[word]} {word}" for word in ("failed", "cancelled") if count[word]]
     return ", ".join([f"{count['running']} running", f"{count['waiting']} waiting", *rare, f"{count['done']} done"])
-
-
-def state_of(text: object) -> str:
-    """A job's state in our words; one that is not known as it is."""
-    name = str(text or "").removeprefix("job_state_")
-    return WORDS.get(name, name or "unknown")
 
 
 # ---- a worker
