@@ -190,7 +190,8 @@ def _shard(order: ShardOrder, shard: int, ctx: Context, lease: Lease) -> tuple[s
         raise
     if copied is not None:
         ctx.journal.settle(copied)
-    _teach(order, shard, known, ctx)
+    left = None if set(source.mounted) - {shard} else order.source
+    _teach(order, shard, known, left, ctx)
     if copied is None:
         return f"shard {shard} removed, a proved copy stays", 0
     return f"shard {shard} moved", source.mounted[shard]
@@ -349,8 +350,12 @@ def _one_in_each(live: Live, source: ShardSet) -> Sample:
     return list(chosen.values())
 
 
-def _teach(order: ShardOrder, shard: int, known: dict[int, tuple[int, int]], ctx: Context) -> None:
+def _teach(
+    order: ShardOrder, shard: int, known: dict[int, tuple[int, int]], left: Address | None, ctx: Context
+) -> None:
     """Have every holder find files without the place that the shard left, before another shard goes.
+
+    `left` is a server that holds none any more: the master lists it for a while yet, and it rightly finds nothing.
 
     A server looks for shards where they were when it last asked, for up to seven minutes: with more than four of them
     gone from there it reads nothing, unless it is made to notice.
@@ -369,7 +374,7 @@ def _teach(order: ShardOrder, shard: int, known: dict[int, tuple[int, int]], ctx
     except ServerFailed as error:  # the shard has moved all the same
         ctx.log(f"the holders of volume {order.volume_id} were not asked to find shard {shard} anew: {error}")
         return
-    ctx.each(learn, sorted(holders, key=str))
+    ctx.each(learn, sorted(holders - {left}, key=str))
 
 
 def _both(order: ShardOrder) -> tuple[Address, Address]:

@@ -53,6 +53,9 @@ OPTIONS: dict[str, Any] = {}
 TIMING: dict[str, Any] = {}
 """Waits of every client that tests make, of weed_cluster.timing.Timing: a fixture sets them for its tests."""
 
+PATIENCE = 30
+"""Seconds that a test waits for an answer over HTTP."""
+
 LATELY = 100.0
 """Seconds ago at which files that tests write count as written, so that no job waits for late writes to them."""
 
@@ -725,8 +728,9 @@ class Admin(Process):
         return json.loads(body)
 
     def post(self, path: str, document: Any = None) -> Any:
-        """POST a JSON document, return the answer's."""
+        """POST a JSON document, return the answer's; a run is waited for as long as its document lets it take."""
         with closing(_connect(self.address)) as connection:
+            connection.timeout = PATIENCE + int((document or {}).get("timeout_seconds", 0))
             connection.request("POST", path, json.dumps(document or {}), {"Content-Type": "application/json"})
             response = connection.getresponse()
             body = response.read()
@@ -748,7 +752,7 @@ class Admin(Process):
 
 
 def _connect(address: Address) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(address.host, address.port, timeout=30)
+    return http.client.HTTPConnection(address.host, address.port, timeout=PATIENCE)
 
 
 def _serves(address: Address) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import MODERN, SANDBOX_KIND, clusters
 from tests.support import eventually
-from tests.support.cluster import Cluster, Files, Machine, Server, request, start_cluster
+from tests.support.cluster import OPTIONS, Cluster, Files, Machine, Server, request, start_cluster
 from tests.support.dying import DyingWorker, at_change, sample
 from tests.support.shards import encoded, settle, where
 from weed_core.errors import ConfigError
@@ -86,6 +86,23 @@ def test_a_server_is_emptied_while_clients_write_and_delete(five: Cluster) -> No
         five.check(files)
     clients.check()
     five.start()
+
+
+def test_a_server_that_gave_its_last_shard_is_not_asked_to_find_the_others(
+    five: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The master lists it for a while yet; asked, it would be waited for, since it finds nothing.
+    monkeypatch.setitem(OPTIONS, "finds_others_seconds", 5.0)
+    files, _volume_id = encoded(five, count=5)
+    first = five.servers[0]
+    said: list[str] = []
+    for one in look(five, nodes=str(first.address)).proposals:
+        ctx = five.context()
+        ctx.log = said.append
+        evacuate.run(Job(one.id, "evacuate", one.params, one.parameters), ctx)
+    assert left_on(first) == []
+    assert [line for line in said if f"through {first.address} may fail" in line] == []
+    five.check(files)
 
 
 def test_nothing_is_begun_where_not_all_of_it_can_go_unless_a_part_will_do(five: Cluster) -> None:
