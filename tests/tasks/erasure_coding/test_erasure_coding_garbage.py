@@ -86,7 +86,8 @@ def test_a_plan_and_a_dry_run_tell_of_it_and_change_nothing(five: Cluster) -> No
     config: dict[str, Value] = {"min_size_mb": 1, "fullness_ratio": 0.0, "quiet_for_seconds": 0}
     look = DetectionRequest("erasure_coding", config, (), volume_id=files.volume_ids[0])
 
-    eventually(lambda: five.topology().replicas(files.volume_ids[0])[0].garbage_ratio > 0.5)
+    (volume_id,) = files.volume_ids
+    eventually(lambda: [one.garbage_ratio > 0.9 for one in five.topology().replicas(volume_id)] == [True, True])
     (found,) = erasure_coding.detect(look, five.context()).proposals
     told = erasure_coding.run(order_for(five, files), five.context(dry_run=True))
 
