@@ -150,3 +150,26 @@ def test_too_few_servers_or_no_room_are_told() -> None:
         for disk in node.disks.values():
             disk.physical = dict.fromkeys(disk.physical, 0)
     assert reasons(detect(full)) == {1: "no room"}
+
+
+def littered(node: int, placement: int, dead_mb: int = 900) -> dict[str, Any]:
+    return {"id": 7, "node": node, "replica_placement": placement, "deleted_byte_count": dead_mb << 20}
+
+
+@pytest.mark.parametrize(
+    ("volumes", "kept_mb", "said"),
+    [
+        ((littered(0, 1), littered(1, 1)), 90, True),
+        ((littered(0, 1, dead_mb=0), littered(1, 1)), 990, True),  # the biggest is encoded, and has none
+        ((littered(0, 2), littered(1, 2)), 990, False),  # of three copies
+        ((littered(0, 0), littered(1, 0)), 90, True),  # one more than is asked for
+    ],
+)
+def test_a_plan_counts_garbage_out_only_where_the_job_will_vacuum(
+    volumes: tuple[dict[str, Any], ...], kept_mb: int, said: bool
+) -> None:
+    (proposal,) = detect(cluster(*volumes)).proposals
+
+    assert {target.estimated_size for target in proposal.params.targets} == {(kept_mb << 20) // 10}
+    assert ("vacuumed first, for 91% of it is garbage" in proposal.summary) is said
+    assert proposal.frees == 2 * (990 << 20) - (kept_mb << 20) * 14 // 10

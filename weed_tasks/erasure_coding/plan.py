@@ -92,7 +92,7 @@ def place(ctx: Context, topology: Topology, volume: Replica, config: Mapping[str
     """Choose targets for one volume among servers that say they take its shards, or say why there are none."""
     values = Values(DESCRIPTOR, config)
     answers: dict[Address, Answer] = {}
-    kept = _kept(volume, values)
+    kept = _kept(topology.replicas(volume.volume_id) or [volume], values)
     while True:
         targets = planner_for(topology, values).plan(volume, kept)
         if isinstance(targets, str):
@@ -160,15 +160,18 @@ def plan(request: DetectionRequest, topology: Topology, ctx: Context) -> Detecti
             break
         targets: list[EcTarget] = []
         if reason is None and not complete:
-            planned = planner.plan(main, _kept(main, values))
+            planned = planner.plan(main, _kept(replicas, values))
             if isinstance(planned, str):
                 reason = ("no room", unplaced(volume_id, planned))
                 failed += 1
             else:
                 targets, failed = planned, 0
         if reason is None:
-            kept = _kept(main, values)
+            kept = _kept(replicas, values)
             one = _propose(request, main, replicas, holdings.get(volume_id, []), targets, int(now), kept)
+            if targets and (littered := _littered(replicas, values)):
+                worst = max(replica.garbage_ratio for replica in littered)
+                one = replace(one, summary=f"{one.summary}; vacuumed first, for {worst:.0%} of it is garbage")
             if late := late_writes.words(replicas, values.whole(late_writes.NAME), now):
                 one = replace(one, summary=f"{one.summary}; it {late}")
             found.proposals.append(one)
@@ -216,11 +219,21 @@ def _unfit(
     return None
 
 
-def _kept(main: Replica, values: Values) -> int:
-    """Bytes that are encoded: without the garbage, where there is so much that it is vacuumed first."""
+def _littered(replicas: Sequence[Replica], values: Values) -> list[Replica]:
+    """The replicas that the job vacuums first: those with much garbage; none where a copy is missing."""
     threshold = values.number(GARBAGE)
-    is_vacuumed = threshold < 1 and main.garbage_ratio >= threshold
-    return max(SUPER_BLOCK_SIZE, main.size - main.info.deleted_byte_count) if is_vacuumed else main.size
+    if threshold >= 1 or len(replicas) < replicas[0].placement.copies:
+        return []
+    return [replica for replica in replicas if replica.garbage_ratio >= threshold]
+
+
+def _kept(replicas: Sequence[Replica], values: Values) -> int:
+    """Bytes that are encoded: those of the biggest replica once all are vacuumed that will be."""
+    littered = _littered(replicas, values)
+    return max(
+        max(SUPER_BLOCK_SIZE, replica.size - (replica.info.deleted_byte_count if replica in littered else 0))
+        for replica in replicas
+    )
 
 
 def _propose(
@@ -259,8 +272,6 @@ def _propose(
         summary = f"Erasure code volume {volume_id} from {main.server}"
         if words := crowded(target.node.host for target in targets for _shard in target.shard_ids):
             summary += f"; {words}"
-        if kept < main.size:
-            summary += f"; vacuumed first, for {main.garbage_ratio:.0%} of it is garbage"
     else:
         summary = f"Clear away what replicas volume {volume_id} has left beside its shards"
     coded = kept * (DATA_SHARDS + PARITY_SHARDS) // DATA_SHARDS
