@@ -24,29 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0b\x66iler.proto\x12\x08\x66iler_pb\"j\n\x05\x45ntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cis_directory\x18\x02 \x01(\x08\x12,\n\nattributes\x18\x04 \x01(\x0b\x32\x18.filer_pb.FuseAttributes\x12\x0f\n\x07\x63ontent\x18\t \x01(\x0c\"c\n\x0e\x46useAttributes\x12\x11\n\tfile_size\x18\x01 \x01(\x04\x12\r\n\x05mtime\x18\x02 \x01(\x03\x12\x11\n\tfile_mode\x18\x03 \x01(\r\x12\x0e\n\x06\x63rtime\x18\x06 \x01(\x03\x12\x0c\n\x04mime\x18\x07 \x01(\t\"}\n\x12ListEntriesRequest\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x19\n\x11startFromFileName\x18\x03 \x01(\t\x12\x1a\n\x12inclusiveStartFrom\x18\x04 \x01(\x08\x12\r\n\x05limit\x18\x05 \x01(\r\"5\n\x13ListEntriesResponse\x12\x1e\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x0f.filer_pb.Entry\"W\n\x12\x43reateEntryRequest\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x1e\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x0f.filer_pb.Entry\x12\x0e\n\x06o_excl\x18\x03 \x01(\x08\"$\n\x13\x43reateEntryResponse\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\xa2\x01\n\x12\x44\x65leteEntryRequest\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0eis_delete_data\x18\x04 \x01(\x08\x12\x14\n\x0cis_recursive\x18\x05 \x01(\x08\x12\x1e\n\x16ignore_recursive_error\x18\x06 \x01(\x08\x12\x1d\n\x15if_not_modified_after\x18\t \x01(\x03\"$\n\x13\x44\x65leteEntryResponse\x12\r\n\x05\x65rror\x18\x01 \x01(\t2\xf4\x01\n\x0cSeaweedFiler\x12L\n\x0bListEntries\x12\x1c.filer_pb.ListEntriesRequest\x1a\x1d.filer_pb.ListEntriesResponse0\x01\x12J\n\x0b\x43reateEntry\x12\x1c.filer_pb.CreateEntryRequest\x1a\x1d.filer_pb.CreateEntryResponse\x12J\n\x0b\x44\x65leteEntry\x12\x1c.filer_pb.DeleteEntryRequest\x1a\x1d.filer_pb.DeleteEntryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0b\x66iler.proto\x12\x08\x66iler_pb\"\xcc\x01\n\x05\x45ntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cis_directory\x18\x02 \x01(\x08\x12,\n\nattributes\x18\x04 \x01(\x0b\x32\x18.filer_pb.FuseAttributes\x12/\n\x08\x65xtended\x18\x05 \x03(\x0b\x32\x1d.filer_pb.Entry.ExtendedEntry\x12\x0f\n\x07\x63ontent\x18\t \x01(\x0c\x1a/\n\rExtendedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"c\n\x0e\x46useAttributes\x12\x11\n\tfile_size\x18\x01 \x01(\x04\x12\r\n\x05mtime\x18\x02 \x01(\x03\x12\x11\n\tfile_mode\x18\x03 \x01(\r\x12\x0e\n\x06\x63rtime\x18\x06 \x01(\x03\x12\x0c\n\x04mime\x18\x07 \x01(\t\"\x92\x01\n\x12ListEntriesRequest\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x19\n\x11startFromFileName\x18\x03 \x01(\t\x12\x1a\n\x12inclusiveStartFrom\x18\x04 \x01(\x08\x12\r\n\x05limit\x18\x05 \x01(\r\x12\x13\n\x0bomit_chunks\x18\x07 \x01(\x08\"5\n\x13ListEntriesResponse\x12\x1e\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x0f.filer_pb.Entry\"W\n\x12\x43reateEntryRequest\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x1e\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x0f.filer_pb.Entry\x12\x0e\n\x06o_excl\x18\x03 \x01(\x08\"$\n\x13\x43reateEntryResponse\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\xa2\x01\n\x12\x44\x65leteEntryRequest\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0eis_delete_data\x18\x04 \x01(\x08\x12\x14\n\x0cis_recursive\x18\x05 \x01(\x08\x12\x1e\n\x16ignore_recursive_error\x18\x06 \x01(\x08\x12\x1d\n\x15if_not_modified_after\x18\t \x01(\x03\"$\n\x13\x44\x65leteEntryResponse\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\x1e\n\x1cGetFilerConfigurationRequest\"E\n\x1dGetFilerConfigurationResponse\x12\x13\n\x0b\x64ir_buckets\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x0b \x01(\t2\xde\x02\n\x0cSeaweedFiler\x12L\n\x0bListEntries\x12\x1c.filer_pb.ListEntriesRequest\x1a\x1d.filer_pb.ListEntriesResponse0\x01\x12J\n\x0b\x43reateEntry\x12\x1c.filer_pb.CreateEntryRequest\x1a\x1d.filer_pb.CreateEntryResponse\x12J\n\x0b\x44\x65leteEntry\x12\x1c.filer_pb.DeleteEntryRequest\x1a\x1d.filer_pb.DeleteEntryResponse\x12h\n\x15GetFilerConfiguration\x12&.filer_pb.GetFilerConfigurationRequest\x1a\'.filer_pb.GetFilerConfigurationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'filer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTRY']._serialized_start=25
-  _globals['_ENTRY']._serialized_end=131
-  _globals['_FUSEATTRIBUTES']._serialized_start=133
-  _globals['_FUSEATTRIBUTES']._serialized_end=232
-  _globals['_LISTENTRIESREQUEST']._serialized_start=234
-  _globals['_LISTENTRIESREQUEST']._serialized_end=359
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=361
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=414
-  _globals['_CREATEENTRYREQUEST']._serialized_start=416
-  _globals['_CREATEENTRYREQUEST']._serialized_end=503
-  _globals['_CREATEENTRYRESPONSE']._serialized_start=505
-  _globals['_CREATEENTRYRESPONSE']._serialized_end=541
-  _globals['_DELETEENTRYREQUEST']._serialized_start=544
-  _globals['_DELETEENTRYREQUEST']._serialized_end=706
-  _globals['_DELETEENTRYRESPONSE']._serialized_start=708
-  _globals['_DELETEENTRYRESPONSE']._serialized_end=744
-  _globals['_SEAWEEDFILER']._serialized_start=747
-  _globals['_SEAWEEDFILER']._serialized_end=991
+  _globals['_ENTRY_EXTENDEDENTRY']._loaded_options = None
+  _globals['_ENTRY_EXTENDEDENTRY']._serialized_options = b'8\001'
+  _globals['_ENTRY']._serialized_start=26
+  _globals['_ENTRY']._serialized_end=230
+  _globals['_ENTRY_EXTENDEDENTRY']._serialized_start=183
+  _globals['_ENTRY_EXTENDEDENTRY']._serialized_end=230
+  _globals['_FUSEATTRIBUTES']._serialized_start=232
+  _globals['_FUSEATTRIBUTES']._serialized_end=331
+  _globals['_LISTENTRIESREQUEST']._serialized_start=334
+  _globals['_LISTENTRIESREQUEST']._serialized_end=480
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=482
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=535
+  _globals['_CREATEENTRYREQUEST']._serialized_start=537
+  _globals['_CREATEENTRYREQUEST']._serialized_end=624
+  _globals['_CREATEENTRYRESPONSE']._serialized_start=626
+  _globals['_CREATEENTRYRESPONSE']._serialized_end=662
+  _globals['_DELETEENTRYREQUEST']._serialized_start=665
+  _globals['_DELETEENTRYREQUEST']._serialized_end=827
+  _globals['_DELETEENTRYRESPONSE']._serialized_start=829
+  _globals['_DELETEENTRYRESPONSE']._serialized_end=865
+  _globals['_GETFILERCONFIGURATIONREQUEST']._serialized_start=867
+  _globals['_GETFILERCONFIGURATIONREQUEST']._serialized_end=897
+  _globals['_GETFILERCONFIGURATIONRESPONSE']._serialized_start=899
+  _globals['_GETFILERCONFIGURATIONRESPONSE']._serialized_end=968
+  _globals['_SEAWEEDFILER']._serialized_start=971
+  _globals['_SEAWEEDFILER']._serialized_end=1321
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
@@ -6,16 +7,25 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Entry(_message.Message):
-    __slots__ = ("name", "is_directory", "attributes", "content")
+    __slots__ = ("name", "is_directory", "attributes", "extended", "content")
+    class ExtendedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     IS_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    EXTENDED_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     is_directory: bool
     attributes: FuseAttributes
+    extended: _containers.ScalarMap[str, bytes]
     content: bytes
-    def __init__(self, name: _Optional[str] = ..., is_directory: _Optional[bool] = ..., attributes: _Optional[_Union[FuseAttributes, _Mapping]] = ..., content: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., is_directory: _Optional[bool] = ..., attributes: _Optional[_Union[FuseAttributes, _Mapping]] = ..., extended: _Optional[_Mapping[str, bytes]] = ..., content: _Optional[bytes] = ...) -> None: ...
 
 class FuseAttributes(_message.Message):
     __slots__ = ("file_size", "mtime", "file_mode", "crtime", "mime")
@@ -32,18 +42,20 @@ class FuseAttributes(_message.Message):
     def __init__(self, file_size: _Optional[int] = ..., mtime: _Optional[int] = ..., file_mode: _Optional[int] = ..., crtime: _Optional[int] = ..., mime: _Optional[str] = ...) -> None: ...
 
 class ListEntriesRequest(_message.Message):
-    __slots__ = ("directory", "prefix", "startFromFileName", "inclusiveStartFrom", "limit")
+    __slots__ = ("directory", "prefix", "startFromFileName", "inclusiveStartFrom", "limit", "omit_chunks")
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     STARTFROMFILENAME_FIELD_NUMBER: _ClassVar[int]
     INCLUSIVESTARTFROM_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    OMIT_CHUNKS_FIELD_NUMBER: _ClassVar[int]
     directory: str
     prefix: str
     startFromFileName: str
     inclusiveStartFrom: bool
     limit: int
-    def __init__(self, directory: _Optional[str] = ..., prefix: _Optional[str] = ..., startFromFileName: _Optional[str] = ..., inclusiveStartFrom: _Optional[bool] = ..., limit: _Optional[int] = ...) -> None: ...
+    omit_chunks: bool
+    def __init__(self, directory: _Optional[str] = ..., prefix: _Optional[str] = ..., startFromFileName: _Optional[str] = ..., inclusiveStartFrom: _Optional[bool] = ..., limit: _Optional[int] = ..., omit_chunks: _Optional[bool] = ...) -> None: ...
 
 class ListEntriesResponse(_message.Message):
     __slots__ = ("entry",)
@@ -88,3 +100,15 @@ class DeleteEntryResponse(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     error: str
     def __init__(self, error: _Optional[str] = ...) -> None: ...
+
+class GetFilerConfigurationRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetFilerConfigurationResponse(_message.Message):
+    __slots__ = ("dir_buckets", "version")
+    DIR_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    dir_buckets: str
+    version: str
+    def __init__(self, dir_buckets: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...

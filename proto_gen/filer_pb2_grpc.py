@@ -49,6 +49,11 @@ class SeaweedFilerStub:
                 request_serializer=filer__pb2.DeleteEntryRequest.SerializeToString,
                 response_deserializer=filer__pb2.DeleteEntryResponse.FromString,
                 _registered_method=True)
+        self.GetFilerConfiguration = channel.unary_unary(
+                '/filer_pb.SeaweedFiler/GetFilerConfiguration',
+                request_serializer=filer__pb2.GetFilerConfigurationRequest.SerializeToString,
+                response_deserializer=filer__pb2.GetFilerConfigurationResponse.FromString,
+                _registered_method=True)
 
 
 class SeaweedFilerServicer:
@@ -72,6 +77,12 @@ class SeaweedFilerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFilerConfiguration(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SeaweedFilerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +100,11 @@ def add_SeaweedFilerServicer_to_server(servicer, server):
                     servicer.DeleteEntry,
                     request_deserializer=filer__pb2.DeleteEntryRequest.FromString,
                     response_serializer=filer__pb2.DeleteEntryResponse.SerializeToString,
+            ),
+            'GetFilerConfiguration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFilerConfiguration,
+                    request_deserializer=filer__pb2.GetFilerConfigurationRequest.FromString,
+                    response_serializer=filer__pb2.GetFilerConfigurationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -172,6 +188,33 @@ class SeaweedFiler:
             '/filer_pb.SeaweedFiler/DeleteEntry',
             filer__pb2.DeleteEntryRequest.SerializeToString,
             filer__pb2.DeleteEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFilerConfiguration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/filer_pb.SeaweedFiler/GetFilerConfiguration',
+            filer__pb2.GetFilerConfigurationRequest.SerializeToString,
+            filer__pb2.GetFilerConfigurationResponse.FromString,
             options,
             channel_credentials,
             insecure,

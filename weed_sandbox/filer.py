@@ -70,11 +70,23 @@ class Filer(SeaweedFilerServicer):
         return f.CreateEntryResponse()
 
     def DeleteEntry(self, request: f.DeleteEntryRequest, _context: Any) -> f.DeleteEntryResponse:
-        """Delete an entry; one that is not there is no error."""
+        """Delete an entry; one that is not there is no error. A directory with entries goes only where that is said."""
+        directory = request.directory.rstrip("/")
+        path = f"{directory}/{request.name}"
         with self._mutex:
-            self._entries.get(request.directory.rstrip("/"), {}).pop(request.name, None)
+            if self._entries.get(path) and not request.is_recursive:
+                return f.DeleteEntryResponse(error=f"delete directory {path}: fail to delete non-empty folder: {path}")
+            self._entries.get(directory, {}).pop(request.name, None)
+            for below in [each for each in self._entries if f"{each}/".startswith(f"{path}/")]:
+                del self._entries[below]
             self._save()
         return f.DeleteEntryResponse()
+
+    def GetFilerConfiguration(
+        self, _request: f.GetFilerConfigurationRequest, _context: Any
+    ) -> f.GetFilerConfigurationResponse:
+        """Where the buckets are."""
+        return f.GetFilerConfigurationResponse(dir_buckets="/buckets", version="sandbox")
 
     def _save(self) -> None:
         document = {
