@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 
 class WeedError(Exception):
@@ -50,6 +51,14 @@ class TaskError(WeedError):
 
     by_volume: Mapping[int, TaskError] = MappingProxyType({})
     """What failed on which volume, where a job is about several."""
+
+
+class NotAllDone(TaskError):
+    """Parts of the task failed; `summary` and `outputs` tell what was done all the same."""
+
+    def __init__(self, message: str, summary: str, outputs: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.summary, self.outputs = summary, outputs
 
 
 class BadTask(TaskError):

@@ -32,6 +32,7 @@ class Job:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     config: Mapping[str, Value] = field(default_factory=dict)
     masters: tuple[str, ...] = ()
+    filers: tuple[str, ...] = ()
 
     @property
     def volume_ids(self) -> tuple[int, ...]:
@@ -100,6 +101,8 @@ class DetectionRequest:
     target: str = ""  # the server to which a person wants the one volume moved
     setbacks: Mapping[int, Setback] = field(default_factory=dict)  # what failed before, by volume
     avoided: Mapping[str, str] = field(default_factory=dict)  # servers at which much failed, and the words for it
+    filers: tuple[str, ...] = ()
+    last_run: float = 0.0  # unix seconds at which the admin saw the last run of this type end; 0: never
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a configuration form. `kind`: "bool", "int", "double", "string" or "enum"."""
+    """One field of a configuration form. `kind`: "bool", "int", "double", "string", "text" (lines of it) or "enum"."""
 
     name: str
     label: str
@@ -273,4 +276,4 @@ def _fit(field: Field, value: Value) -> tuple[Value, str]:
     return coerced, ""
 
 
-_COERCE = {"bool": to_bool, "int": to_int, "double": to_float, "string": to_text, "enum": to_text}
+_COERCE = {"bool": to_bool, "int": to_int, "double": to_float, "string": to_text, "text": to_text, "enum": to_text}

@@ -173,9 +173,9 @@ def _complete(report: Completed, identity: Identity) -> worker_pb2.TaskComplete:
         success=report.success,
         completion_time=int(report.finished_at),
     )
-    if report.result is not None:
-        message.result_metadata.update(_figures({"summary": report.result.summary, **report.result.outputs}))
-    else:
+    if told := report.result or report.told:
+        message.result_metadata.update(_figures({"summary": told.summary, **told.outputs}))
+    if report.result is None:
         message.error_message = printable(retriable(report.error or _unexplained(report)))
     return message
 

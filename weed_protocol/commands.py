@@ -238,6 +238,7 @@ class Completed:
     error: str = ""
     cancelled: bool = False
     at_capacity: bool = False  # not a failure: the plugin admin sends the job again
+    told: Result | None = None  # what a job that failed tells of what it did nonetheless
 
     @property
     def success(self) -> bool:

@@ -22,6 +22,7 @@ _KINDS = {
     "int": (plugin_pb2.CONFIG_FIELD_TYPE_INT64, plugin_pb2.CONFIG_WIDGET_NUMBER),
     "double": (plugin_pb2.CONFIG_FIELD_TYPE_DOUBLE, plugin_pb2.CONFIG_WIDGET_NUMBER),
     "string": (plugin_pb2.CONFIG_FIELD_TYPE_STRING, plugin_pb2.CONFIG_WIDGET_TEXT),
+    "text": (plugin_pb2.CONFIG_FIELD_TYPE_STRING, plugin_pb2.CONFIG_WIDGET_TEXTAREA),
     "enum": (plugin_pb2.CONFIG_FIELD_TYPE_ENUM, plugin_pb2.CONFIG_WIDGET_SELECT),
 }
 

@@ -145,6 +145,8 @@ def _detection(request_id: str, request: plugin_pb2.RunDetectionRequest) -> Dete
             masters=tuple(request.cluster_context.master_grpc_addresses),
             max_results=max(0, request.max_results),
             sequence=request.detection_sequence,
+            filers=tuple(request.cluster_context.filer_addresses),
+            last_run=request.last_successful_run.seconds,
         ),
     )
 
@@ -171,6 +173,7 @@ def _execution(request_id: str, request: plugin_pb2.ExecuteJobRequest) -> RunJob
         parameters=parameters,
         config=_config(request),
         masters=tuple(request.cluster_context.master_grpc_addresses),
+        filers=tuple(request.cluster_context.filer_addresses),
     )
     return RunJob(request_id, job, problem)
 
@@ -403,12 +406,12 @@ def _completed(report: Completed) -> plugin_pb2.JobCompleted:
         success=report.success,
         completed_at=at,
     )
-    if report.result is not None:
-        message.result.summary = printable(report.result.summary)
-        for key, value in forms.config_values(report.result.outputs).items():
-            message.result.output_values[key].CopyFrom(value)
-    else:
+    if report.result is None:
         message.error_message = printable(_failure(report))
+    if told := report.result or report.told:
+        message.result.summary = printable(told.summary)
+        for key, value in forms.config_values(told.outputs).items():
+            message.result.output_values[key].CopyFrom(value)
     return message
 
 

@@ -160,10 +160,6 @@ def _key(completed: Completed) -> Key:
 
 def _to_record(debt: Debt) -> dict[str, Any]:
     done = debt.completed
-    result = None
-    if done.result is not None:
-        outputs = {name: value for name, value in done.result.outputs.items() if not isinstance(value, bytes)}
-        result = {"summary": done.result.summary, "outputs": outputs}
     return {
         "taken_at": time.time(),
         "dialect": debt.dialect,
@@ -175,8 +171,16 @@ def _to_record(debt: Debt) -> dict[str, Any]:
         "error": done.error,
         "cancelled": done.cancelled,
         "at_capacity": done.at_capacity,
-        "result": result,
+        "result": _of_result(done.result),
+        "told": _of_result(done.told),
     }
+
+
+def _of_result(result: Result | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    outputs = {name: value for name, value in result.outputs.items() if not isinstance(value, bytes)}
+    return {"summary": result.summary, "outputs": outputs}
 
 
 def _move_away(path: Path) -> None:
@@ -188,7 +192,6 @@ def _move_away(path: Path) -> None:
 
 def _from_record(record: dict[str, Any]) -> Debt:
     """Read a debt back. Whatever cannot be sent is refused here: no stream would outlive it."""
-    result = record["result"]
     completed = Completed(
         request_id=_text(record, "request_id"),
         job_id=_text(record, "job_id"),
@@ -197,9 +200,14 @@ def _from_record(record: dict[str, Any]) -> Debt:
         error=_text(record, "error"),
         cancelled=_flag(record, "cancelled"),
         at_capacity=_flag(record, "at_capacity") if "at_capacity" in record else False,
-        result=Result(_text(result, "summary"), _outputs(result["outputs"])) if result else None,
+        result=_result(record["result"]),
+        told=_result(record.get("told")),  # older releases keep none
     )
     return Debt(_text(record, "dialect"), _text(record, "worker_id"), completed)
+
+
+def _result(record: Any) -> Result | None:
+    return Result(_text(record, "summary"), _outputs(record["outputs"])) if record else None
 
 
 def _text(record: dict[str, Any], key: str) -> str:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from weed_cluster.address import Address
 from weed_core import model
-from weed_core.errors import Cancelled, StillShut, TaskError
+from weed_core.errors import Cancelled, NotAllDone, StillShut, TaskError
 from weed_core.model import Job, Result
 from weed_core.values import as_int
 from weed_safety.context import Context
@@ -37,6 +37,12 @@ class Outcome:
 
     result: Result | None = None
     failure: Cancelled | Exception | None = None
+
+    @property
+    def told(self) -> Result | None:
+        """What a job that failed tells of what it did nonetheless."""
+        failure = self.failure
+        return Result(failure.summary, failure.outputs) if isinstance(failure, NotAllDone) else None
 
     @property
     def is_cancelled(self) -> bool:
