@@ -72,6 +72,7 @@ from weed_state.last_topology import LastTopology
 from weed_state.setbacks import Setbacks
 from weed_state.shelf import findings_in, scrubs_in
 from weed_tasks import execute, filters
+from weed_tasks.parts import Parts
 from weed_tasks.slots import MOST_OUTSIDE, Held, Slots
 
 __version__ = "0.1.0"
@@ -81,12 +82,8 @@ log = logging.getLogger("weed_worker")
 CALLS = logging.INFO - 4
 """The log level of -v=4."""
 
-DISK_THREADS = 4
-"""Threads that wait for the disk; the hub never does."""
-
-RECOVERY_TIME = 600.0
-"""Seconds for undoing what one killed job left behind, before it is tried again."""
-
+DISK_THREADS = 4  # which wait for the disk; the hub never does
+RECOVERY_TIME = 600.0  # seconds for undoing what one killed job left behind, before it is tried again
 HAND_BACK = 1.0  # seconds before a job that cannot start is handed back
 TELLING = 10.0  # seconds that a stop waits for an admin that takes nothing more of what is left to say
 
@@ -157,6 +154,7 @@ class Worker:
         self.sessions = sessions_for(self, worker_id, settings.task_types)
         self._askers = self.sessions
         self.recovery = Recovery(self.journal, held, lambda: self._context(Leash(RECOVERY_TIME)), self._changed.set)
+        self._parts = Parts(self.journal, held, self._changed.set, self.recovery.take, settings.task_timeout)
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -341,7 +339,7 @@ class Worker:
         lines.close("failed" if error else "completed", error)
         spent = time.monotonic() - work.started
         self.metrics.task_ended(job.type, outcome.kind, spent, work.leash.read, work.leash.written)
-        self._finish(work, result=outcome.result, error=error, cancelled=outcome.is_cancelled)
+        self._finish(work, result=outcome.result, error=error, cancelled=outcome.is_cancelled, told=outcome.told)
 
     def _context(self, leash: Leash) -> Context:
         return Context(
@@ -354,6 +352,7 @@ class Worker:
                 data_dirs=self.settings.data_dirs,
                 volume_metrics_port=self.settings.volume_metrics_port,
             ),
+            part=self._parts.run,
             remember=self.last_topology.look,
             findings=self.findings,
             scrubbed=self.scrubbed,

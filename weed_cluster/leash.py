@@ -100,6 +100,22 @@ class Leash:
                 self._shields -= 1
 
     @contextmanager
+    def part(self) -> Iterator[Leash]:
+        """The leash of a job that is a part of this one: what ends this one ends it, its own deadline ends it alone.
+
+        Its bytes count for this one, too, once it has ended.
+        """
+        part = _Part(self)
+        with self.holding(_Breaking(part)):
+            part.check()  # a cancel before it was held has broken nothing off
+            try:
+                yield part
+            finally:
+                self.read += part.read
+                self.written += part.written
+                self.moved += part.moved
+
+    @contextmanager
     def holding(self, call: Any) -> Iterator[None]:
         """A call under way, which cancel() breaks off."""
         with self._lock:
@@ -109,3 +125,29 @@ class Leash:
         finally:
             with self._lock:
                 self._calls.discard(call)
+
+
+class _Part(Leash):
+    """Holds a part of a job."""
+
+    def __init__(self, whole: Leash) -> None:
+        super().__init__()
+        self._whole = whole
+
+    @property
+    def reason(self) -> BaseException | None:
+        """Why it must end: its own reason, or that of the whole."""
+        return super().reason or self._whole.reason
+
+
+class _Breaking:
+    """A part as the whole's leash sees it: like a call, it can be broken off."""
+
+    def __init__(self, part: Leash) -> None:
+        self._part = part
+
+    def cancel(self) -> None:
+        """Break it off, for the reason of the whole."""
+        reason = self._part.reason
+        assert reason is not None  # only a whole that must end breaks its parts off
+        self._part.cancel(reason)

@@ -16,6 +16,8 @@ from weed_cluster.past import Past
 from weed_cluster.rates import Rates
 from weed_cluster.topology import Topology, snapshot
 from weed_cluster.volume_server import VolumeServer
+from weed_core.errors import TaskError
+from weed_core.model import Job, Result
 from weed_core.shelf import Memory, Shelf
 from weed_core.values import Value
 from weed_safety.journal import Entry
@@ -56,6 +58,10 @@ def _no_progress(_fraction: float, _stage: str, _figures: Mapping[str, Value]) -
     """Drop progress."""
 
 
+def _no_part(job: Job, _context: Context) -> Result:
+    raise TaskError(f"no {job.type} runs as a part of another job here")
+
+
 def _no_memory(_topology: Topology, _is_whole: bool) -> Past:
     return Past()
 
@@ -76,6 +82,10 @@ class Context:
     """For a wait of which nothing but time is asked: gives the job's slot (in a one-shot run the cluster's lock, too)
     to others for the length of its body. What was looked at before is to be looked at again behind it; where several
     threads of one job share a context, only for all of them together."""
+
+    part: Callable[[Job, Context], Result] = _no_part
+    """Runs another job as a part of this one, given this context: its volumes held, with a journal entry of its own.
+    Raises what the job ended with."""
 
     remember: Callable[[Topology, bool], Past] = _no_memory
     past: Past = field(default_factory=Past)

@@ -90,15 +90,27 @@ class Held:
 
     def __init__(self) -> None:
         self._count: Counter[int] = Counter()
+        self._changing = threading.Lock()
 
     def hold(self, volume_ids: Iterable[int]) -> None:
         """Hold volumes, once more where they are held."""
-        self._count.update(volume_ids)
+        with self._changing:
+            self._count.update(volume_ids)
+
+    def claim(self, volume_ids: Iterable[int]) -> bool:
+        """Hold volumes if none of them is held; tells whether it has."""
+        ids = list(volume_ids)
+        with self._changing:
+            if self.among(ids):
+                return False
+            self._count.update(ids)
+        return True
 
     def let_go(self, volume_ids: Iterable[int]) -> None:
         """Hold volumes once less."""
-        self._count.subtract(volume_ids)
-        self._count = +self._count
+        with self._changing:
+            self._count.subtract(volume_ids)
+            self._count = +self._count
 
     def among(self, volume_ids: Iterable[int]) -> set[int]:
         """Which of these volumes are held."""
