@@ -45,7 +45,7 @@ def examine(
     findings += look_at_directories(directories)
     told = Told()
     if admin is not None:
-        said, told = look_at_admin(admin)
+        said, told = look_at_admin(ctx, admin)
         findings += said
     masters, reachable = look_at_masters(cluster)
     findings += masters

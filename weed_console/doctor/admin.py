@@ -11,8 +11,11 @@ from weed_cluster.address import Address
 from weed_cluster.past import Server
 from weed_console import admin_jobs, admin_memory
 from weed_console.admin_jobs import AdminJob
+from weed_console.doctor.buckets import NEEDS, buckets_with
 from weed_console.doctor.finding import ASK, Finding
 from weed_core.job_types import TASK_TYPES, named
+from weed_core.text import first_of
+from weed_safety.context import Context
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Told:
     servers: Mapping[Address, Server] = field(default_factory=dict)
 
 
-def look_at_admin(admin: Address) -> tuple[list[Finding], Told]:
+def look_at_admin(ctx: Context, admin: Address) -> tuple[list[Finding], Told]:
     """What is to be said of an admin server; and what it tells."""
     where = f"admin {admin}"
     found = admin_http.probe(admin)
@@ -49,7 +52,7 @@ def look_at_admin(admin: Address) -> tuple[list[Finding], Told]:
         )
     elif code == 200:
         findings.append(Finding("OK", where, f"{len(workers)} workers connected"))
-        findings += _undone(admin, where)
+        findings += _undone(ctx, admin, where)
     if not found.dialect:
         return findings, Told()
     return findings, Told(list(admin_jobs.under_way(admin, found.dialect)), admin_memory.servers(admin, found.dialect))
@@ -63,7 +66,7 @@ COSTS = {
 """What it costs when a job type that this worker does not know is done by nobody."""
 
 
-def _undone(admin: Address, where: str) -> list[Finding]:
+def _undone(ctx: Context, admin: Address, where: str) -> list[Finding]:
     """The job types that the admin schedules and that no connected worker does; older admins do not tell."""
     code, states = admin_http.get(admin, "/api/plugin/scheduler-states")
     undone = sorted(
@@ -75,6 +78,14 @@ def _undone(admin: Address, where: str) -> list[Finding]:
     for name in undone:
         ours = named(name) in TASK_TYPES
         cost = COSTS.get(name, f"nothing of {name} is done")
+        if name in NEEDS:
+            attribute, thing = NEEDS[name]
+            buckets = buckets_with(ctx, attribute)
+            if buckets is not None and not buckets:
+                findings.append(Finding("OK", where, f"nobody does {name}, and no bucket has {thing}"))
+                continue
+            has = f"{first_of(buckets, 5)} {'has' if len(buckets) == 1 else 'have'} {thing}" if buckets else ""
+            cost = f"{cost}; {has or f'no filer tells whether a bucket has {thing}'}"
         fix = f"let one do it: weed_worker -admin={admin} -jobType={named(name)}"
         if not ours:
             fix = f"let SeaweedFS's worker do it beside this one: weed worker -admin={admin} -jobType={name}"

@@ -1,0 +1,31 @@
+"""Which buckets need job types that this worker does not know: by what S3 gateways wrote down at the filer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from weed_core.errors import ServerFailed, TaskError
+from weed_safety import records
+from weed_safety.context import Context
+
+NEEDS: Mapping[str, tuple[str, str]] = {
+    "s3_lifecycle": ("s3-bucket-lifecycle-configuration-xml", "lifecycle rules"),
+    "iceberg_maintenance": ("s3tables.tableBucket", "Iceberg tables"),
+}
+"""The attribute of a bucket's entry for which a job type has work, and what that is (SeaweedFS 4.44,
+weed/s3api/s3lifecycle/scheduler/configload.go and weed/s3api/s3tables/handler.go)."""
+
+
+def buckets_with(ctx: Context, attribute: str) -> list[str] | None:
+    """The buckets whose entry has an attribute, by name; None where no filer tells. No filer: no bucket."""
+    try:
+        filers = records.filers(ctx)
+    except TaskError:
+        return None
+    for filer in filers:
+        try:
+            directory = filer.configuration().dir_buckets or "/buckets"
+            return [entry.name for entry in filer.entries(directory, most=None) if entry.extended.get(attribute)]
+        except ServerFailed:
+            continue
+    return None if filers else []
