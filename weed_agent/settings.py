@@ -94,7 +94,6 @@ IGNORED = ("stderrthreshold", "vmodule", "log_backtrace_at", "log_rotate_hours",
 
 
 OF_WEED = {  # its category and other names
-    "admin_script": ("default", "admin-script", "admin.script", "script", "admin"),
     "s3_lifecycle": ("default", "s3-lifecycle", "s3.lifecycle", "lifecycle"),
     "iceberg_maintenance": ("heavy", "iceberg-maintenance", "iceberg.maintenance", "iceberg"),
 }

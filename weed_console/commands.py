@@ -42,7 +42,7 @@ from weed_console import help as console_help
 from weed_console.admin_jobs import AdminJob, under_way
 from weed_console.doctor.departure import look_at_departure, nodes_of
 from weed_console.estimate import Paces
-from weed_console.flags import COMMANDS, HABITS, Flags, job_named, parse
+from weed_console.flags import COMMANDS, HABITS, SCRIPT_JOB, Flags, job_named, parse
 from weed_console.jobs import DEADLINE, Jobs, Row, RunItem, ids_text, own_directory, state_dir
 from weed_console.plan_view import LIST, Look, by_gain
 from weed_console.screen import Screen
@@ -80,7 +80,7 @@ from weed_tasks.replication.plan import FRESH
 
 _FIRST = ("ec_repair", "replication")
 
-IN_ORDER = (*_FIRST, *(row.name for row in JOB_TYPES if row.name not in _FIRST and not row.goes_on))
+IN_ORDER = (*_FIRST, *(row.name for row in JOB_TYPES if row.name not in _FIRST and not row.is_asked_for))
 """The job types as a plan of all lists them: what mends comes before what only tidies up."""
 
 AT_ONCE = "-set=min_fault_age_seconds=0"
@@ -168,6 +168,7 @@ class Console:
             volume_id=only,
             is_single=True,
             target=str(flags.target or ""),
+            filers=tuple(map(str, flags.filers)),
         )
         if flags.working_dir and not (flags.command == "run" and flags.volume_ids):
             request = Setbacks(flags.working_dir).told(request, job)
@@ -351,11 +352,13 @@ class Console:
     def tell_end(self, jobs: Jobs, look: Look) -> None:
         """Say how a run ended, and what to type next."""
         flags, screen = self.flags, self.screen
+        for line in (line for item in jobs.items if item.told for line in item.told.split("\n")):
+            screen.say(line, "bold" if line.startswith("$ ") else "")
         failed = sorted({n for item in jobs.items if item.outcome == "failed" for n in item.row.volume_ids})
         screen.say(jobs.summary(), "problem" if failed else "")
         if flags.dry_run:
             screen.command(spelling.command(flags, "run", look.job))
-        elif failed:
+        elif failed and flags.job != SCRIPT_JOB:
             again = {"volumeId": ",".join(map(str, failed))}
             screen.command(spelling.command(flags, "run", look.job, again), "again")
         elif look.left or jobs.interrupted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,8 @@ OPTIONS = (
         LOOK,
     ),
     Option("to", "host:port", "balance: move the one volume of -volumeId to this server", WORK),
+    Option("file", "file", "script: the file with its commands, - for standard input", WORK),
+    Option("filer", "host:port", "script: the filer to ask; otherwise one that the master knows", WORK),
     Option("set", "name=value", "a setting of the job, see help JOB; may be repeated", WORK),
     Option("max", "n", "do at most so many jobs, the most rewarding first; 0 for all", WORK, "0"),
     Option("concurrent", "n", "jobs at once", ("run",), "2"),
@@ -113,8 +116,8 @@ USAGE = "\n".join(f"  -{option.name}" + (f"=<{option.value}>" if option.value el
 
 _DOC = """\
 Usage:
-  weed_worker plan [<job>] [--set=<name=value>]... [options]
-  weed_worker run <job> [--set=<name=value>]... [options]
+  weed_worker plan [<job>] [<script>] [--set=<name=value>]... [options]
+  weed_worker run <job> [<script>] [--set=<name=value>]... [options]
   weed_worker undo [options]
   weed_worker status [options]
   weed_worker doctor [options]
@@ -128,6 +131,9 @@ Options:
 )
 
 MOST_VERBOSE = 2
+
+SCRIPT_JOB = "admin_script"
+"""The job whose setting is a script, given as a word of its own."""
 
 HABITS: Mapping[str, Mapping[str, Value]] = {"balance": {"batch_size": 1}}
 """Settings that a person's plan begins with: each move is a job of its own, to be shown, counted and broken off."""
@@ -151,6 +157,8 @@ class Flags:
     volume_ids: frozenset[int]
     collections: tuple[str, ...]  # names with * and ?; _default is the unnamed one
     target: Address | None
+    filers: tuple[Address, ...]
+    file: str  # in which the script is
     given: Mapping[str, str]  # of the job's settings, as they were written
     config: Mapping[str, Value]
     most: int
@@ -192,6 +200,8 @@ def parse(argv: Sequence[str]) -> Flags:
     words = _words(argv)
     plain = [word for word in words if not word.startswith("-")]
     takes = {"plan": (0, 1), "run": (1, 1)}.get(plain[0], (0, 0))
+    if takes[1] and len(plain) > 1 and named(plain[1]) == SCRIPT_JOB:
+        takes = (1, 2)
     if len(plain) - 1 < takes[0]:
         raise ConfigError(f"{plain[0]} needs a job: {', '.join(TASK_TYPES)}")
     if len(plain) - 1 > takes[1]:
@@ -201,7 +211,11 @@ def parse(argv: Sequence[str]) -> Flags:
         )
     given = docopt.docopt(_DOC, words, default_help=False)
     job = job_named(given["<job>"]) if given["<job>"] else ""
-    settings = {**_leaving(plain[0], job, given), **_settings_given(job, given["--set"])}
+    settings = {
+        **_leaving(plain[0], job, given),
+        **_script(plain[0], job, given["<script>"], given["--file"]),
+        **_settings_given(job, given["--set"]),
+    }
     flags = Flags(
         command=plain[0],
         job=job,
@@ -217,6 +231,8 @@ def parse(argv: Sequence[str]) -> Flags:
         volume_ids=frozenset(_volume_ids(given["--volumeId"] or "")),
         collections=_collections(given["--collection"]),
         target=next(iter(_addresses(given, "to")), None),
+        filers=_addresses(given, "filer"),
+        file=given["--file"] or "",
         given=settings,
         config=_config(job, settings),
         most=_number(given, "max", 0),
@@ -238,6 +254,24 @@ def parse(argv: Sequence[str]) -> Flags:
     if flags.target and (job != "balance" or len(flags.volume_ids) != 1):
         raise ConfigError("-to moves one volume by hand: weed_worker run balance -volumeId=7 -to=host:port")
     return flags
+
+
+def _script(command: str, job: str, words: str | None, file: str | None) -> dict[str, str]:
+    """The script that is given, as a word or as a file; ConfigError for both, and for none that is to be run."""
+    if job != SCRIPT_JOB:
+        if file:
+            raise ConfigError("-file names a script: weed_worker run script -file=FILE")
+        return {}
+    if (words, file) == (None, None) and command == "plan":
+        return {"script": str(weed_tasks.load([job])[job].DESCRIPTOR.defaults["script"])}  # as admins begin with
+    if (words is None) == (file is None):
+        raise ConfigError("script takes its commands as one word, or -file: weed_worker run script 'volume.vacuum'")
+    if words is not None:
+        return {"script": words}
+    try:
+        return {"script": sys.stdin.read() if file == "-" else Path(file or "").expanduser().read_text()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"-file={file}: {getattr(error, 'strerror', None) or 'no text'}") from None
 
 
 def _leaving(command: str, job: str, given: Mapping[str, Any]) -> dict[str, str]:
@@ -331,7 +365,7 @@ def bounds(field: model.Field) -> str:
         return "true or false"
     if field.kind == "enum":
         return f"one of {', '.join(option for option, _label in field.options)}"
-    if field.kind == "string":
+    if field.kind in ("string", "text"):
         return "a text"
     number = "a whole number" if field.kind == "int" else "a number"
     if field.kind == "double" and (field.minimum, field.maximum) == (0, 1):

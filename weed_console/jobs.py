@@ -30,8 +30,9 @@ from weed_core.model import Job, Proposal
 from weed_core.text import size_text, time_text
 from weed_core.values import Value, as_int
 from weed_safety.context import Context
-from weed_safety.journal import Journal
+from weed_safety.journal import Entry, Journal
 from weed_tasks import execute
+from weed_tasks.parts import Parts
 from weed_tasks.slots import MOST_OUTSIDE, Held, Slots
 
 DEADLINE = 7200.0
@@ -153,6 +154,7 @@ class RunItem:
     text: str = ""
     seconds: float = 0.0
     waited: float = 0.0  # of these, outside of its slot
+    told: str = ""  # what it said line by line
 
     def document(self) -> dict[str, Any]:
         """The job's end in JSON."""
@@ -164,6 +166,7 @@ class RunItem:
             "seconds": round(self.seconds, 1),
             "read_bytes": self.leash.read,
             "written_bytes": self.leash.written,
+            **({"output": self.told} if self.told else {}),
         }
 
 
@@ -189,6 +192,7 @@ class Jobs:
         self._masters = masters
         self._journal = journal
         self._busy = Held()
+        self._busy.hold(blocked)
         self._change = threading.Condition()
         self._slots = Slots(self._flags.concurrent, self._notify)
         self._lock: Lock = lambda _patience, _wait: nullcontext()
@@ -197,6 +201,7 @@ class Jobs:
         self._has_lock = False
         self._seconds = 0.0
         self._paces = Paces(state_dir(flags))
+        self._parts = Parts(journal, self._busy, self._notify, self._left, DEADLINE)
 
     def run(self, lock: Lock | None = None) -> None:
         """Run them all, or until stop(). `lock` is the cluster's; Busy where somebody has it when this begins.
@@ -301,6 +306,11 @@ class Jobs:
         finally:
             self._locking.release()
 
+    def _left(self, entry: Entry) -> None:
+        """Keep other parts of a job off the volumes on which one has left something to undo."""
+        if entry.open:
+            self._busy.hold(entry.volume_ids)
+
     def _can_start(self, item: RunItem) -> bool:
         return item.outcome == "waiting" and not self._busy.among(item.row.volume_ids) and not self.interrupted
 
@@ -328,8 +338,8 @@ class Jobs:
         row, began = item.row, time.monotonic()
         flags = self._flags
         task = weed_tasks.load([flags.job])[flags.job]
-        config, masters = dict(flags.config), tuple(map(str, self._masters))
-        job = Job(row.proposal.id, flags.job, row.proposal.params, row.proposal.parameters, config, masters)
+        config, masters, filers = dict(flags.config), tuple(map(str, self._masters)), tuple(map(str, flags.filers))
+        job = Job(row.proposal.id, flags.job, row.proposal.params, row.proposal.parameters, config, masters, filers)
         first, more = row.volume_ids[:1], len(row.volume_ids) - 1
         bar = Bar(f"{flags.job} {ids_text(first)}" + (f" +{more}" if more > 0 else ""), row.moves)
         self._screen.started(bar)
@@ -341,12 +351,15 @@ class Jobs:
 
         context.report = report
         context.outside_slot = lambda: self._outside(item)
+        context.part = self._parts.run
         journal = None if flags.dry_run else self._journal
         outcome = execute.run(
             task, job, context, journal, DEADLINE, begin=lambda: self._have_lock(float("inf"), item.leash.wait)
         )
         item.outcome = "checked" if flags.dry_run and outcome.result else ENDS[outcome.kind]
         item.text = outcome.result.summary if outcome.result else _why_not(outcome, bar.stage or "starting")
+        if said := outcome.result or outcome.told:
+            item.told = str(said.outputs.get("output", ""))
         if outcome.is_shut:
             item.outcome, item.text = "shut", outcome.reason
         item.seconds = time.monotonic() - began

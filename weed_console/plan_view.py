@@ -13,7 +13,7 @@ from weed_cluster.replica_placement import plain_type
 from weed_cluster.topology import Topology
 from weed_console import spelling
 from weed_console.estimate import together
-from weed_console.flags import Flags
+from weed_console.flags import SCRIPT_JOB, Flags
 from weed_console.jobs import Row, ids_text
 from weed_console.screen import Screen
 from weed_core.model import Detection, Skipped
@@ -69,7 +69,11 @@ def by_gain(rows: Iterable[Row]) -> list[Row]:
 def show(screen: Screen, flags: Flags, look: Look) -> None:
     """Show what is to do for one job type, and what is passed over."""
     most = len(look.rows) if flags.everything else LIST
-    if look.rows:
+    if look.rows and look.job == SCRIPT_JOB:
+        for row in look.rows:
+            for line in row.proposal.detail.split("\n"):
+                screen.say(line, "bold" if line.startswith("$ ") else "")
+    elif look.rows:
         for line in _headline(flags, look):
             screen.say(line, "bold")
         _rows(screen, flags, look, most)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from weed_console.flags import COMMANDS, Flags
+from weed_console.flags import COMMANDS, SCRIPT_JOB, Flags
 from weed_core.job_types import TASK_TYPES
 
 NAME = "weed_worker"
@@ -44,7 +44,7 @@ def where(flags: Flags) -> list[str]:
 
 def command(flags: Flags, verb: str, job: str = "", extra: Mapping[str, str] | None = None) -> str:
     """A command in full, about the volumes and with the settings that this one was asked for."""
-    words = [program(), verb, *([job] if job else []), *where(flags)]
+    words = [program(), verb, *([job] if job else []), *_script(flags, job), *where(flags)]
     narrowing = {
         "volumeId": ",".join(map(str, sorted(flags.volume_ids))),
         "collection": ",".join(flags.collections),
@@ -56,9 +56,19 @@ def command(flags: Flags, verb: str, job: str = "", extra: Mapping[str, str] | N
         words += [
             shlex.quote(f"-node={value}" if name == "nodes" else f"-set={name}={value}")
             for name, value in flags.given.items()
+            if name != "script"
         ]
         words += [f"-max={flags.most}"] if flags.most and "volumeId" not in (extra or {}) else []
     return " ".join(words)
+
+
+def _script(flags: Flags, job: str) -> list[str]:
+    """The script that a command is about, as it was given."""
+    if job != SCRIPT_JOB or job != flags.job:
+        return []
+    words = [f"-file={flags.file}"] if flags.file else [flags.given["script"]]
+    words += [f"-filer={','.join(map(str, flags.filers))}"] if flags.filers else []
+    return [shlex.quote(word) for word in words]
 
 
 def completed(text: str, flags: Flags) -> str:

@@ -16,7 +16,8 @@ class JobType:
     short: str = ""  # the alias that help texts show
     seconds_per_gib: int = 300  # how long a job may take for each GiB of volume data begun, as admins estimate it
     names_collections: bool = False  # its collection filter may be a list of names with wildcards
-    goes_on: bool = False  # for what a person names: no plan of all jobs has it, and a run ends when nothing is left
+    is_asked_for: bool = False  # it does what a person names: no plan of all jobs has it
+    goes_on: bool = False  # a run of it ends when nothing is left
 
 
 JOB_TYPES = (
@@ -53,10 +54,12 @@ JOB_TYPES = (
     JobType(
         "evacuate",
         ("volumeServer.evacuate", "volume_server.evacuate", "volume-server-evacuate", "volumeserver_evacuate"),
+        is_asked_for=True,
         goes_on=True,
     ),
     JobType("tier_move", ("tier-move", "tier.move", "volume.tier.move", "volume_tier_move"), is_heavy=True),
     JobType("delete_empty", ("delete-empty", "delete.empty", "volume.deleteEmpty", "volume.delete_empty")),
+    JobType("admin_script", ("admin-script", "admin.script", "script", "admin"), is_asked_for=True),
 )
 
 BY_NAME = {row.name: row for row in JOB_TYPES}

@@ -354,7 +354,7 @@ def test_the_line_of_seaweedfs_own_chart_works_and_its_log_is_written_where_it_s
     line = [f"-logdir={logs}", "-v=1", "worker", flags_for(driver.admin), "-jobType=default,iceberg", "-debug"]
     agent = start_agent(*line, "-maxDetect=1", "-maxExecute=4", f"-debug.port={port}")
     agent.says(f"registered as .* for {', '.join(CATEGORIES['default'])}")
-    agent.says("WARNING -jobType=default,iceberg: this worker has no admin_script, s3_lifecycle, iceberg_maintenance")
+    agent.says("WARNING -jobType=default,iceberg: this worker has no s3_lifecycle, iceberg_maintenance")
     assert "registered as" in (logs / "weed_worker.log").read_text()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/debug/pprof/goroutine?debug=2", timeout=10) as answer:
         assert b"Greenlet" in answer.read()

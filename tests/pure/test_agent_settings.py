@@ -184,7 +184,7 @@ def test_the_line_of_seaweedfs_own_chart_is_understood(tmp_path: Path, first: st
     assert settings.log_dir == (tmp_path if "logdir" in first else None)
     assert settings.debug_port == 6060
     (warning,) = settings.warnings
-    assert "no admin_script, s3_lifecycle, iceberg_maintenance" in warning
+    assert "no s3_lifecycle, iceberg_maintenance" in warning
 
 
 WEED_ITSELF = (
@@ -219,7 +219,7 @@ def test_job_types_that_only_weed_worker_has_are_skipped_and_told() -> None:
     settings = parse(["-jobType=default,iceberg"])
     assert settings.task_types == job_types.CATEGORIES["default"]
     (warning,) = settings.warnings
-    assert "no admin_script, s3_lifecycle, iceberg_maintenance, and does the rest" in warning
+    assert "no s3_lifecycle, iceberg_maintenance, and does the rest" in warning
     assert parse(["-jobType=vacuum,lifecycle"]).task_types == ("vacuum",)
     with pytest.raises(ConfigError, match="no task type but what this worker lacks \\(iceberg_maintenance\\)"):
         parse(["-jobType=iceberg"])
