@@ -18,6 +18,7 @@ from typing import Any
 import docopt
 
 from weed_agent.flag_sources import gather, variables
+from weed_cluster import security
 from weed_cluster.address import Address
 from weed_core import goflags
 from weed_core.errors import BadTask, ConfigError
@@ -71,6 +72,7 @@ Options:
   -logFormat=<format>      text or json [default: text]
   -logdir=<dir>            write the log into weed_worker.log in this directory, too
   -v=<level>               0: connections, tasks, errors; 1: stages; 2: decisions; 3: messages; 4: calls [default: 0]
+  -checkOptions            read the flags, their files and the certificates, say what is wrong with them, and end
   -debug                   serve the stacks of all threads and tasks at http://127.0.0.1:6060/
   -debug.port=<n>          serve them on this port [default: 6060]
   -options=<file>          more flags, one name=value a line; SIGHUP reads it again for rates, windows, -pauseFile,
@@ -326,10 +328,15 @@ def _warnings(explicit: set[str], unknown: list[str], given: Mapping[str, str], 
 
 
 def printed(words: Sequence[str], version: str) -> str | None:
-    """The help, or the version, where these words ask for it."""
+    """The help, the version, or that the flags will do, where these words ask for it; ConfigError where they do not."""
     asked = set(goflags.normalise(words, USAGE, WEED_FLAGS))
     if "--help" in asked:
         return f"{help_text()}\n"
+    if "--checkOptions" in asked:
+        settings = parse(words)
+        secure = security.load(settings.config_dir, settings.tls_fallback)
+        warnings = (f"warning: {warning}\n" for warning in (*settings.warnings, *secure.warnings))
+        return f"{''.join(warnings)}the options will do: admin {settings.admin}, {', '.join(settings.task_types)}\n"
     return f"weed_worker {version}\n" if "--version" in asked else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ class Host:
         self.options = options
         self.program = folder / "weed_worker.pyz"
         self.root.mkdir()
+        # Links stay links: the role has to do without what is beside it here.
+        self.roles = shutil.copytree(ROOT / "deploy" / "ansible" / "roles", folder / "roles", symlinks=True)
         command = f'exec "{sys.executable}" "{os.environ.get("WEED_WORKER", ROOT / "weed_worker.py")}" "$@"'
         self.program.write_text(f"#!/bin/sh\n{command}\n")
 
@@ -51,7 +54,7 @@ class Host:
             "ANSIBLE_REMOTE_TEMP": str(self.folder / "tmp"),
             "ANSIBLE_CONFIG": str(configuration),
             "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_ROLES_PATH": str(ROOT / "deploy" / "ansible" / "roles"),
+            "ANSIBLE_ROLES_PATH": str(self.roles),
             "LC_ALL": "C.UTF-8",
         }
         inventory = self.folder / "hosts"
@@ -78,7 +81,8 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_the_role_installs_the_worker_its_unit_and_flags_that_the_worker_reads(host: Host, tmp_path: Path) -> None:
-    status, counts, told = host.play(weed_worker_config_dir="/etc/weed")
+    (tmp_path / "security.toml").touch()
+    status, counts, told = host.play(weed_worker_config_dir=str(tmp_path))
     assert status == 0, told
     assert counts["changed"] > 0
     program = host.root / "usr/local/bin/weed_worker.pyz"
@@ -91,9 +95,9 @@ def test_the_role_installs_the_worker_its_unit_and_flags_that_the_worker_reads(h
     assert str(settings.admin) == "admin1:23646"
     assert settings.task_types == ("vacuum",)
     assert settings.metrics_port == host.options["metricsPort"]
-    assert settings.config_dir == Path("/etc/weed")
+    assert settings.config_dir == tmp_path
 
-    status, counts, told = host.play(weed_worker_config_dir="/etc/weed")
+    status, counts, told = host.play(weed_worker_config_dir=str(tmp_path))
     assert status == 0, told
     assert counts["changed"] == 0
 
@@ -135,3 +139,20 @@ def test_the_role_fails_where_no_worker_gets_ready(host: Host) -> None:
     assert status == 2
     assert counts["failed"] == 1
     assert "Wait until the worker is registered" in told
+
+
+def test_flags_that_the_worker_refuses_never_take_the_place_of_those_that_it_had(host: Host) -> None:
+    status, _counts, told = host.play()
+    assert status == 0, told
+    before = host.read("etc/weed_worker/worker.options")
+    host.options["maxExecute"] = "many"
+    status, counts, told = host.play()
+    assert (status, counts["failed"]) == (2, 1)
+    assert "maxExecute=many" in told
+    assert host.read("etc/weed_worker/worker.options") == before
+
+
+def test_metrics_are_shown_to_others_where_that_is_asked_for(host: Host) -> None:
+    status, _counts, told = host.play(weed_worker_scrapeable=True)
+    assert status == 0, told
+    assert "metricsIp=0.0.0.0" in host.read("etc/weed_worker/worker.options")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weed_agent import settings as agent_settings
-from weed_agent.settings import USAGE, WEED_FLAGS, flags, parse, parse_task_types
+from weed_agent.settings import USAGE, WEED_FLAGS, flags, parse, parse_task_types, printed
 from weed_console import flags as console_flags
 from weed_core import job_types
 from weed_core.errors import ConfigError
@@ -341,3 +341,17 @@ def test_the_flags_that_wait_for_a_restart_are_called_as_they_are_typed() -> Non
     _now, later = agent_settings.changed_by(base, dataclasses.replace(base, **changed))
     assert {name[1:] for name in later} <= known
     assert len(later) == len(fields) - len(agent_settings.AT_ONCE)
+
+
+def test_flags_can_be_checked_before_a_worker_runs_with_them(tmp_path: Path) -> None:
+    options = tmp_path / "worker.options"
+    options.write_text(f"admin=h:23646\njobType=vacuum,balance\nworkingDir={tmp_path}\n")
+    told = printed([f"-options={options}", "-checkOptions"], "1")
+    assert told is not None
+    assert told.endswith("the options will do: admin h:23646, vacuum, balance\n")
+    options.write_text("admin=h:23646\nmaxExecute=many\n")
+    with pytest.raises(ConfigError, match="maxExecute=many"):
+        printed([f"-options={options}", "-checkOptions"], "1")
+    (tmp_path / "security.toml").write_text('[grpc]\nca = "/nowhere/ca.crt"\n[grpc.worker]\ncert = "x"\nkey = "y"\n')
+    with pytest.raises(ConfigError, match="/nowhere/ca.crt"):
+        printed([f"-config_dir={tmp_path}", "-checkOptions"], "1")
