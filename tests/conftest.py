@@ -135,3 +135,11 @@ def make_cluster(
 def make_sandbox_cluster(launcher: Launcher, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     """As make_cluster, of the sandbox alone."""
     yield from _factory(SANDBOX_KIND, launcher, tmp_path)
+
+
+@pytest.fixture(params=_params(MODERN))
+def make_real_cluster(
+    request: pytest.FixtureRequest, launcher: Launcher, tmp_path: Path
+) -> Iterator[Callable[..., Cluster]]:
+    """As make_cluster, of real SeaweedFS alone, releases that speak the plugin dialect. Mark the test real."""
+    yield from _factory(request.param, launcher, tmp_path)

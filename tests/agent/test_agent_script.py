@@ -15,7 +15,7 @@ import pytest
 from proto_gen.filer_pb2 import Entry, FuseAttributes
 from tests.agent.agent import Agent, flags_for
 from tests.support import eventually
-from tests.support.cluster import Admin, Cluster, Files, real_kinds
+from tests.support.cluster import Admin, Cluster, Files
 from weed_cluster.filer import Filer
 
 MakeCluster = Callable[..., Cluster]
@@ -197,17 +197,16 @@ def test_a_worker_killed_amid_a_script_undoes_what_its_part_had_begun(
 @pytest.mark.real
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("script", [USUAL, MASTERS], ids=["usual", "masters"])
-def test_this_worker_and_seaweedfs_own_leave_the_same(make_cluster: MakeCluster, tmp_path: Path, script: str) -> None:
-    binaries = [kind.binary for kind in real_kinds() if kind.era == "4.44"]
-    if not binaries:
-        pytest.skip("WEED names no weed of 4.44")
+def test_this_worker_and_seaweedfs_own_leave_the_same(
+    make_real_cluster: MakeCluster, tmp_path: Path, script: str
+) -> None:
     ends = {}
     for whose in ("theirs", "ours"):
-        cluster = make_cluster("4.44", servers=4)
+        cluster = make_real_cluster("4.44", servers=4)
         filer, files = littered(cluster)
         admin = cluster.start_admin()
         if whose == "theirs":
-            with go_worker(binaries[0], admin, tmp_path / whose):
+            with go_worker(cluster.binary, admin, tmp_path / whose):
                 job = run_script(admin, script)
         else:
             agent = Agent(tmp_path / whose, flags_for(admin), "-jobType=script")

@@ -11,7 +11,7 @@ import pytest
 from proto_gen.filer_pb2 import Entry, FuseAttributes
 from tests.console.console import Ended
 from tests.support import eventually
-from tests.support.cluster import Cluster, real_kinds
+from tests.support.cluster import Cluster
 from weed_cluster.address import Address
 from weed_cluster.filer import Filer
 from weed_console.doctor.buckets import NEEDS, buckets_with
@@ -49,14 +49,17 @@ def test_a_filer_that_does_not_answer_is_not_taken_for_none(sandbox_cluster: Clu
 @pytest.mark.real
 @pytest.mark.timeout(300)
 def test_doctor_says_whether_lifecycle_rules_go_undone(
-    make_cluster: Callable[..., Cluster], here: Here, tmp_path: Path
+    make_real_cluster: Callable[..., Cluster], here: Here, tmp_path: Path
 ) -> None:
-    binaries = [kind.binary for kind in real_kinds() if kind.era == "4.44"]
-    if not binaries:
-        pytest.skip("WEED names no weed of 4.44")
-    cluster = make_cluster("4.44", servers=1)
+    cluster = make_real_cluster("4.44", servers=1)
     admin = cluster.start_admin()
-    argv = [binaries[0], "worker", f"-admin={admin.address}", "-jobType=s3_lifecycle,vacuum", f"-workingDir={tmp_path}"]
+    argv = [
+        cluster.binary,
+        "worker",
+        f"-admin={admin.address}",
+        "-jobType=s3_lifecycle,vacuum",
+        f"-workingDir={tmp_path}",
+    ]
     both = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
     try:
         eventually(lambda: len(admin.get("/api/plugin/scheduler-states")) >= 2, 60)

@@ -313,6 +313,11 @@ class Cluster:
     _last_volume_id: int = 0
     _last_key: int = FIRST_KEY
 
+    @property
+    def binary(self) -> str:
+        """The `weed` that it is made of; empty for the sandbox."""
+        return self._kind.binary
+
     # ---- reaching it
 
     @property
