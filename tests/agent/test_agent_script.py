@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 
 from proto_gen.filer_pb2 import Entry, FuseAttributes
 from tests.agent.agent import Agent, flags_for
+from tests.agent.driver import Driver
 from tests.support import eventually
 from tests.support.cluster import Admin, Cluster, Files
 from weed_cluster.filer import Filer
@@ -177,8 +179,10 @@ def test_a_worker_killed_amid_a_script_undoes_what_its_part_had_begun(
     cluster.faults(cluster.servers[1]).hang("VolumeCopy")
     cluster.faults(cluster.servers[2]).hang("VolumeCopy")
     eventually(lambda: admin.get("/api/plugin/job-types/admin_script/config"), 30)
-    admin.configure("admin_script", script="volume.balance -apply", run_interval_minutes=1)
-    admin.post("/api/plugin/job-types/admin_script/run", {"timeout_seconds": 5})
+    driver = Driver(admin, "plugin")
+    parameters = {"script": {"string_value": "volume.balance -apply"}}
+    job = {"job_id": "s1", "job_type": "admin_script", "parameters": parameters}
+    threading.Thread(target=driver.execute, args=({"job": job, "timeout_seconds": 60},), daemon=True).start()
 
     def is_shut() -> bool:
         return any(cluster.volume(cluster.servers[0]).volume_status(volume_id=i).is_read_only for i in files.volume_ids)

@@ -353,5 +353,5 @@ def test_flags_can_be_checked_before_a_worker_runs_with_them(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="maxExecute=many"):
         printed([f"-options={options}", "-checkOptions"], "1")
     (tmp_path / "security.toml").write_text('[grpc]\nca = "/nowhere/ca.crt"\n[grpc.worker]\ncert = "x"\nkey = "y"\n')
-    with pytest.raises(ConfigError, match="/nowhere/ca.crt"):
+    with pytest.raises(ConfigError, match=r"/nowhere/ca\.crt"):
         printed([f"-config_dir={tmp_path}", "-checkOptions"], "1")
