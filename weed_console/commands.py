@@ -335,13 +335,13 @@ class Console:
             items = [RunItem(row) for row in look.rows]
             jobs = Jobs(flags, self.screen, self.context, self.masters, journal, items, blocked)
             if items:
-                with _signals(jobs.stop):
+                with _signals(jobs.stop, jobs.interrupt):
                     if flags.dry_run:
                         jobs.run()
                     else:
                         jobs.run(lambda patience, wait, jobs=jobs: self.lock(jobs.stop, patience, wait))  # type: ignore[misc]
             done += items
-            if not items or not self.goes_on or any(item.outcome != "done" for item in items):
+            if not items or not self.goes_on or jobs.interrupted or any(item.outcome != "done" for item in items):
                 jobs.items = done
                 return jobs, look
             self.screen.say(jobs.summary())
@@ -654,10 +654,11 @@ class _Watched(Leash):
 
 
 @contextmanager
-def _signals(stop: Callable[[str], None]) -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and a lost terminal stop the jobs in order."""
-    names = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to stop", signal.SIGHUP: "the terminal is gone"}
+def _signals(stop: Callable[[str], None], interrupt: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Let Ctrl-C (`interrupt`, where that is another thing), SIGTERM and a lost terminal stop the jobs in order."""
+    names = {signal.SIGTERM: "told to stop", signal.SIGHUP: "the terminal is gone"}
     watchers = [gevent.signal_handler(number, stop, why) for number, why in names.items()]
+    watchers.append(gevent.signal_handler(signal.SIGINT, interrupt or stop, "interrupted"))
     try:
         yield
     finally:

@@ -60,7 +60,7 @@ STATUSES = (
     ("3", "busy: the cluster is locked by another, or another run of this host is under way"),
     ("4", "the cluster, the admin or the worker that was asked cannot be reached"),
     ("5", "doctor -node: it may be stopped, and not be removed for good"),
-    ("130", "interrupted: what ran was finished or undone"),
+    ("130", "interrupted: what ran was finished (Ctrl-C) or undone (Ctrl-C twice, SIGTERM)"),
 )
 """Exit statuses, with their meaning."""
 

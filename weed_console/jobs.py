@@ -185,6 +185,7 @@ class Jobs:
     ) -> None:
         self.items = items
         self.interrupted = ""
+        self._broken_off = False
         self._blocked = blocked  # volumes on which an earlier run could not be undone
         self._flags = flags
         self._screen = screen
@@ -210,6 +211,7 @@ class Jobs:
         """
         began = time.monotonic()
         self._lock = lock or self._lock
+        self._screen.hint = "Ctrl-C: end what runs, start no more; again: undo it"
         lanes = [
             threading.Thread(target=self._lane, name=f"job lane {number}")
             for number in range(min(self._slots.total + MOST_OUTSIDE, len(self.items)))
@@ -224,13 +226,26 @@ class Jobs:
         if not self._flags.dry_run:
             self._paces.keep()
 
+    def interrupt(self, why: str) -> None:
+        """Start no further job and let the running ones end; asked once more, stop()."""
+        running = [item for item in self.items if item.outcome == "running"]
+        if self.interrupted or not running:
+            self.stop(why)
+            return
+        self.interrupted = why
+        these = "the one that runs ends first; once more undoes it"
+        if len(running) > 1:
+            these = f"the {len(running)} that run end first; once more undoes them"
+        self._screen.say(f"{why}: no further job is started, {these}", "warning")
+        self._screen.hint = "Ctrl-C: undo what runs"
+
     def stop(self, why: str) -> None:
         """Start no further job; break the running ones off, which undo what they did or finish what they must."""
         say = self._screen.say
-        if self.interrupted:
+        if self._broken_off:
             say("still undoing; what a kill leaves behind, the next run undoes from the journal", "warning")
             return
-        self.interrupted = why
+        self._broken_off, self.interrupted, self._screen.hint = True, why, ""
         say(f"{why}: running jobs finish what they must and undo the rest", "warning")
         for item in self.items:
             item.leash.cancel(Cancelled(why))

@@ -110,6 +110,7 @@ class Screen:
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None, hushed: bool = False) -> None:
         self._hushed = hushed
+        self.hint = ""  # what a person may type while jobs run, below their bars
         self._console = _Console(
             file=stream or (sys.stderr if quiet else sys.stdout), highlight=False, markup=False, emoji=False
         )
@@ -247,10 +248,11 @@ class Screen:
             grid.add_column(no_wrap=True, overflow="ellipsis")
         for bar in [*bars, whole]:
             grid.add_row(*self._row(bar, width))
+        hint = [_line(self.hint)] if self.hint else []
         if width >= WIDE:
-            return grid
+            return Group(grid, *hint)
         stages = [_line(f"{bar.name}: {bar.stage}") for bar in [*bars, whole]]
-        return Group(grid, *stages)
+        return Group(grid, *stages, *hint)
 
     def _row(self, bar: Bar, width: int) -> list[RenderableType]:
         share = bar.moved / bar.size if bar.size and bar.moved else bar.fraction

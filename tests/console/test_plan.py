@@ -195,7 +195,7 @@ def test_a_plan_of_all_jobs_comes_from_one_look_and_ends_with_the_commands(
     assert ended.status == 0, ended.err
     rows = {line.split()[0]: line.split() for line in ended.out.splitlines() if line.split()[:1]}
     assert rows["vacuum"][1:3] == ["2", "2"]
-    assert {row.name for row in JOB_TYPES if not row.goes_on} <= set(rows)
+    assert {row.name for row in JOB_TYPES if not row.is_asked_for} <= set(rows)
     looks = [call for call, _request in sandbox_cluster.calls(sandbox_cluster.master) if call.startswith("VolumeList")]
     assert len(looks) == 1
     assert f"next: weed_worker.py run vacuum -master={sandbox_cluster.master}" in ended.out.replace(

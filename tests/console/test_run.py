@@ -195,6 +195,27 @@ def test_whoever_says_no_changes_nothing(sandbox_cluster: Cluster, console_of: C
     assert sizes(sandbox_cluster, files) == before
 
 
+def test_ctrl_c_lets_what_runs_end_and_starts_nothing_more(
+    sandbox_cluster: Cluster, console_of: ConsoleOf, started: Started
+) -> None:
+    files = crowded(sandbox_cluster)
+    before = holders(sandbox_cluster, files)
+    for server in sandbox_cluster.servers:
+        sandbox_cluster.faults(server).slow("VolumeCopy", 2.0)
+    words = ("run", "balance", "-yes", "-set=batch_size=1", "-set=min_frozen_seconds=0", "-concurrent=1")
+    running = started(console_of(sandbox_cluster).start(*words))
+    running.says("copying to")
+    running.send(signal.SIGINT)
+    assert running.wait() == 130
+    assert "interrupted: no further job is started, the one that runs ends first; once more undoes it" in running.text
+    assert "1 done" in running.text
+    assert "undone" not in running.text
+    assert writable(sandbox_cluster, files)
+    sandbox_cluster.settle()
+    assert sum(holders(sandbox_cluster, files)[volume] != before[volume] for volume in before) == 1
+    sandbox_cluster.check(files)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_undoes_what_runs_and_starts_nothing_more(
     sandbox_cluster: Cluster, console_of: ConsoleOf, started: Started, number: signal.Signals
@@ -210,6 +231,9 @@ def test_a_signal_undoes_what_runs_and_starts_nothing_more(
     for server in sandbox_cluster.servers:
         sandbox_cluster.faults(server).clear()
     running.send(number)
+    if number == signal.SIGINT:
+        running.says("once more undoes")
+        running.send(number)
     assert running.wait() == 130
     assert "running jobs finish what they must and undo the rest" in running.text
     assert "undone: " in running.text
