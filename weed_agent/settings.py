@@ -17,12 +17,12 @@ from typing import Any
 
 import docopt
 
+from weed_agent import pause
 from weed_agent.flag_sources import gather, variables
 from weed_cluster import security
 from weed_cluster.address import Address
 from weed_core import goflags
 from weed_core.errors import BadTask, ConfigError
-from weed_core.files import read_named
 from weed_core.goflags import parse_data_dirs, parse_duration
 from weed_core.guess import did_you_mean
 from weed_core.job_types import ALIASES, CATEGORIES, SHOWN, TASK_TYPES, named
@@ -66,7 +66,8 @@ Options:
                            off, 0 to not ask [default: 0]
   -profile=<name>          background, balanced or fast: rates, concurrency and windows in one word
   -window=<windows>        when a task type may start, e.g. erasure_coding=22:00-06:00,vacuum=00:00-05:00
-  -pauseFile=<file>        take no new work while this file exists; its first line is shown as the reason
+  -pauseFile=<file>        take no new work while this file exists; its first line is shown as the reason, and ends the
+                           pause by itself where it begins with "until 2026-11-28 06:00" or "for 2h"
   -metricsPort=<n>         serve the worker's page, /metrics, /health, /ready and /status here, 0: not [default: 0]
   -metricsIp=<ip>          where the metrics port listens [default: 0.0.0.0]
   -logFormat=<format>      text or json [default: text]
@@ -116,13 +117,7 @@ PROFILES = {  # (megabytes per second in all, per server, tasks at once, windows
 LONGEST_SILENCE = 30.0
 """Seconds: admins forget a worker that was silent for two minutes; a few beats may be lost before that."""
 
-LARGEST_FILE = 1 << 20
-"""Bytes of a pause file."""
-
 MOST_VERBOSE, PORTS = 4, 65535
-
-LONGEST_REASON = 200
-"""Characters of what a pause file says."""
 
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
@@ -188,14 +183,8 @@ class Settings:
         return max(0.0, self.grace - undo - min(10.0, self.grace / 10)), undo or UNDO_TIME
 
     def paused(self) -> str:
-        """Why -pauseFile holds new work back: its first line, or its name; "" where it does not exist."""
-        if self.pause_file is None:
-            return ""
-        try:
-            text = read_named(self.pause_file, LARGEST_FILE).decode(errors="replace")
-        except OSError as error:
-            return "" if isinstance(error, FileNotFoundError) else str(error)
-        return text.partition("\n")[0].strip()[:LONGEST_REASON] or str(self.pause_file)
+        """Why -pauseFile holds new work back; "" where it does not."""
+        return pause.reason(self.pause_file) if self.pause_file is not None else ""
 
 
 def flags(argv: Sequence[str]) -> dict[str, str]:
