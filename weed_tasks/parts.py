@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from weed_cluster.client import Cluster
-from weed_core.errors import Busy
+from weed_core.errors import Busy, Cancelled, TaskError
 from weed_core.model import Job, Result
 from weed_safety.context import Context
 from weed_safety.journal import Entry, Journal
@@ -29,7 +29,7 @@ class Parts:
     time_limit: float  # seconds, for a part that names no time and no size
 
     def run(self, job: Job, context: Context) -> Result:
-        """Run a part to its end; raises what it ended with, and Busy where its volumes do not become free."""
+        """Run a part to its end; raises Cancelled or the TaskError that ended it, Busy where its volumes stay held."""
         with context.cluster.leash.part() as leash:
             own = replace(
                 context,
@@ -49,7 +49,8 @@ class Parts:
             finally:
                 self.held.let_go(job.volume_ids)
                 self.freed()
-        if outcome.result is None:
-            assert outcome.failure is not None  # one of both
+        if outcome.result is not None:
+            return outcome.result
+        if isinstance(outcome.failure, (Cancelled, TaskError)):
             raise outcome.failure
-        return outcome.result
+        raise TaskError(outcome.reason) from outcome.failure

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from weed_core import model
 from weed_core.errors import NotAllDone, TaskError
-from weed_core.model import Detection, DetectionRequest, Job, Proposal
+from weed_core.model import GAINS, Detection, DetectionRequest, Job, Proposal
 from weed_core.text import some
-from weed_core.values import Value
+from weed_core.values import Value, as_int
 from weed_safety.context import Context
 from weed_tasks import filters, load
 from weed_tasks.admin_script.commands import Order
@@ -30,11 +30,11 @@ Say = Callable[[str], None]
 Progress = Callable[[float, str], None]
 
 
-def do(order: Order, job: Job, ctx: Context, say: Say, progress: Progress = lambda _share, _stage: None) -> None:
+def do(order: Order, job: Job, ctx: Context, say: Say, progress: Progress, gains: Counter[str]) -> None:
     """Do what a command asks for, as a part of the script's job; TaskError where some of it failed.
 
-    `progress` is told the share of it that is done, and what is being done. Where it does not apply what it finds, and
-    in a dry run, nothing is changed.
+    `progress` is told the share of it that is done, and what is being done; `gains` gets what GAINS names. Where it
+    does not apply what it finds, and in a dry run, nothing is changed.
     """
     if not order.job_type:
         do_chore(order, job.filers, ctx, say)
@@ -50,7 +50,7 @@ def do(order: Order, job: Job, ctx: Context, say: Say, progress: Progress = lamb
             say(found.summary or "nothing to do")
             _tell_skipped(order, found, say)
             return
-        _run_all(order, proposals, job, ctx, say, progress)
+        _run_all(order, proposals, job, ctx, say, progress, gains)
         if not order.goes_on or ctx.options.dry_run:
             _tell_skipped(order, found, say)
             return
@@ -103,14 +103,24 @@ def _ids(order: Order, proposal: Proposal) -> tuple[int, ...]:
     return Job("", order.job_type, proposal.params, proposal.parameters).volume_ids
 
 
-def _run_all(order: Order, proposals: Sequence[Proposal], job: Job, ctx: Context, say: Say, progress: Progress) -> None:
+def _run_all(
+    order: Order,
+    proposals: Sequence[Proposal],
+    job: Job,
+    ctx: Context,
+    say: Say,
+    progress: Progress,
+    gains: Counter[str],
+) -> None:
     config = _settings(order, job)
     done = Counter[str]()
 
     def run(proposal: Proposal) -> tuple[str, str]:
         part = Job(proposal.id, order.job_type, proposal.params, proposal.parameters, config, job.masters, job.filers)
         try:
-            told, failed = ctx.part(part, ctx).summary, ""
+            result = ctx.part(part, ctx)
+            told, failed = result.summary, ""
+            gains.update({name: as_int(result.outputs.get(name), 0, 0) for name in GAINS})
         except TaskError as error:
             told, failed = "", str(error)
         done["all"] += 1

@@ -82,9 +82,9 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     """
     values = Values(DESCRIPTOR, request.config)
     script = normal(values.text(SCRIPT))
-    wait = values.whole(INTERVAL) * 60 - (time.time() - request.last_run)
-    if wait > 0 and not request.is_single:
-        return Detection([], summary=f"the script ran a short while ago; it is due in {time_text(wait)}")
+    interval, age = values.whole(INTERVAL) * 60, time.time() - request.last_run
+    if 0 <= age < interval and not request.is_single:  # below 0 an admin's clock is ahead, and tells nothing
+        return Detection([], summary=f"the script ran a short while ago; it is due in {time_text(interval - age)}")
     try:
         count = len(orders(script, BY_HAND if request.is_single else ELSEWHERE))
     except BadTask as error:

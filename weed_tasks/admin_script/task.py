@@ -6,6 +6,7 @@ script has nothing to undo itself. A command that fails does not keep the next o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from weed_core.errors import BadTask, ConfigError, NotAllDone, TaskError
@@ -29,7 +30,7 @@ def run(job: Job, ctx: Context) -> Result:
     todo = orders(script)
     if not todo:
         raise BadTask("the script has no command")
-    output, errors = list[str](), list[str]()
+    output, errors, gains = list[str](), list[str](), Counter[str]()
     for number, order in enumerate(todo):
         ctx.progress(number / len(todo), order.line.text)
         output.append(f"$ {order.line.text}")
@@ -38,7 +39,7 @@ def run(job: Job, ctx: Context) -> Result:
             ctx.progress((before + share) / len(todo), stage)
 
         try:
-            do(order, job, ctx, output.append, progress)
+            do(order, job, ctx, output.append, progress, gains)
         except (TaskError, ConfigError) as error:
             errors.append(f"{order.line.name}: {error}")
             output.append(f"error: {error}")
@@ -48,6 +49,7 @@ def run(job: Job, ctx: Context) -> Result:
         "script_hash": digest(script),
         "commands": [order.line.text for order in todo],
         **({NAME: name} if name else {}),
+        **+gains,
         **_output(output),
     }
     summary = f"admin script {f'{name!r} ' if name else ''}executed ({commands_text(len(todo))})"

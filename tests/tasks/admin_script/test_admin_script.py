@@ -86,6 +86,7 @@ def test_a_script_does_its_commands_one_after_another(cluster: Cluster, tmp_path
     assert (result.outputs["command_count"], result.outputs["error_count"]) == (2, 0)
     assert result.outputs["commands"] == ["volume.vacuum -garbageThreshold=0.2", "volume.fix.replication -apply"]
     assert text_of(result).startswith("$ volume.vacuum -garbageThreshold=0.2\nvolume ")
+    assert result.gains["freed"] >= sum(before.values()) // 2
     for volume_id in files.volume_ids:
         assert size(cluster, volume_id) < before[volume_id] / 2
     eventually(lambda: len(cluster.locations(lost)) == 2)

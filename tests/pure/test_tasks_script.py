@@ -179,6 +179,8 @@ def test_a_script_waits_for_its_interval_and_one_without_commands_is_not_propose
     assert not early.proposals
     assert "it is due in 1m" in early.summary or "it is due in 60s" in early.summary
     assert detect(DetectionRequest("admin_script", config, (), last_run=now - 601), nothing()).proposals
+    ahead = DetectionRequest("admin_script", config, (), last_run=now + 7200)
+    assert detect(ahead, nothing()).proposals, "an admin's clock that is two hours ahead holds nothing back"
     assert not detect(DetectionRequest("admin_script", {"script": "lock; unlock"}, ()), nothing()).proposals
     with pytest.raises(BadTask, match="no command 'x'"):
         detect(DetectionRequest("admin_script", {"script": "x"}, ()), nothing())
