@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,14 @@ def test_the_pod_may_do_nothing_but_work() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert POD["automountServiceAccountToken"] is False
+
+
+def test_the_linter_of_container_files_has_nothing_to_say() -> None:
+    linter = Path(sys.executable).with_name("hadolint")
+    told = subprocess.run(
+        [linter, DEPLOY / "container" / "Containerfile"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (told.returncode, told.stdout) == (0, "")
 
 
 def test_the_image_runs_as_the_user_of_the_pod_and_unpacks_at_build() -> None:
