@@ -17,6 +17,7 @@ class JobType:
     seconds_per_gib: int = 300  # how long a job may take for each GiB of volume data begun, as admins estimate it
     names_collections: bool = False  # its collection filter may be a list of names with wildcards
     is_asked_for: bool = False  # it does what a person names: no plan of all jobs has it
+    yields: bool = False  # less of it is proposed while volumes lack copies or shards
     goes_on: bool = False  # a run of it ends when nothing is left
 
 
@@ -29,8 +30,9 @@ JOB_TYPES = (
         short="ec",
         seconds_per_gib=600,
         names_collections=True,
+        yields=True,
     ),
-    JobType("balance", ("volume_balance", "volume.balance", "volume-balance"), job_type="volume_balance"),
+    JobType("balance", ("volume_balance", "volume.balance", "volume-balance"), job_type="volume_balance", yields=True),
     JobType("ec_balance", ("ec-balance", "ec.balance", "ec_shard_balance")),
     JobType("ec_repair", ("ec-repair", "ec.repair", "ec.rebuild", "ec_rebuild", "ec-rebuild")),
     JobType("scrub", ("volume.scrub", "volume_scrub", "ec.scrub", "ec_scrub", "volume-scrub", "ec-scrub")),
@@ -57,7 +59,9 @@ JOB_TYPES = (
         is_asked_for=True,
         goes_on=True,
     ),
-    JobType("tier_move", ("tier-move", "tier.move", "volume.tier.move", "volume_tier_move"), is_heavy=True),
+    JobType(
+        "tier_move", ("tier-move", "tier.move", "volume.tier.move", "volume_tier_move"), is_heavy=True, yields=True
+    ),
     JobType("delete_empty", ("delete-empty", "delete.empty", "volume.deleteEmpty", "volume.delete_empty")),
     JobType("admin_script", ("admin-script", "admin.script", "script", "admin"), is_asked_for=True),
 )

@@ -29,6 +29,7 @@ from weed_core.model import Detection, DetectionRequest
 from weed_core.text import first_of
 from weed_core.values import Value, as_str
 from weed_safety.context import Context
+from weed_tasks.repair_first import yielding
 from weed_tasks.scope import FULL_FROM
 
 PLACES: Mapping[str, tuple[str, Callable[[Node], str]]] = {
@@ -65,8 +66,12 @@ def unmatched(job_type: str, config: Mapping[str, Value], topology: Topology) ->
 
 
 def look(task: ModuleType, request: DetectionRequest, ctx: Context) -> Detection:
-    """What a task finds, where its summary says which filters match nothing."""
-    return told(task.detect(request, ctx), task.DESCRIPTOR.name, request.config, ctx.seen)
+    """What a task finds, where its summary says which filters match nothing; less of it where repairs go first.
+
+    Whoever looks once and names the job decides that for himself.
+    """
+    found = told(task.detect(request, ctx), task.DESCRIPTOR.name, request.config, ctx.seen)
+    return found if request.is_single else yielding(found, task.DESCRIPTOR.name, ctx.seen)
 
 
 def told(found: Detection, job_type: str, config: Mapping[str, Value], topology: Topology | None) -> Detection:
