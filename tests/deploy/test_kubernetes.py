@@ -26,6 +26,7 @@ POD = BY_KIND["StatefulSet"]["spec"]["template"]["spec"]
 (WORKER,) = POD["containers"]
 OPTIONS: str = BY_KIND["ConfigMap"]["data"]["worker.options"]
 GIVEN = dict(line.split("=", 1) for line in OPTIONS.splitlines())
+WORKER_PROGRAM = "/usr/local/bin/weed_worker.pyz"
 
 KUBERNETES = ("1.28", "1.33")
 """Releases against whose schemas the manifests are held: an old one that is still met, and one of today."""
@@ -116,3 +117,19 @@ def test_the_image_runs_as_the_user_of_the_pod_and_unpacks_at_build() -> None:
     words = re.findall(r'"(-[^"]+)"', CONTAINERFILE.partition("CMD ")[2])
     assert goflags.normalise(words, settings.USAGE, settings.WEED_FLAGS) == [f"-{word}" for word in words]
     assert WORKER["image"].partition(":")[2] == "0.1.0"
+
+
+def test_the_line_by_which_seaweedfs_chart_starts_its_worker_is_read_as_it_is(tmp_path: Path) -> None:
+    """Its words, from k8s/charts/seaweedfs/templates/worker of SeaweedFS 4.44, with docs/containers.md's values."""
+    page = (DEPLOY.parent / "docs" / "containers.md").read_text()
+    values = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["worker"]
+    line = (
+        f"-logdir={tmp_path} -v=1 worker -admin=sw-admin.default:23646.33646 -jobType={values['jobType']} -maxDetect=1"
+        f" -maxExecute=4 -workingDir={tmp_path} -metricsPort=9327 -metricsIp=0.0.0.0 {' '.join(values['extraArgs'])}"
+    )
+    parsed = settings.parse(line.split())
+    assert (parsed.admin.host, parsed.admin.port, parsed.admin.grpc_port) == ("sw-admin.default", 23646, 33646)
+    assert (parsed.log_dir, parsed.verbosity, parsed.max_execute, parsed.metrics_port) == (tmp_path, 1, 4, 9327)
+    assert parsed.grace == 55
+    assert not [warning for warning in parsed.warnings if "ignored" in warning]
+    assert f"ln -s {WORKER_PROGRAM} /usr/bin/weed" in CONTAINERFILE
