@@ -106,20 +106,22 @@ class Leash:
         Its bytes count for this one, too, once it has ended.
         """
         part = _Part(self)
-        with self.holding(_Breaking(part)):
-            part.check()  # a cancel before it was held has broken nothing off
-            try:
+        try:
+            with self.holding(_Breaking(part)):
                 yield part
-            finally:
-                self.read += part.read
-                self.written += part.written
-                self.moved += part.moved
+        finally:
+            self.read += part.read
+            self.written += part.written
+            self.moved += part.moved
 
     @contextmanager
     def holding(self, call: Any) -> Iterator[None]:
-        """A call under way, which cancel() breaks off."""
+        """A call under way, which cancel() breaks off, also where it came between the last check and this."""
         with self._lock:
             self._calls.add(call)
+            is_late = self._reason is not None and not self._shields
+        if is_late:
+            call.cancel()
         try:
             yield
         finally:

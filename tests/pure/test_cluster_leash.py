@@ -76,3 +76,37 @@ def test_a_new_deadline_counts_from_now() -> None:
     leash.expire(0.0)
     with pytest.raises(TimedOut):
         leash.check()
+
+
+def test_a_call_that_begins_when_the_leash_was_cancelled_is_broken_off_unless_it_is_shielded() -> None:
+    leash, late, shielded = Leash(), Call(), Call()
+    leash.cancel(Cancelled("between the last check and the call"))
+    with leash.holding(late):
+        assert late.cancelled
+    with leash.shielded(), leash.holding(shielded):
+        assert not shielded.cancelled
+
+
+def test_a_part_ends_with_the_whole_and_not_the_whole_with_a_part() -> None:
+    whole, call = Leash(), Call()
+    with whole.part() as part, part.holding(call):
+        part.expire(0.0)
+        with pytest.raises(TimedOut):
+            part.check()
+        whole.check()
+        assert not call.cancelled
+    with whole.part() as part, part.holding(call):
+        whole.cancel(Cancelled("enough"))
+        assert call.cancelled
+        with pytest.raises(Cancelled, match="enough"):
+            part.check()
+
+
+def test_a_part_of_what_was_cancelled_is_cancelled_and_its_bytes_count_for_the_whole() -> None:
+    whole = Leash()
+    with whole.part() as part:
+        part.read, part.written, part.moved = 3, 4, 5
+    assert (whole.read, whole.written, whole.moved) == (3, 4, 5)
+    whole.cancel(Cancelled("enough"))
+    with whole.part() as part, pytest.raises(Cancelled, match="enough"):
+        part.check()
