@@ -18,6 +18,9 @@ PAGE, MOST = 500, 10_000
 
 MODE = 0o660
 
+BUCKETS = "/buckets"
+"""Where buckets are unless a filer says otherwise."""
+
 
 class Filer(Client):
     """One filer."""
@@ -38,10 +41,10 @@ class Filer(Client):
                 return
             last = page[-1].name
 
-    def configuration(self) -> f.GetFilerConfigurationResponse:
-        """How the filer is set up; ServerFailed."""
+    def buckets(self) -> str:
+        """The directory of S3's buckets; ServerFailed."""
         request = f.GetFilerConfigurationRequest()
-        return self._look("GetFilerConfiguration", request, f.GetFilerConfigurationResponse, ASK)
+        return self._look("GetFilerConfiguration", request, f.GetFilerConfigurationResponse, ASK).dir_buckets or BUCKETS
 
     def remove_all(self, directory: str, name: str) -> None:
         """Delete a directory with everything in it, and the data of its files; ServerFailed.

@@ -35,7 +35,7 @@ def filers(ctx: Context) -> list[Filer]:
 
 def read_all(ctx: Context, directory: str) -> dict[str, bytes]:
     """The files of a directory, by name; ServerFailed where no filer answers."""
-    return _ask(ctx, lambda filer: {one.name: one.content for one in filer.entries(directory)}) or {}
+    return ask(ctx, lambda filer: {one.name: one.content for one in filer.entries(directory)}) or {}
 
 
 def put(ctx: Context, directory: str, name: str, content: bytes) -> bool:
@@ -45,15 +45,16 @@ def put(ctx: Context, directory: str, name: str, content: bytes) -> bool:
         filer.put(directory, name, content, "application/json")
         return True
 
-    return _ask(ctx, write) is not None
+    return ask(ctx, write) is not None
 
 
 def remove(ctx: Context, directory: str, name: str) -> None:
     """Remove a file, if it is there; ServerFailed where no filer answers."""
-    _ask(ctx, lambda filer: filer.remove(directory, name))
+    ask(ctx, lambda filer: filer.remove(directory, name))
 
 
-def _ask(ctx: Context, question: Callable[[Filer], T]) -> T | None:
+def ask(ctx: Context, question: Callable[[Filer], T]) -> T | None:
+    """What the first filer that answers says; None where the cluster has none, ServerFailed where none answers."""
     failed: ServerFailed | None = None
     for filer in filers(ctx):
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from weed_core.errors import ServerFailed, TaskError
+from weed_cluster.filer import Filer
+from weed_core.errors import TaskError
 from weed_safety import records
 from weed_safety.context import Context
 
@@ -18,14 +19,11 @@ weed/s3api/s3lifecycle/scheduler/configload.go and weed/s3api/s3tables/handler.g
 
 def buckets_with(ctx: Context, attribute: str) -> list[str] | None:
     """The buckets whose entry has an attribute, by name; None where no filer tells. No filer: no bucket."""
+
+    def look(filer: Filer) -> list[str]:
+        return [entry.name for entry in filer.entries(filer.buckets(), most=None) if entry.extended.get(attribute)]
+
     try:
-        filers = records.filers(ctx)
+        return records.ask(ctx, look) or []
     except TaskError:
         return None
-    for filer in filers:
-        try:
-            directory = filer.configuration().dir_buckets or "/buckets"
-            return [entry.name for entry in filer.entries(directory, most=None) if entry.extended.get(attribute)]
-        except ServerFailed:
-            continue
-    return None if filers else []

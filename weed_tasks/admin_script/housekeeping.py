@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 
 from proto_gen.filer_pb2 import Entry
 from weed_cluster.address import Address
 from weed_cluster.filer import Filer
 from weed_core.errors import ServerFailed, TaskError
 from weed_core.text import some, time_text
+from weed_core.values import as_int
 from weed_safety import records
 from weed_safety.context import Context
 from weed_tasks.admin_script.commands import Order
@@ -40,24 +41,23 @@ Say = Callable[[str], None]
 
 def do_chore(order: Order, filers: Sequence[str], ctx: Context, say: Say) -> None:
     """Do what one command asks of a filer; nothing where it does not apply it, or in a dry run. TaskError."""
-    filer = _filer(filers, ctx)
+    filer, buckets = _filer(filers, ctx)
     chore = _Chore(order, filer, ctx, say)
     if order.line.name == "fs.log.purge":
-        chore.purge_log(order.settings.get("daysAgo", 365))  # type: ignore[arg-type]
+        chore.purge_log(as_int(order.settings.get("daysAgo"), 365))
     else:
-        chore.clean_uploads(order.settings.get("timeAgo", 86400))  # type: ignore[arg-type]
+        chore.clean_uploads(buckets, as_int(order.settings.get("timeAgo"), 86400))
     chore.tell_end()
 
 
-def _filer(named: Sequence[str], ctx: Context) -> Filer:
-    """The first filer that answers: of those that are named, or else of those that the master knows."""
+def _filer(named: Sequence[str], ctx: Context) -> tuple[Filer, str]:
+    """The first filer that answers, of those named or else those the master knows; and where its buckets are."""
     cluster = ctx.cluster
     filers = [Filer(cluster.channels, Address.parse(each), cluster.leash) for each in named] or records.filers(ctx)
     failures = []
     for filer in filers:
         try:
-            filer.configuration()
-            return filer
+            return filer, filer.buckets()
         except ServerFailed as error:
             failures.append(str(error))
     raise TaskError(
@@ -95,7 +95,7 @@ class _Chore:
         """Remove the directories of days that are longer ago."""
         now = time.time()
         oldest = now - days * 86400 - margin(days * 86400)
-        last = datetime.fromtimestamp(oldest, timezone.utc).date() if days else date.max - timedelta(1)
+        last = datetime.fromtimestamp(oldest, timezone.utc).date() if days else date.max
         for entry in self._filer.entries(LOGS, most=None):
             day = day_of(entry.name)
             if day is None or entry.attributes.mtime > oldest or day > last:
@@ -103,10 +103,9 @@ class _Chore:
                 continue
             self._remove(LOGS, entry)
 
-    def clean_uploads(self, age: int) -> None:
+    def clean_uploads(self, buckets: str, age: int) -> None:
         """Remove uploads that were begun longer ago, and of which no part is younger."""
         oldest = time.time() - age - margin(age)
-        buckets = self._filer.configuration().dir_buckets or "/buckets"
         for bucket in self._filer.entries(buckets, most=None):
             uploads = f"{buckets}/{bucket.name}/{UPLOADS}"
             for upload in self._filer.entries(uploads, most=None):
