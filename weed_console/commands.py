@@ -352,8 +352,9 @@ class Console:
     def tell_end(self, jobs: Jobs, look: Look) -> None:
         """Say how a run ended, and what to type next."""
         flags, screen = self.flags, self.screen
-        for line in (line for item in jobs.items if item.told for line in item.told.split("\n")):
-            screen.say(line, "bold" if line.startswith("$ ") else "")
+        for item in jobs.items:
+            if item.told:
+                plan_view.show_script(screen, item.told)
         failed = sorted({n for item in jobs.items if item.outcome == "failed" for n in item.row.volume_ids})
         screen.say(jobs.summary(), "problem" if failed else "")
         if flags.dry_run:

@@ -71,8 +71,7 @@ def show(screen: Screen, flags: Flags, look: Look) -> None:
     most = len(look.rows) if flags.everything else LIST
     if look.rows and look.job == SCRIPT_JOB:
         for row in look.rows:
-            for line in row.proposal.detail.split("\n"):
-                screen.say(line, "bold" if line.startswith("$ ") else "")
+            show_script(screen, row.proposal.detail)
     elif look.rows:
         for line in _headline(flags, look):
             screen.say(line, "bold")
@@ -84,6 +83,12 @@ def show(screen: Screen, flags: Flags, look: Look) -> None:
     else:
         screen.say(f"nothing to do for {look.job}" + (f": {look.found.summary}" if look.found.summary else ""), "bold")
     _passed_over(screen, look.found.skipped, flags.everything)
+
+
+def show_script(screen: Screen, text: str) -> None:
+    """What the commands of a script said, or would, line by line."""
+    for line in text.split("\n"):
+        screen.say(line, "bold" if line.startswith("$ ") else "")
 
 
 def _headline(flags: Flags, look: Look) -> Iterable[str]:

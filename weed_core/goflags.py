@@ -12,7 +12,8 @@ from weed_core.guess import meant
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
+TRUE, FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
+"""What Go takes for a flag that is on, and for one that is off."""
 
 
 def parse_duration(text: str) -> float:
@@ -50,9 +51,9 @@ def normalise(argv: Sequence[str], usage: str, others: Mapping[str, str] | None 
             hint = f"did you mean -{guess}?" if guess else "-h lists the flags"
             raise ConfigError(f"unknown flag -{name}; {hint}")
         if not takes_value[name]:
-            if value not in ("", *_TRUE, *_FALSE):
+            if value not in ("", *TRUE, *FALSE):
                 raise ConfigError(f"flag -{name} is either given or not; {value!r} is neither true nor false")
-            is_on = value not in _FALSE
+            is_on = value not in FALSE
             out += [f"--{name}"] if is_on else [f"--{name}=false"] if others is not None else []
             continue
         if not equals:
@@ -73,7 +74,7 @@ def from_environment(usage: str, environment: Mapping[str, str]) -> Iterator[str
     for name, takes_value in re.findall(r"^  -([\w.]+)(=)?", usage, re.M):
         value = environment.get(variable(name), "") if name not in ("h", "help", "version") else ""
         if value:
-            if not takes_value and value not in (*_TRUE, *_FALSE):
+            if not takes_value and value not in (*TRUE, *FALSE):
                 raise ConfigError(f"{variable(name)}={value} is neither true nor false")
             yield f"-{name}={value}"
 

@@ -82,9 +82,8 @@ def test_every_setting_of_every_command_is_one_of_its_job_type() -> None:
         fs.log.purge -daysAgo=3 -v; s3.clean.uploads -timeAgo=1h30m
     """
     read = orders(every)
-    assert {order.line.name for order in read} == {
-        name for name, command in COMMANDS.items() if not command.job_type or command.job_type in TASK_TYPES
-    }
+    assert {order.line.name for order in read} == {*COMMANDS}
+    assert {command.job_type for command in COMMANDS.values()} <= {"", *TASK_TYPES}
     for order in read:
         if order.job_type:
             descriptor = load([order.job_type])[order.job_type].DESCRIPTOR

@@ -14,7 +14,6 @@ from typing import Any
 from weed_cluster.topology import DEFAULT_COLLECTION, EVERY_COLLECTION
 from weed_core.errors import BadTask, ConfigError
 from weed_core.guess import did_you_mean
-from weed_core.job_types import TASK_TYPES
 from weed_core.values import Value
 from weed_tasks.admin_script.script import COUNT, DURATION, IDS, NUMBER, SWITCH, WORD, Kind, Line, flags_of, parse
 
@@ -88,10 +87,9 @@ def orders(script: str, advice: str = ELSEWHERE) -> list[Order]:
 def order(line: Line) -> Order:
     """What one command asks for; ConfigError for one that is not known, or that asks for what is not done here."""
     known = COMMANDS.get(line.name)
-    if known is None or (known.job_type and known.job_type not in TASK_TYPES):
-        names = [name for name, command in COMMANDS.items() if not command.job_type or command.job_type in TASK_TYPES]
+    if known is None:
         raise ConfigError(
-            f"no command {line.name!r} here{did_you_mean(line.name, names)}; there are {', '.join(names)}"
+            f"no command {line.name!r} here{did_you_mean(line.name, COMMANDS)}; there are {', '.join(COMMANDS)}"
         )
     given = flags_of(line, known.flags)
     if known.needs and not given.get(known.needs):
@@ -250,10 +248,6 @@ def _ec_balance(given: Given) -> dict[str, Value]:
     }
 
 
-def _ec_decode(given: Given) -> dict[str, Value]:
-    return {} if given.get("volumeId") else {"collection_filter": _each(given.get("collection", ""))}
-
-
 _APPLY: Mapping[str, Kind] = {"apply": SWITCH, "force": SWITCH}  # the second is the shell's older word for the first
 
 COMMANDS: Mapping[str, Command] = {
@@ -367,12 +361,6 @@ COMMANDS: Mapping[str, Command] = {
         },
         "ec_balance",
         _ec_balance,
-    ),
-    "ec.decode": Command(
-        {"volumeId": IDS, "collection": WORD, "checkMinFreeSpace": SWITCH, "batchSize": COUNT},
-        "ec_decode",
-        _ec_decode,
-        applies=True,
     ),
     "fs.log.purge": Command({"daysAgo": COUNT, "v": SWITCH}, applies=True),
     "s3.clean.uploads": Command({"timeAgo": DURATION}, applies=True),

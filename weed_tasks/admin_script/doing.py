@@ -6,16 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 
 from weed_core import model
-from weed_core.errors import NotAllDone, TaskError
-from weed_core.model import GAINS, Detection, DetectionRequest, Job, Proposal
+from weed_core.errors import TaskError
+from weed_core.model import GAINS, Detection, DetectionRequest, Job, Proposal, Result
 from weed_core.text import some
 from weed_core.values import Value, as_int
 from weed_safety.context import Context
 from weed_tasks import filters, load
 from weed_tasks.admin_script.commands import Order
-from weed_tasks.admin_script.housekeeping import do_chore
+from weed_tasks.admin_script.housekeeping import Say, do_chore
 
 LISTED = 20
 """Things of one kind that a command lists."""
@@ -26,7 +27,6 @@ ROUNDS = 100
 PATIENCE = "min_fault_age_seconds"
 """The setting of jobs that mend by which they let a fault grow old; a script's job may say another one for all."""
 
-Say = Callable[[str], None]
 Progress = Callable[[float, str], None]
 
 
@@ -88,7 +88,8 @@ def _look(order: Order, job: Job, ctx: Context) -> Detection:
 
 def _settings(order: Order, job: Job) -> dict[str, Value]:
     descriptor = load([order.job_type])[order.job_type].DESCRIPTOR
-    patience = {PATIENCE: job.parameters[PATIENCE]} if {PATIENCE} <= {*descriptor.defaults} & {*job.parameters} else {}
+    has_own = PATIENCE in descriptor.defaults and PATIENCE in job.parameters
+    patience = {PATIENCE: job.parameters[PATIENCE]} if has_own else {}
     config, _warnings = model.settings(descriptor, patience, order.settings)
     return config
 
@@ -112,28 +113,29 @@ def _run_all(
     progress: Progress,
     gains: Counter[str],
 ) -> None:
-    config = _settings(order, job)
-    done = Counter[str]()
+    config, ended = _settings(order, job), count(1)
 
-    def run(proposal: Proposal) -> tuple[str, str]:
+    def run(proposal: Proposal) -> Result | TaskError:
         part = Job(proposal.id, order.job_type, proposal.params, proposal.parameters, config, job.masters, job.filers)
+        end: Result | TaskError
         try:
-            result = ctx.part(part, ctx)
-            told, failed = result.summary, ""
-            gains.update({name: as_int(result.outputs.get(name), 0, 0) for name in GAINS})
+            end = ctx.part(part, ctx)
         except TaskError as error:
-            told, failed = "", str(error)
-        done["all"] += 1
-        progress(done["all"] / len(proposals), f"{order.line.name}: {done['all']} of {len(proposals)}")
-        return told, failed
+            end = error
+        number = next(ended)
+        progress(number / len(proposals), f"{order.line.name}: {number} of {len(proposals)}")
+        return end
 
     ends = ctx.each(run, proposals, order.at_once)
-    failures = [failed for _told, failed in ends if failed]
-    _list([told for told, _failed in ends if told], order, say)
+    results = [end for end in ends if isinstance(end, Result)]
+    failures = [str(end) for end in ends if isinstance(end, TaskError)]
+    for result in results:
+        gains.update({name: as_int(result.outputs.get(name), 0, 0) for name in GAINS})
+    _list([result.summary for result in results], order, say)
     for failed in failures[:LISTED]:
         say(f"failed: {failed}")
     if failures:
-        raise NotAllDone(f"{len(failures)} of {len(proposals)} failed: {some(failures)}", "", {})
+        raise TaskError(f"{len(failures)} of {len(proposals)} failed: {some(failures)}")
 
 
 def _tell_skipped(order: Order, found: Detection, say: Say) -> None:

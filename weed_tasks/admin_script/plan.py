@@ -7,6 +7,7 @@ stored runs whichever worker is connected.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 from proto_gen.worker_pb2 import TaskParams
@@ -14,7 +15,7 @@ from weed_core.errors import BadTask, ConfigError, TaskError
 from weed_core.model import Descriptor, Detection, DetectionRequest, Field, Job, Proposal, Runtime, Values
 from weed_core.text import time_text
 from weed_safety.context import Context
-from weed_tasks.admin_script.commands import BY_HAND, ELSEWHERE, orders
+from weed_tasks.admin_script.commands import BY_HAND, ELSEWHERE, Order, orders
 from weed_tasks.admin_script.doing import PATIENCE, explain
 from weed_tasks.admin_script.script import digest, normal
 
@@ -86,27 +87,27 @@ def detect(request: DetectionRequest, ctx: Context) -> Detection:
     if 0 <= age < interval and not request.is_single:  # below 0 an admin's clock is ahead, and tells nothing
         return Detection([], summary=f"the script ran a short while ago; it is due in {time_text(interval - age)}")
     try:
-        count = len(orders(script, BY_HAND if request.is_single else ELSEWHERE))
+        todo = orders(script, BY_HAND if request.is_single else ELSEWHERE)
     except BadTask as error:
         raise (ConfigError(str(error)) if request.is_single else error) from None
-    if not count:
+    if not todo:
         if request.is_single:
             raise ConfigError("the script has no command: weed_worker run script 'volume.vacuum', or -file=FILE")
         return Detection([], summary="the script has no command")
-    proposal = _proposal(script, str(request.config.get(NAME, "")).strip(), count, time.time_ns())
+    proposal = _proposal(script, str(request.config.get(NAME, "")).strip(), len(todo), time.time_ns())
     if request.is_single:
         # A person decides now: there is no later look by which a fault would be known to be older.
         proposal = replace(
-            proposal, detail=_explained(script, request, ctx), parameters={**proposal.parameters, PATIENCE: 0}
+            proposal, detail=_explained(todo, request, ctx), parameters={**proposal.parameters, PATIENCE: 0}
         )
-    return Detection([proposal], summary=f"a script of {commands_text(count)} is due")
+    return Detection([proposal], summary=f"a script of {commands_text(len(todo))} is due")
 
 
-def _explained(script: str, request: DetectionRequest, ctx: Context) -> str:
+def _explained(todo: Iterable[Order], request: DetectionRequest, ctx: Context) -> str:
     """What each command would do now, as text; changes nothing, whatever the commands say."""
     said = list[str]()
     job = Job("", request.job_type, TaskParams(), {PATIENCE: 0}, masters=request.masters, filers=request.filers)
-    for order in orders(script):
+    for order in todo:
         said.append(f"$ {order.line.text}")
         try:
             explain(order, job, ctx, said.append)
@@ -123,7 +124,7 @@ def commands_text(count: int) -> str:
 def _proposal(script: str, name: str, count: int, now_ns: int) -> Proposal:
     key = digest(script)
     proposal_id = f"admin-script-{key[:8]}-{now_ns}"
-    plain = Proposal(
+    return Proposal(
         id=proposal_id,
         dedupe_key=f"admin-script:{key}",
         summary=f"Run admin script: {name}" if name else "Run admin script",
@@ -136,6 +137,5 @@ def _proposal(script: str, name: str, count: int, now_ns: int) -> Proposal:
             "command_count": count,
             "estimated_runtime_seconds": SECONDS,
         },
-        labels={"script_hash": key},
+        labels={"script_hash": key, **({NAME: name} if name else {})},
     )
-    return replace(plain, labels={**plain.labels, NAME: name}) if name else plain

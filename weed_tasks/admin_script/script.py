@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from weed_core.errors import ConfigError
-from weed_core.goflags import parse_duration
+from weed_core.goflags import FALSE, TRUE, parse_duration
 from weed_core.guess import did_you_mean
 
 _TOKEN = re.compile(
     r"""(?P<blank>[^\S\n]+)|(?P<end>[\n;])|(?P<comment>\#[^\n]*)|(?P<word>(?:'[^']*'|"[^"]*"|[^\s;'"])+)"""
 )
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
-
-_YES, _NO = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,9 @@ class Kind:
 
 
 def _switch(text: str) -> bool:
-    if text not in (*_YES, *_NO):
+    if text not in (*TRUE, *FALSE):
         raise ValueError(text)
-    return text in _YES
+    return text in TRUE
 
 
 def _ids(text: str) -> frozenset[int]:
