@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,23 +12,17 @@ from typing import Any
 
 import pytest
 
-from proto_gen.filer_pb2 import Entry, FuseAttributes
 from tests.agent.agent import Agent, flags_for
 from tests.agent.driver import Driver
 from tests.support import eventually
 from tests.support.cluster import Admin, Cluster, Files
+from tests.support.filers import DAY, LOG, day, filer_at, put
 from weed_cluster.filer import Filer
+from weed_tasks.admin_script.plan import USUAL
 
 MakeCluster = Callable[..., Cluster]
 
-DAY = 86400
-LOG, UPLOADS = "/topics/.system/log", "/buckets/photos/.uploads"
-
-USUAL = """\
-fs.log.purge -daysAgo=7
-volume.deleteEmpty -quietFor=24h -apply
-volume.fix.replication -apply
-s3.clean.uploads -timeAgo=24h"""
+UPLOADS = "/buckets/photos/.uploads"
 
 MASTERS = """\
 lock
@@ -43,21 +36,9 @@ s3.clean.uploads -timeAgo=24h
 unlock"""
 
 
-def put(filer: Filer, path: str, age: float, is_directory: bool = True) -> None:
-    directory, _slash, name = path.rpartition("/")
-    when = int(time.time() - age)
-    attributes = FuseAttributes(mtime=when, crtime=when, file_mode=0o40770 | 1 << 31 if is_directory else 0o660)
-    filer.create(directory, Entry(name=name, is_directory=is_directory, attributes=attributes))
-
-
-def day(age_in_days: float) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(time.time() - age_in_days * DAY))
-
-
 def littered(cluster: Cluster) -> tuple[Filer, Files]:
     """Logs, uploads, an empty volume and one that lacks a copy, as they come about where nobody clears up."""
-    process, clients = cluster.start_filer(), cluster.clients()
-    filer = Filer(clients.channels, process.address, clients.leash)
+    filer = filer_at(cluster, cluster.start_filer().address)
     for age in (0, 3, 20, 40):
         put(filer, f"{LOG}/{day(age)}", age * DAY)
         put(filer, f"{LOG}/{day(age)}/10-20.abc", age * DAY, is_directory=False)

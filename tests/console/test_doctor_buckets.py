@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from proto_gen.filer_pb2 import Entry, FuseAttributes
 from tests.console.console import Ended
 from tests.support import eventually
 from tests.support.cluster import Cluster
+from tests.support.filers import filer_at, put
 from weed_cluster.address import Address
-from weed_cluster.filer import Filer
 from weed_console.doctor.buckets import NEEDS, buckets_with
 
 Here = Callable[..., Ended]
@@ -23,12 +22,9 @@ ATTRIBUTE, _THING = NEEDS["s3_lifecycle"]
 
 def bucket(cluster: Cluster, name: str, **extended: bytes) -> None:
     """A bucket, with what a gateway wrote down about it."""
-    clients = cluster.clients()
     nodes = cluster.master_client().list_cluster_nodes(client_type="filer").cluster_nodes
     address = Address.parse(nodes[0].address) if nodes else cluster.start_filer().address
-    attributes = FuseAttributes(mtime=1, crtime=1, file_mode=0o40770 | 1 << 31)
-    entry = Entry(name=name, is_directory=True, attributes=attributes, extended=extended)
-    Filer(clients.channels, address, clients.leash).create("/buckets", entry)
+    put(filer_at(cluster, address), f"/buckets/{name}", 60, extended=extended)
 
 
 def test_the_buckets_with_rules_are_found_and_no_filer_means_no_bucket(cluster: Cluster) -> None:

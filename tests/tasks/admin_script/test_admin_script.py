@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proto_gen import worker_pb2
-from proto_gen.filer_pb2 import Entry, FuseAttributes
 from tests.support import eventually
-from tests.support.cluster import OPTIONS, Cluster, Files, Process, Server
+from tests.support.cluster import OPTIONS, Cluster, Files, Server
+from tests.support.filers import DAY, LOG, day, filer_at, put
 from tests.support.rpcs import changes_seen, see_nothing_yet
 from weed_cluster.filer import Filer
 from weed_core.errors import BadTask, Cancelled, NotAllDone, TaskError
@@ -22,10 +21,6 @@ from weed_safety.journal import Journal
 from weed_tasks import admin_script
 from weed_tasks.parts import Parts
 from weed_tasks.slots import Held
-
-DAY = 86400
-MODE = 0o40770 | 1 << 31
-"""A directory, as a filer has it."""
 
 
 @pytest.fixture(autouse=True)
@@ -191,28 +186,8 @@ def test_a_cancelled_script_breaks_its_parts_off_which_undo_what_they_did(
 # ---- what a filer does
 
 
-def filer_of(cluster: Cluster, process: Process) -> Filer:
-    clients = cluster.clients()
-    return Filer(clients.channels, process.address, clients.leash)
-
-
-def put(filer: Filer, path: str, age: float, is_directory: bool = True) -> None:
-    """An entry that is as old as it says."""
-    directory, _slash, name = path.rpartition("/")
-    when = int(time.time() - age)
-    attributes = FuseAttributes(mtime=when, crtime=when, file_mode=MODE if is_directory else 0o660)
-    filer.create(directory, Entry(name=name, is_directory=is_directory, attributes=attributes))
-
-
 def names(filer: Filer, directory: str) -> list[str]:
     return [entry.name for entry in filer.entries(directory)]
-
-
-def day(age_in_days: float) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(time.time() - age_in_days * DAY))
-
-
-LOG = "/topics/.system/log"
 
 
 def log_days(filer: Filer) -> list[str]:
@@ -221,7 +196,7 @@ def log_days(filer: Filer) -> list[str]:
 
 
 def test_logs_of_days_that_are_long_ago_go_and_no_other(cluster: Cluster, tmp_path: Path) -> None:
-    filer = filer_of(cluster, cluster.start_filer())
+    filer = filer_at(cluster, cluster.start_filer().address)
     for age in (0, 5, 6.9, 9, 40):
         put(filer, f"{LOG}/{day(age)}", age * DAY)
         put(filer, f"{LOG}/{day(age)}/10-20.abc", age * DAY, is_directory=False)
@@ -240,7 +215,7 @@ def test_logs_of_days_that_are_long_ago_go_and_no_other(cluster: Cluster, tmp_pa
 def test_uploads_that_nobody_finished_go_and_none_that_is_young_or_still_written(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    filer = filer_of(cluster, cluster.start_filer())
+    filer = filer_at(cluster, cluster.start_filer().address)
     for bucket in ("photos", "logs"):
         for name, age, part in (("old", 30 * 3600, 29 * 3600), ("busy", 30 * 3600, 60), ("young", 3600, 3600)):
             put(filer, f"/buckets/{bucket}/.uploads/{name}", age)
@@ -259,7 +234,7 @@ def test_uploads_that_nobody_finished_go_and_none_that_is_young_or_still_written
 
 def test_more_entries_than_a_page_has_are_all_looked_at(sandbox_cluster: Cluster, tmp_path: Path) -> None:
     cluster = sandbox_cluster
-    filer = filer_of(cluster, cluster.start_filer())
+    filer = filer_at(cluster, cluster.start_filer().address)
     for number in range(1201):
         put(filer, f"/buckets/photos/.uploads/{number:05}", 30 * 3600 if number in (0, 600, 1200) else 60)
     assert "3 removed, 1198 kept" in text_of(run(cluster, tmp_path, "s3.clean.uploads"))
@@ -273,7 +248,7 @@ def test_without_a_filer_its_commands_fail_and_the_others_are_done(cluster: Clus
 
 
 def test_a_filer_that_does_not_answer_is_passed_over(cluster: Cluster, tmp_path: Path) -> None:
-    filer = filer_of(cluster, cluster.start_filer())
+    filer = filer_at(cluster, cluster.start_filer().address)
     put(filer, f"{LOG}/{day(40)}", 40 * DAY)
     job = Job(
         "script-2",
